@@ -1,0 +1,1 @@
+//! Bencode: borrowed values with raw spans, strict and lenient, bounded, and a canonical encoder.

@@ -1,0 +1,204 @@
+//! The engine of one torrent: the contract between the pure half and its shell.
+
+use crate::{CloseReason, Config, Event, Stats};
+use bt_core::disk::{DiskError, Done, Job};
+use bt_core::{Bitfield, Block, InfoHash, Layout, PeerId, Time};
+use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse};
+use bt_wire::{Message, Reserved};
+use std::net::SocketAddr;
+
+/// A connection of one engine, numbered by whoever makes it: the engine for those it dials (even numbers), the shell
+/// for those it accepts (odd numbers). Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// We dialled.
+    Outgoing,
+    /// The peer dialled.
+    Incoming,
+}
+
+/// A fact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Both handshakes were exchanged and the info hash fits.
+    Opened {
+        /// The connection.
+        conn: ConnId,
+        /// The other end's address.
+        addr: SocketAddr,
+        /// Who opened it.
+        direction: Direction,
+        /// The peer's id.
+        peer_id: PeerId,
+        /// The extensions that the peer speaks.
+        reserved: Reserved,
+    },
+    /// An order to dial came to nothing.
+    DialFailed {
+        /// The connection that was to be.
+        conn: ConnId,
+    },
+    /// A message came.
+    Received {
+        /// Where.
+        conn: ConnId,
+        /// What.
+        message: Message,
+    },
+    /// An [`Output::Upload`] was carried out: its bytes are in the socket's buffer. Or it could not be read.
+    Uploaded {
+        /// The connection.
+        conn: ConnId,
+        /// The block.
+        block: Block,
+        /// Whether it went out.
+        result: Result<(), DiskError>,
+    },
+    /// A connection is no more, by the peer's or the network's doing (not after our own [`Output::Close`]).
+    Closed {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// The disk answered.
+    DiskDone(Done),
+    /// A tracker answered an [`Output::Announce`].
+    Announced {
+        /// The number of the order.
+        id: u64,
+        /// Its answer.
+        result: Result<AnnounceResponse, AnnounceFailure>,
+    },
+    /// Peers became known without a tracker: from the command line, or by resolving names.
+    PeersFound(Vec<SocketAddr>),
+    /// The user wants something.
+    Command(Command),
+    /// The deadline has come.
+    Timeout,
+}
+
+/// What a user may want while the engine runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// New limits, payload bytes per second.
+    SetLimits {
+        /// Download.
+        down: Option<u64>,
+        /// Upload.
+        up: Option<u64>,
+    },
+    /// Only these pieces are wanted from now on.
+    Want(Bitfield),
+    /// Leave the swarm: close connections, tell the trackers, then [`Event::Stopped`].
+    Stop,
+}
+
+/// An order to the shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Connect and shake hands; answered by `Opened` or `DialFailed`.
+    Dial {
+        /// The number the connection will have.
+        conn: ConnId,
+        /// Where to.
+        addr: SocketAddr,
+    },
+    /// Send a message, after all earlier ones of this connection.
+    Send {
+        /// Where.
+        conn: ConnId,
+        /// What.
+        message: Message,
+    },
+    /// Read the block from the disk and send it as a `piece` message, after all earlier orders of this connection;
+    /// answered by `Uploaded`.
+    ///
+    /// An order of its own, and not a disk job and a message, so that a shell may move the bytes without showing them
+    /// to anybody.
+    Upload {
+        /// Where.
+        conn: ConnId,
+        /// What; its piece is verified.
+        block: Block,
+    },
+    /// Close the connection once what was ordered before is sent or cannot be. Not answered.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A job for the disk.
+    Disk(Job),
+    /// Ask a tracker; answered by `Announced`.
+    Announce {
+        /// The number of this order.
+        id: u64,
+        /// The tracker's announce URL.
+        url: String,
+        /// What to tell it.
+        request: AnnounceRequest,
+    },
+    /// Tell the user.
+    Emit(Event),
+}
+
+/// One torrent's engine. See the crate's documentation for the contract.
+#[derive(Debug)]
+pub struct Engine;
+
+/// What an engine must know of its torrent.
+#[derive(Clone, Debug)]
+pub struct Torrent {
+    /// Which torrent.
+    pub info_hash: InfoHash,
+    /// How its bytes are cut.
+    pub layout: Layout,
+    /// Peers may come from trackers only (BEP 27).
+    pub private: bool,
+    /// Tracker URLs in tiers (BEP 12).
+    pub trackers: Vec<Vec<String>>,
+    /// What is verified on disk.
+    pub have: Bitfield,
+    /// What is wanted; full, unless the user chose files.
+    pub wanted: Bitfield,
+}
+
+impl Engine {
+    /// The engine of `torrent`; all its randomness comes from `seed`.
+    #[must_use]
+    pub fn new(_torrent: Torrent, _config: Config, _seed: u64) -> Self {
+        Self
+    }
+
+    /// Takes one fact.
+    pub fn handle(&mut self, _now: Time, _input: Input) {}
+
+    /// The next order; to be drained to `None` before the next fact.
+    pub fn poll(&mut self) -> Option<Output> {
+        None
+    }
+
+    /// When to call with [`Input::Timeout`] if nothing happens before.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        None
+    }
+
+    /// Numbers for progress and reports.
+    #[must_use]
+    pub fn stats(&self, _now: Time) -> Stats {
+        Stats::default()
+    }
+
+    /// What is verified on disk.
+    #[must_use]
+    pub fn have(&self) -> Bitfield {
+        Bitfield::new(0)
+    }
+}

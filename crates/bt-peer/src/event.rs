@@ -1,0 +1,111 @@
+//! What the engine tells its user.
+
+use bt_core::PieceIndex;
+use bt_core::disk::DiskError;
+use std::net::SocketAddr;
+
+/// Something that a person or a script may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A piece was verified.
+    PieceDone {
+        /// The piece.
+        piece: PieceIndex,
+    },
+    /// All wanted pieces are verified.
+    Complete,
+    /// A tracker answered or failed.
+    Tracker {
+        /// Its URL.
+        url: String,
+        /// What became of the announce.
+        status: TrackerStatus,
+    },
+    /// A peer was banned.
+    Banned {
+        /// Its address.
+        addr: SocketAddr,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A piece did not match its hash.
+    HashFailure {
+        /// The piece.
+        piece: PieceIndex,
+    },
+    /// The disk failed; downloading is paused until it works again.
+    DiskTrouble(DiskError),
+    /// The disk works again.
+    DiskRecovered,
+    /// After `Command::Stop`: every tracker has been told, or the time for it is over. The last event.
+    Stopped,
+}
+
+/// What a tracker's answer came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrackerStatus {
+    /// It answered.
+    Ok {
+        /// How many peers it named.
+        peers: usize,
+        /// Seeders in the swarm.
+        complete: Option<u32>,
+        /// Leechers in the swarm.
+        incomplete: Option<u32>,
+        /// To be shown.
+        warning: Option<String>,
+    },
+    /// It did not, or refused.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}
+
+/// Why a connection ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The other side closed it, or the network did.
+    Gone,
+    /// The peer broke the protocol.
+    Violation(String),
+    /// Nothing was heard for too long.
+    Idle,
+    /// Both sides are complete.
+    Redundant,
+    /// A connection to the same peer exists, or it is ourselves.
+    Duplicate,
+    /// It sent bytes that do not match their hash.
+    BadData,
+    /// There is no room, or a better peer needs it.
+    Full,
+    /// The torrent stops.
+    Stopping,
+}
+
+/// Numbers of one torrent, for progress and reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Bytes of verified pieces.
+    pub bytes_done: u64,
+    /// Bytes of the torrent.
+    pub total_length: u64,
+    /// Verified pieces.
+    pub pieces_have: u32,
+    /// Payload bytes received.
+    pub downloaded: u64,
+    /// Payload bytes sent.
+    pub uploaded: u64,
+    /// Received bytes that were of no use: unrequested, duplicate, or of bad pieces.
+    pub wasted: u64,
+    /// Pieces that did not match their hash.
+    pub hash_failures: u64,
+    /// Payload bytes per second received.
+    pub down_rate: u64,
+    /// Payload bytes per second sent.
+    pub up_rate: u64,
+    /// Connected peers.
+    pub peers: usize,
+    /// Connected peers that have everything.
+    pub seeders: usize,
+}

@@ -1,0 +1,13 @@
+//! The peer engine of one torrent, and what torrents share: pure machines that decide, and never touch a socket.
+//!
+//! A shell feeds facts to [`Engine::handle`], drains orders from [`Engine::poll`] and sleeps until
+//! [`Engine::deadline`]. The same engine runs behind real sockets and in `bt-sim`.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod engine;
+pub mod event;
+
+pub use config::Config;
+pub use engine::{Command, ConnId, Direction, Engine, Input, Output};
+pub use event::{CloseReason, Event, Stats};

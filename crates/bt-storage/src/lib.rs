@@ -1,0 +1,1 @@
+//! Storage of torrents: file mapping, positioned vectored I/O, hashing, verifying, resume state.

@@ -1,0 +1,5 @@
+//! Trackers, both sides of the conversation, pure: what is asked and answered, how HTTP carries it, which tracker a
+//! client asks when, and the swarms that a server keeps.
+#![forbid(unsafe_code)]
+
+pub mod announce;

@@ -1,0 +1,1 @@
+//! A BitTorrent tracker daemon over HTTP.
