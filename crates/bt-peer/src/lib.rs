@@ -7,6 +7,9 @@
 pub mod config;
 pub mod engine;
 pub mod event;
+pub mod peers;
+pub mod picker;
+pub mod smart_ban;
 
 pub use config::Config;
 pub use engine::{Command, ConnId, Direction, Engine, Input, Output};
