@@ -4,6 +4,19 @@ use bt_core::{InfoHash, PeerId};
 use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
 
+/// The shortest interval that a client keeps to, whatever a tracker says. Zero and negative ones were seen to turn
+/// other clients into a flood.
+pub const INTERVAL_MIN: Duration = Duration::from_secs(30);
+
+/// The longest interval that a client keeps to: a tracker that says "in a century" is asked again tomorrow.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The interval to keep to if a tracker says `interval`: 30 s to 24 h.
+#[must_use]
+pub fn clamp_interval(interval: Duration) -> Duration {
+    interval.clamp(INTERVAL_MIN, INTERVAL_MAX)
+}
+
 /// Why a client announces (BEP 3, "event"; BEP 21 for `Paused`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Event {
