@@ -24,3 +24,25 @@ pub struct Config {
     /// No tracker is asked.
     pub no_tracker: bool,
 }
+
+/// Connections of one torrent unless the user says otherwise. Beyond some 25 more peers rarely add speed (community
+/// specification, "peer list"), but a swarm of strangers holds many that do nothing.
+const PEERS_MAX: usize = 80;
+
+impl Config {
+    /// The defaults for a client with this id: no limits, rarest first, trackers asked.
+    #[must_use]
+    pub const fn new(peer_id: PeerId) -> Self {
+        Self {
+            peer_id,
+            listen_port: 0,
+            key: 0,
+            peers_max: PEERS_MAX,
+            upload_slots: None,
+            down_limit: None,
+            up_limit: None,
+            sequential: false,
+            no_tracker: false,
+        }
+    }
+}

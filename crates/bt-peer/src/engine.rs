@@ -7,6 +7,12 @@ use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse};
 use bt_wire::{Message, Reserved};
 use std::net::SocketAddr;
 
+/// The extensions that engines speak: what a shell puts into the handshakes it sends, and no other bits. An extension is
+/// in use where the peer's [`Input::Opened`] names it too.
+///
+/// The fast extension (BEP 6), bit `0x04` of the last byte.
+pub const RESERVED: Reserved = Reserved([0, 0, 0, 0, 0, 0, 0, 0x04]);
+
 /// A connection of one engine, numbered by whoever makes it: the engine for those it dials (even numbers), the shell
 /// for those it accepts (odd numbers). Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +100,8 @@ pub enum Command {
     },
     /// Only these pieces are wanted from now on.
     Want(Bitfield),
+    /// A new bound on the connections at a time, for instance from [`Node`](crate::node::Node).
+    SetPeersMax(usize),
     /// Leave the swarm: close connections, tell the trackers, then [`Event::Stopped`].
     Stop,
 }
@@ -184,7 +192,8 @@ impl Engine {
         None
     }
 
-    /// When to call with [`Input::Timeout`] if nothing happens before.
+    /// When to call with [`Input::Timeout`] if nothing happens before. [`Time::ZERO`] until the first fact: the engine
+    /// starts to work on that.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         None

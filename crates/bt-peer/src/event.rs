@@ -37,6 +37,13 @@ pub enum Event {
     DiskTrouble(DiskError),
     /// The disk works again.
     DiskRecovered,
+    /// A verified piece could not be read for a peer. It is checked again, and fetched again if it is no longer right.
+    UploadFailed {
+        /// The piece.
+        piece: PieceIndex,
+        /// What the disk said.
+        error: DiskError,
+    },
     /// After `Command::Stop`: every tracker has been told, or the time for it is over. The last event.
     Stopped,
 }

@@ -7,10 +7,15 @@
 pub mod config;
 pub mod engine;
 pub mod event;
+pub mod node;
 pub mod peers;
 pub mod picker;
 pub mod smart_ban;
 
 pub use config::Config;
-pub use engine::{Command, ConnId, Direction, Engine, Input, Output};
-pub use event::{CloseReason, Event, Stats};
+pub use engine::{Command, ConnId, Direction, Engine, Input, Output, RESERVED, Torrent};
+pub use event::{CloseReason, Event, Stats, TrackerStatus};
+pub use node::Node;
+pub use peers::PeerList;
+pub use picker::Picker;
+pub use smart_ban::SmartBan;
