@@ -56,3 +56,72 @@ fn first(network: &[u8], info_hash: InfoHash) -> [u8; 20] {
         .finalize()
         .into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `bep6_allowed_fast.json`: the example of BEP 6, taken from its text.
+    const GOLDEN: &str = include_str!("../testdata/bep6_allowed_fast.json");
+
+    fn layout(pieces_count: u32) -> Layout {
+        Layout::new(u64::from(pieces_count), 1).unwrap()
+    }
+
+    #[test]
+    fn the_example_of_bep_6() {
+        let golden: serde_json::Value = serde_json::from_str(GOLDEN).unwrap();
+        let rows = golden["cases"].as_array().unwrap();
+        assert_eq!(rows.len(), 2);
+        for row in rows {
+            let number = |key: &str| u32::try_from(row[key].as_u64().unwrap()).unwrap();
+            let text = |key: &str| row[key].as_str().unwrap();
+            let set = allowed_fast_set(
+                text("ip").parse().unwrap(),
+                text("info_hash").parse().unwrap(),
+                &layout(number("pieces")),
+                number("k") as usize,
+            );
+            let set: Vec<u32> = set.into_iter().map(PieceIndex::get).collect();
+            let expected: Vec<u32> = serde_json::from_value(row["allowed"].clone()).unwrap();
+            assert_eq!(set, expected);
+        }
+    }
+
+    #[test]
+    fn one_network_one_set() {
+        let set = |ip: &str| {
+            allowed_fast_set(
+                ip.parse().unwrap(),
+                InfoHash([0xaa; 20]),
+                &layout(5_000),
+                ALLOWED_FAST_COUNT,
+            )
+        };
+        let rows = [
+            ("80.4.4.200", "80.4.4.1", true),
+            ("80.4.4.200", "80.4.5.200", false),
+            ("80.4.4.200", "::ffff:80.4.4.7", true),
+            ("2001:db8:1::1", "2001:db8:1:ff::2", true),
+            ("2001:db8:1::1", "2001:db8:2::1", false),
+        ];
+        for (a, b, same) in rows {
+            assert_eq!(set(a).len(), ALLOWED_FAST_COUNT);
+            assert_eq!(set(a) == set(b), same, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_small_torrent_is_allowed_whole() {
+        // Else the search for one more piece would never end.
+        for pieces_count in [0, 1, 9, 10, 11] {
+            let set = allowed_fast_set(
+                [1, 2, 3, 4].into(),
+                InfoHash([1; 20]),
+                &layout(pieces_count),
+                10,
+            );
+            assert_eq!(set.len(), pieces_count.min(10) as usize);
+        }
+    }
+}
