@@ -1,3 +1,60 @@
-//! The command line.
+//! `bt`: create, show, verify, get, seed and publish torrents.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`args`] | the command line; [`args::Command`] is the list of commands |
+//! | [`commands`] | one module for each command: its `Args`, and `run(args, &Context) -> Result<(), Failure>` |
+//! | [`exit`] | [`exit::Exit`], the exit codes, and [`exit::Failure`], an error with its code |
+//! | [`output`] | [`output::Output`]: results on stdout, for a person or as JSON lines |
+//! | [`progress`] | bars on stderr, if it is a terminal |
+//! | [`log`] | `-q`, `-v` and `RUST_LOG` |
+//! | [`stop`] | [`stop::Stop`]: SIGINT and SIGTERM as a value that can be asked or awaited |
+//! | [`units`] | sizes, rates and durations, read and written |
+//! | [`text`] | strangers' text made safe for a terminal |
+//! | [`source`] | reading a `.torrent` file, within limits |
+//!
+//! A new command is a module, a variant of [`args::Command`], and a line in [`commands::run`].
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "shell: owns the clock, files and threads"
+)]
+#![allow(
+    dead_code,
+    reason = "the commands that need the rest are being written"
+)]
 
-fn main() {}
+mod args;
+mod commands;
+mod exit;
+mod log;
+mod output;
+mod progress;
+mod source;
+mod stop;
+mod text;
+mod units;
+
+use clap::Parser as _;
+use exit::Failure;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    log::init(&args.log);
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            log::failure(&failure);
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+fn run(args: args::Args) -> Result<(), Failure> {
+    let context = commands::Context {
+        quiet: args.log.quiet,
+        stop: stop::Stop::install()?,
+    };
+    commands::run(args.command, &context)
+}

@@ -1,0 +1,28 @@
+//! The commands, and what they share.
+
+pub(crate) mod completions;
+pub(crate) mod man;
+
+use crate::args::Command;
+use crate::exit::Failure;
+use crate::stop::Stop;
+
+/// What every command is given besides its arguments.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// No progress is wanted.
+    pub(crate) quiet: bool,
+    /// Whether the user or the system wants the program to end.
+    pub(crate) stop: Stop,
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// [`Failure`] with the exit code that fits.
+pub(crate) fn run(command: Command, _context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+    }
+}

@@ -1,0 +1,69 @@
+//! SIGINT and SIGTERM as a value.
+//!
+//! The first signal asks the program to stop cleanly; the second ends it at once.
+
+use crate::exit::{Exit, Failure};
+use anyhow::Context as _;
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Whether the program was asked to stop.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop(watch::Receiver<Option<Exit>>);
+
+impl Stop {
+    /// Takes the signals over, for the rest of the program's life.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub(crate) fn install() -> Result<Self, Failure> {
+        let (sender, receiver) = watch::channel(None);
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .context("cannot wait for signals")?;
+        let signals = {
+            let _inside = runtime.enter();
+            signal(SignalKind::interrupt())
+                .and_then(|int| Ok((int, signal(SignalKind::terminate())?)))
+        };
+        let (mut interrupt, mut terminate) = signals.context("cannot wait for signals")?;
+        let wait = move || {
+            runtime.block_on(async {
+                let mut first = true;
+                loop {
+                    let exit = tokio::select! {
+                        _ = interrupt.recv() => Exit::Interrupted,
+                        _ = terminate.recv() => Exit::Terminated,
+                    };
+                    if !first {
+                        std::process::exit(exit.code().into());
+                    }
+                    first = false;
+                    sender.send_replace(Some(exit));
+                }
+            });
+        };
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(wait)
+            .context("cannot wait for signals")?;
+        Ok(Self(receiver))
+    }
+
+    /// The exit code to end with, if the program was asked to stop.
+    pub(crate) fn requested(&self) -> Option<Exit> {
+        *self.0.borrow()
+    }
+
+    /// Waits until the program is asked to stop, and says with which exit code.
+    pub(crate) async fn wait(&mut self) -> Exit {
+        let requested = self.0.wait_for(Option::is_some).await;
+        // The thread that waits for signals lives as long as the program.
+        requested
+            .ok()
+            .and_then(|exit| *exit)
+            .unwrap_or(Exit::Failed)
+    }
+}
