@@ -1,0 +1,335 @@
+//! What is known of a torrent's data from one run to the next.
+//!
+//! **Invariant:** a claim is never a lie. It is written only after the data it speaks of is on the medium, to a new file
+//! that then takes the old one's place; and it is believed only if it is whole (a checksum covers it), speaks of this
+//! torrent, and each data file still has the length and time it names. All else is checked again.
+//!
+//! File: `d 4:body <bencoded body> 4:sha1 <SHA-1 of the body> e`; body: `clean downloaded files have info_hash uploaded
+//! version`, where `files` has 16 bytes for each file: length and time of change, both big-endian.
+
+use crate::error::disk_error;
+use crate::map::FileIndex;
+use crate::storage::FileStat;
+use crate::store::TorrentStore;
+use bt_bencode::{Node, Options, decode};
+use bt_core::disk::DiskError;
+use bt_core::{Bitfield, InfoHash, PieceIndex};
+use sha1::{Digest, Sha1};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The version of the format; a file with another one is set aside.
+const VERSION: u64 = 1;
+
+/// What stands for the length of a file that was not there.
+const ABSENT: u64 = u64::MAX;
+
+/// The longest resume file that is read. That of a million files and 2²¹ pieces has 17 MiB.
+const SIZE_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What a run knows of its torrent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The pieces that are verified on disk.
+    pub have: Bitfield,
+    /// Payload bytes sent to peers, over all runs.
+    pub uploaded: u64,
+    /// Payload bytes received from peers, over all runs.
+    pub downloaded: u64,
+    /// True if nothing will be written after this: a run that goes on says false, so that after a crash the next run
+    /// also checks what this one did not live to claim.
+    pub clean: bool,
+}
+
+/// What may be believed of an earlier run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// Pieces that are verified, and whose files have not been touched since.
+    pub have: Bitfield,
+    /// Pieces that may be there and have to be checked.
+    pub recheck: Bitfield,
+    /// Payload bytes sent to peers, over all runs.
+    pub uploaded: u64,
+    /// Payload bytes received from peers, over all runs.
+    pub downloaded: u64,
+    /// What the user should know: what was not believed, and why.
+    pub notes: Vec<String>,
+}
+
+/// A resume file's content that is whole and of this torrent.
+struct Record {
+    resume: Resume,
+    files: Vec<Option<FileStat>>,
+}
+
+/// Where the resume file of the torrent lies in the state folder.
+#[must_use]
+pub fn path(folder: &Path, info_hash: InfoHash) -> PathBuf {
+    folder.join(format!("{info_hash}.resume"))
+}
+
+/// Syncs the torrent's data and then replaces the resume file, whole or not at all.
+///
+/// `resume.have` must have been taken before the call: what is written meanwhile is not covered by the sync.
+///
+/// # Errors
+/// If the data cannot be synced, or the file cannot be written. The old one then stands.
+pub fn save(
+    folder: &Path,
+    info_hash: InfoHash,
+    store: &TorrentStore,
+    resume: &Resume,
+) -> Result<(), DiskError> {
+    store.sync()?;
+    let mut have = resume.have.clone();
+    for file in store.files.doubtful() {
+        pieces_of(store, file).for_each(|piece| {
+            have.clear(piece);
+        });
+    }
+    let files: Result<Vec<_>, _> = file_indices(store).map(|file| store.stat(file)).collect();
+    let record = Record {
+        resume: Resume {
+            have,
+            ..resume.clone()
+        },
+        files: files?,
+    };
+    let target = path(folder, info_hash);
+    replace(folder, &target, &record.encode(info_hash))
+        .map_err(|error| disk_error("write", &target, &error))
+}
+
+/// Reads what an earlier run left. Never fails: what cannot be believed is checked again, and a file that is no good is
+/// set aside under another name (`….resume.bad`) for the curious.
+#[must_use]
+pub fn load(folder: &Path, info_hash: InfoHash, store: &TorrentStore) -> Loaded {
+    let pieces_count = store.map().layout().pieces_count();
+    let mut notes = Vec::new();
+    let path = path(folder, info_hash);
+    let record = match read(&path) {
+        Ok(None) => None,
+        Ok(Some(bytes)) => match Record::decode(&bytes, info_hash, store) {
+            Ok(record) => Some(record),
+            Err(reason) => {
+                notes.push(set_aside(&path, &reason));
+                None
+            }
+        },
+        Err(error) => {
+            notes.push(disk_error("read", &path, &error).message);
+            None
+        }
+    };
+    let Some(Record { resume, files }) = record else {
+        return Loaded {
+            have: Bitfield::new(pieces_count),
+            recheck: present(store, &Bitfield::full(pieces_count)),
+            uploaded: 0,
+            downloaded: 0,
+            notes,
+        };
+    };
+    let doubtful = doubtful_pieces(store, &files, &mut notes);
+    let mut have = resume.have;
+    let mut recheck = doubtful.clone();
+    if !resume.clean {
+        let unclaimed: Vec<_> = Bitfield::full(pieces_count).iter_minus(&have).collect();
+        unclaimed.into_iter().for_each(|piece| {
+            recheck.set(piece);
+        });
+    }
+    doubtful.iter().for_each(|piece| {
+        have.clear(piece);
+    });
+    Loaded {
+        // A file that was gone already when the claim was written is as it was left, and holds nothing all the same.
+        have: present(store, &have),
+        recheck: present(store, &recheck),
+        uploaded: resume.uploaded,
+        downloaded: resume.downloaded,
+        notes,
+    }
+}
+
+/// The pieces with bytes in a file that is not as the record has it.
+fn doubtful_pieces(
+    store: &TorrentStore,
+    files: &[Option<FileStat>],
+    notes: &mut Vec<String>,
+) -> Bitfield {
+    let mut doubtful = Bitfield::new(store.map().layout().pieces_count());
+    let mut changed_count = 0_usize;
+    for (file, recorded) in file_indices(store).zip(files) {
+        let now = store.stat(file);
+        if now.as_ref() == Ok(recorded) {
+            continue;
+        }
+        changed_count += 1;
+        pieces_of(store, file).for_each(|piece| {
+            doubtful.set(piece);
+        });
+    }
+    if changed_count > 0 {
+        notes.push(format!(
+            "{changed_count} files are not as they were left; their data is checked again"
+        ));
+    }
+    doubtful
+}
+
+/// Those of the pieces whose files are there, and long enough.
+fn present(store: &TorrentStore, pieces: &Bitfield) -> Bitfield {
+    let presence = store.files.presence();
+    let mut present = Bitfield::new(pieces.pieces_count());
+    for piece in pieces.iter() {
+        if store.files.is_present(piece, &presence) {
+            present.set(piece);
+        }
+    }
+    present
+}
+
+fn file_indices(store: &TorrentStore) -> impl Iterator<Item = FileIndex> + use<> {
+    (0..store.map().files().len()).map(FileIndex)
+}
+
+fn pieces_of(store: &TorrentStore, file: FileIndex) -> impl Iterator<Item = PieceIndex> + use<> {
+    let layout = store.map().layout();
+    store
+        .map()
+        .file_pieces(file)
+        .filter_map(move |piece| layout.piece(piece))
+}
+
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let length = match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        metadata => metadata?.len(),
+    };
+    if length > SIZE_MAX_BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    std::fs::read(path).map(Some)
+}
+
+/// Writes the file beside its place, makes sure of it, and moves it there.
+fn replace(folder: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    // Always the same name: what a killed run left half written is overwritten by the next.
+    let new = target.with_extension("resume.new");
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, target)?;
+    // Without this the new name itself may be lost with the power.
+    File::open(folder)?.sync_all()
+}
+
+fn set_aside(path: &Path, reason: &str) -> String {
+    let aside = path.with_extension("resume.bad");
+    let what = match std::fs::rename(path, &aside) {
+        Ok(()) => format!("set aside as {}", aside.display()),
+        Err(error) => format!("it could not be set aside: {error}"),
+    };
+    let path = path.display();
+    format!("{path} is no good ({reason}), {what}; the data is checked again")
+}
+
+impl Record {
+    fn encode(&self, info_hash: InfoHash) -> Vec<u8> {
+        let resume = &self.resume;
+        let body = Node::dict([
+            ("clean", Node::Int(resume.clean.into())),
+            ("downloaded", Node::Int(resume.downloaded.into())),
+            ("files", Node::Bytes(encode_files(&self.files))),
+            ("have", Node::Bytes(resume.have.to_bytes())),
+            ("info_hash", Node::Bytes(info_hash.0.to_vec())),
+            ("uploaded", Node::Int(resume.uploaded.into())),
+            ("version", Node::Int(VERSION.into())),
+        ])
+        .encode();
+        let sha1 = Sha1::digest(&body).to_vec();
+        Node::dict([("body", Node::Bytes(body)), ("sha1", Node::Bytes(sha1))]).encode()
+    }
+
+    fn decode(bytes: &[u8], info_hash: InfoHash, store: &TorrentStore) -> Result<Self, String> {
+        let outer = decode(bytes, &Options::strict()).map_err(|error| error.to_string())?;
+        let (body, sha1) = outer
+            .root()
+            .dict()
+            .and_then(|dict| {
+                Ok((
+                    dict.require("body")?.bytes()?,
+                    dict.require("sha1")?.bytes()?,
+                ))
+            })
+            .map_err(|error| error.to_string())?;
+        if Sha1::digest(body).as_slice() != sha1 {
+            return Err("its checksum does not match".to_owned());
+        }
+        Self::decode_body(body, info_hash, store)
+    }
+
+    fn decode_body(body: &[u8], info_hash: InfoHash, store: &TorrentStore) -> Result<Self, String> {
+        let error = |error: bt_bencode::Error| error.to_string();
+        let document = decode(body, &Options::strict()).map_err(error)?;
+        let dict = document.root().dict().map_err(error)?;
+        let uint = |key| {
+            dict.require(key)
+                .and_then(|value| value.uint())
+                .map_err(error)
+        };
+        let bytes = |key| {
+            dict.require(key)
+                .and_then(|value| value.bytes())
+                .map_err(error)
+        };
+        let version = uint("version")?;
+        if version != VERSION {
+            return Err(format!("version {version}, not {VERSION}"));
+        }
+        if bytes("info_hash")? != info_hash.as_bytes() {
+            return Err("it is of another torrent".to_owned());
+        }
+        let map = store.map();
+        let have = Bitfield::from_bytes(bytes("have")?, map.layout().pieces_count())
+            .map_err(|error| error.to_string())?;
+        let files = decode_files(bytes("files")?);
+        if files.len() != map.files().len() {
+            return Err(format!("{} files, not {}", files.len(), map.files().len()));
+        }
+        Ok(Self {
+            resume: Resume {
+                have,
+                uploaded: uint("uploaded")?,
+                downloaded: uint("downloaded")?,
+                clean: uint("clean")? == 1,
+            },
+            files,
+        })
+    }
+}
+
+fn encode_files(files: &[Option<FileStat>]) -> Vec<u8> {
+    let entry = |file: &Option<FileStat>| {
+        let length = file.map_or(ABSENT, |stat| stat.length);
+        let modified = file.map_or(0, |stat| stat.modified_nanos);
+        [length.to_be_bytes(), modified.to_be_bytes()]
+    };
+    files.iter().flat_map(entry).flatten().collect()
+}
+
+fn decode_files(bytes: &[u8]) -> Vec<Option<FileStat>> {
+    let entry = |[length, modified]: &[[u8; 8]; 2]| {
+        let length = u64::from_be_bytes(*length);
+        (length != ABSENT).then_some(FileStat {
+            length,
+            modified_nanos: i64::from_be_bytes(*modified),
+        })
+    };
+    let (numbers, _rest) = bytes.as_chunks::<8>();
+    let (entries, _rest) = numbers.as_chunks::<2>();
+    entries.iter().map(entry).collect()
+}

@@ -1,0 +1,98 @@
+//! The trait behind which the bytes of a torrent lie.
+
+use crate::map::FileIndex;
+use std::fs::Metadata;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+/// The files of one torrent, wherever they are: on a disk, in memory, or in a simulation that breaks.
+///
+/// Synchronous on purpose: who has threads calls it from threads, and a simulation calls it from its event loop. Calls
+/// may come from several threads at once; two that touch the same bytes are not ordered. Padding files never get here.
+///
+/// Errors are those of the operating system; who calls adds the file's name. Short transfers and
+/// [`io::ErrorKind::Interrupted`] are allowed: who calls goes on where it stopped.
+pub trait Storage: Send + Sync {
+    /// Reads from `offset` of the file, as far as `buffer` and the file reach. Returns how many bytes; 0 is the end.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] if there is no such file, and whatever else reading meets.
+    fn read_at(&self, file: FileIndex, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes the buffers one behind the other from `offset` of the file, which is made if it is not there. Returns how
+    /// many bytes, at least 1.
+    ///
+    /// # Errors
+    /// Whatever writing meets: a full disk, no permission, something else in the file's place.
+    fn write_at(&self, file: FileIndex, offset: u64, buffers: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// What is known of the file without reading it; `None` if it is not there.
+    ///
+    /// # Errors
+    /// Whatever asking meets, except that the file is not there.
+    fn stat(&self, file: FileIndex) -> io::Result<Option<FileStat>>;
+
+    /// Returns once everything written to the file is on the medium. A file that is not there is no error.
+    ///
+    /// # Errors
+    /// Whatever the medium meets. What was written before is then in doubt.
+    fn sync(&self, file: FileIndex) -> io::Result<()>;
+
+    /// Makes the file, with nothing in it, if it is not there.
+    ///
+    /// # Errors
+    /// As for [`Storage::write_at`].
+    fn create(&self, file: FileIndex) -> io::Result<()>;
+
+    /// True if the run surely was never written and so reads as zeros. `false` is always a correct answer.
+    fn is_hole(&self, file: FileIndex, offset: u64, length: u64) -> bool {
+        let _ = (file, offset, length);
+        false
+    }
+}
+
+/// What is known of a file without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileStat {
+    /// Its length in bytes.
+    pub length: u64,
+    /// When it was last changed, in nanoseconds since 1970 (negative before).
+    pub modified_nanos: i64,
+}
+
+impl From<&Metadata> for FileStat {
+    fn from(metadata: &Metadata) -> Self {
+        let nanos = metadata.mtime().saturating_mul(1_000_000_000);
+        Self {
+            length: metadata.len(),
+            modified_nanos: nanos.saturating_add(metadata.mtime_nsec()),
+        }
+    }
+}
+
+impl<S: Storage + ?Sized> Storage for Arc<S> {
+    fn read_at(&self, file: FileIndex, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        (**self).read_at(file, offset, buffer)
+    }
+
+    fn write_at(&self, file: FileIndex, offset: u64, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        (**self).write_at(file, offset, buffers)
+    }
+
+    fn stat(&self, file: FileIndex) -> io::Result<Option<FileStat>> {
+        (**self).stat(file)
+    }
+
+    fn sync(&self, file: FileIndex) -> io::Result<()> {
+        (**self).sync(file)
+    }
+
+    fn create(&self, file: FileIndex) -> io::Result<()> {
+        (**self).create(file)
+    }
+
+    fn is_hole(&self, file: FileIndex, offset: u64, length: u64) -> bool {
+        (**self).is_hole(file, offset, length)
+    }
+}

@@ -1,0 +1,387 @@
+//! The store of one torrent: carries out the jobs of its engine, and reads for uploads.
+//!
+//! **Invariants:** a piece is called good only after every byte of it was written; what was just received is not read
+//! back, unless memory ran short; at most [`HELD_BYTES_MAX`] of blocks are held, plus one block for each running call.
+//! No lock is held while bytes are hashed, read or written: who finds a piece busy leaves the job for the thread that is
+//! at it, so the jobs of a piece are carried out in the order in which they came, and nobody waits.
+
+use crate::file::{Access, Allocation, FileStorage};
+use crate::files::TorrentFiles;
+use crate::map::{FileIndex, FileMap};
+use crate::pool::FilePool;
+use crate::progress::{Progress, Run};
+use crate::storage::{FileStat, Storage};
+use bt_core::disk::{BlockDigest, DiskError, Done, Job, Verdict};
+use bt_core::{BLOCK_BYTES, Block, PieceIndex};
+use bt_metainfo::Info;
+use bytes::Bytes;
+use sha1::{Digest, Sha1};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The most bytes of blocks that a store holds in memory before it writes them early.
+///
+/// Enough for 32 pieces at once with a run each of [`crate::progress::RUN_BYTES`] to write.
+pub const HELD_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// How a store treats its files.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// The pool of open files that the torrents of this process share.
+    pub pool: Arc<FilePool>,
+    /// Whether files may be made and changed.
+    pub access: Access,
+    /// How files get their length.
+    pub allocation: Allocation,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            pool: Arc::new(FilePool::for_process()),
+            access: Access::ReadWrite,
+            allocation: Allocation::Sparse,
+        }
+    }
+}
+
+/// The bytes of one torrent. Shared between threads; every call is synchronous.
+pub struct TorrentStore {
+    pub(crate) files: TorrentFiles,
+    pub(crate) hashes: Vec<[u8; 20]>,
+    cells: Mutex<BTreeMap<PieceIndex, Cell>>,
+    held_bytes: AtomicU64,
+    held_bytes_max: u64,
+}
+
+/// The jobs of a piece, and what is received of it.
+#[derive(Default)]
+struct Cell {
+    /// True while a thread carries out a job of the piece; it has the progress meanwhile.
+    busy: bool,
+    progress: Option<Box<Progress>>,
+    /// Jobs that came while the piece was busy.
+    waiting: VecDeque<Job>,
+}
+
+impl TorrentStore {
+    /// The store of a torrent in a folder. With [`Access::ReadWrite`] the folder and the torrent's empty files are made.
+    ///
+    /// # Errors
+    /// If the folder or an empty file can be neither opened nor made.
+    pub fn open(info: &Info, folder: &Path, options: &OpenOptions) -> Result<Self, DiskError> {
+        let hashes = info
+            .layout()
+            .pieces()
+            .filter_map(|piece| info.piece_hash(piece));
+        let hashes = hashes.copied().collect();
+        Self::open_files(FileMap::from(info), hashes, folder, options)
+    }
+
+    /// As [`TorrentStore::open`], for files and hashes that come from elsewhere than a metainfo file.
+    ///
+    /// # Errors
+    /// As [`TorrentStore::open`].
+    ///
+    /// # Panics
+    /// If there is not one hash for each piece.
+    pub fn open_files(
+        map: FileMap,
+        hashes: Vec<[u8; 20]>,
+        folder: &Path,
+        options: &OpenOptions,
+    ) -> Result<Self, DiskError> {
+        let pool = Arc::clone(&options.pool);
+        let storage = FileStorage::open(
+            folder,
+            map.files(),
+            pool,
+            options.access,
+            options.allocation,
+        )
+        .map_err(|error| crate::error::disk_error("open", folder, &error))?;
+        let store = Self::new(map, hashes, Box::new(storage), folder.to_owned());
+        if options.access == Access::ReadWrite {
+            store.files.create_empty()?;
+        }
+        Ok(store)
+    }
+
+    /// A store over any storage.
+    ///
+    /// # Panics
+    /// If there is not one hash for each piece.
+    #[must_use]
+    pub fn with_storage(map: FileMap, hashes: Vec<[u8; 20]>, storage: Box<dyn Storage>) -> Self {
+        Self::new(map, hashes, storage, PathBuf::new())
+    }
+
+    fn new(
+        map: FileMap,
+        hashes: Vec<[u8; 20]>,
+        storage: Box<dyn Storage>,
+        folder: PathBuf,
+    ) -> Self {
+        let pieces = map.layout().pieces_count() as usize;
+        assert!(
+            hashes.len() == pieces,
+            "{} hashes for {pieces} pieces",
+            hashes.len()
+        );
+        Self {
+            files: TorrentFiles::new(map, storage, folder),
+            hashes,
+            cells: Mutex::default(),
+            held_bytes: AtomicU64::new(0),
+            held_bytes_max: HELD_BYTES_MAX,
+        }
+    }
+
+    /// Changes how many bytes of blocks may be held in memory, from [`HELD_BYTES_MAX`].
+    #[must_use]
+    pub const fn with_held_bytes_max(mut self, bytes: u64) -> Self {
+        self.held_bytes_max = bytes;
+        self
+    }
+
+    /// Which bytes lie in which file.
+    #[must_use]
+    pub const fn map(&self) -> &FileMap {
+        &self.files.map
+    }
+
+    /// How many bytes of blocks are held in memory at the moment.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Carries out a job and appends the answers.
+    ///
+    /// If another thread is at work on the same piece, it takes the job over, and the answers appear in its call.
+    ///
+    /// # Panics
+    /// If a written block is not on the grid of [`BLOCK_BYTES`], or its data is not as long as it says.
+    pub fn run(&self, job: Job, done: &mut Vec<Done>) {
+        let piece = match &job {
+            Job::Write { block, .. } => block.piece,
+            Job::Discard { piece } | Job::Check { piece } | Job::Digest { piece } => *piece,
+        };
+        let mut next = self.begin(piece, job);
+        while let Some((mut progress, job)) = next {
+            self.carry_out(&mut progress, job, done);
+            next = self.go_on(piece, progress);
+        }
+    }
+
+    /// Reads a block for an upload into `out`.
+    ///
+    /// # Errors
+    /// If the file is missing, too short or cannot be read: then the piece is not what it was, and wants checking.
+    ///
+    /// # Panics
+    /// If `out` is not as long as the block.
+    pub fn read(&self, block: Block, out: &mut [u8]) -> Result<(), DiskError> {
+        assert!(
+            out.len() == block.length as usize,
+            "a buffer of the block's length"
+        );
+        self.files.read(self.offset(block.piece, block.begin), out)
+    }
+
+    /// Returns once everything written so far is on the medium.
+    ///
+    /// # Errors
+    /// Whatever the medium meets; what was written since the last sync is then in doubt.
+    pub fn sync(&self) -> Result<(), DiskError> {
+        self.files.sync()
+    }
+
+    /// What is known of a file without reading it; `None` if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be asked for, or something else stands in its place.
+    pub fn stat(&self, file: FileIndex) -> Result<Option<FileStat>, DiskError> {
+        self.files.stat(file)
+    }
+
+    /// Takes the piece for this thread; `None` if another has it, which then gets the job.
+    fn begin(&self, piece: PieceIndex, job: Job) -> Option<(Option<Box<Progress>>, Job)> {
+        let mut cells = self.lock();
+        let cell = cells.entry(piece).or_default();
+        if cell.busy {
+            cell.waiting.push_back(job);
+            return None;
+        }
+        cell.busy = true;
+        Some((cell.progress.take(), job))
+    }
+
+    /// The next job that waits for the piece, or gives the piece back.
+    fn go_on(
+        &self,
+        piece: PieceIndex,
+        progress: Option<Box<Progress>>,
+    ) -> Option<(Option<Box<Progress>>, Job)> {
+        let mut cells = self.lock();
+        let cell = cells.entry(piece).or_default();
+        if let Some(job) = cell.waiting.pop_front() {
+            return Some((progress, job));
+        }
+        if progress.is_none() {
+            cells.remove(&piece);
+            return None;
+        }
+        cell.busy = false;
+        cell.progress = progress;
+        None
+    }
+
+    fn carry_out(&self, progress: &mut Option<Box<Progress>>, job: Job, done: &mut Vec<Done>) {
+        match job {
+            Job::Write { block, data } => {
+                done.push(Done::Wrote { block });
+                if let Some(verdict) = self.write(progress, block, data) {
+                    let piece = block.piece;
+                    done.push(Done::Checked { piece, verdict });
+                }
+            }
+            Job::Discard { .. } => self.forget(progress),
+            Job::Check { piece } => {
+                let verdict = self.check(piece);
+                done.push(Done::Checked { piece, verdict });
+            }
+            Job::Digest { piece } => {
+                let digests = self.digests(piece).unwrap_or_default();
+                done.push(Done::Digests { piece, digests });
+            }
+        }
+    }
+
+    /// Takes a block; the verdict if it was the piece's last, or the disk failed.
+    fn write(
+        &self,
+        slot: &mut Option<Box<Progress>>,
+        block: Block,
+        data: Bytes,
+    ) -> Option<Verdict> {
+        let layout = self.map().layout();
+        assert!(layout.is_aligned(block), "{block:?} is on the grid");
+        assert!(
+            data.len() == block.length as usize,
+            "{block:?} has its data"
+        );
+        let progress =
+            slot.get_or_insert_with(|| Box::new(Progress::new(layout.piece_length(block.piece))));
+        if let Err(error) = self.receive(progress, block, data) {
+            self.forget(slot);
+            return Some(Verdict::Failed(error));
+        }
+        if !progress.is_complete() {
+            return None;
+        }
+        let found = slot.take().map(|progress| progress.finish());
+        Some(self.judge(block.piece, found))
+    }
+
+    fn receive(&self, progress: &mut Progress, block: Block, data: Bytes) -> Result<(), DiskError> {
+        let held_before = progress.held_bytes();
+        progress.add(block, data);
+        let added = progress.held_bytes() - held_before;
+        let held = self.held_bytes.fetch_add(added, Ordering::Relaxed) + added;
+        if held > self.held_bytes_max {
+            self.flush(progress, block.piece, Progress::take_all)?;
+        } else if progress.is_run_due() {
+            self.flush(progress, block.piece, Progress::take_hashed)?;
+        }
+        let mut buffer = Vec::new();
+        while let Some(run) = progress.read_back() {
+            buffer.resize(run.length as usize, 0);
+            self.files
+                .read(self.offset(block.piece, run.begin), &mut buffer)?;
+            progress.hash_read_back(&buffer);
+        }
+        if progress.is_complete() {
+            self.flush(progress, block.piece, Progress::take_all)?;
+        }
+        Ok(())
+    }
+
+    fn flush(
+        &self,
+        progress: &mut Progress,
+        piece: PieceIndex,
+        take: impl Fn(&mut Progress) -> Vec<Run>,
+    ) -> Result<(), DiskError> {
+        let held_before = progress.held_bytes();
+        let runs = take(progress);
+        let result = runs
+            .into_iter()
+            .try_for_each(|run| self.files.write(self.offset(piece, run.begin), run.buffers));
+        // Only now is the memory free.
+        self.held_bytes
+            .fetch_sub(held_before - progress.held_bytes(), Ordering::Relaxed);
+        result
+    }
+
+    fn forget(&self, slot: &mut Option<Box<Progress>>) {
+        if let Some(progress) = slot.take() {
+            self.held_bytes
+                .fetch_sub(progress.held_bytes(), Ordering::Relaxed);
+        }
+    }
+
+    fn check(&self, piece: PieceIndex) -> Verdict {
+        let mut hasher = Sha1::new();
+        match self.read_piece(piece, |bytes| hasher.update(bytes)) {
+            Ok(()) => self.judge(piece, Some(hasher.finalize().into())),
+            Err(error) => Verdict::Failed(error),
+        }
+    }
+
+    fn judge(&self, piece: PieceIndex, found: Option<[u8; 20]>) -> Verdict {
+        if found.as_ref() == self.hashes.get(piece.index()) {
+            return Verdict::Good;
+        }
+        // Read back, which is the exception to the rule: lies are rare, and a second hash of each block is not free.
+        match self.digests(piece) {
+            Ok(digests) => Verdict::Bad { digests },
+            Err(error) => Verdict::Failed(error),
+        }
+    }
+
+    fn digests(&self, piece: PieceIndex) -> Result<Vec<BlockDigest>, DiskError> {
+        let mut digests = Vec::new();
+        self.read_piece(piece, |bytes| {
+            digests.extend(bytes.chunks(BLOCK_BYTES as usize).map(digest));
+        })?;
+        Ok(digests)
+    }
+
+    fn read_piece(&self, piece: PieceIndex, mut each: impl FnMut(&[u8])) -> Result<(), DiskError> {
+        let mut buffer = Vec::new();
+        for chunk in self.files.chunks(piece) {
+            buffer.resize(chunk.length, 0);
+            self.files.read(chunk.offset, &mut buffer)?;
+            each(&buffer);
+        }
+        Ok(())
+    }
+
+    fn offset(&self, piece: PieceIndex, begin: u32) -> u64 {
+        self.map().layout().piece_offset(piece) + u64::from(begin)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, Cell>> {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The first eight bytes of the block's SHA-1: nobody can make a second block with the same.
+fn digest(block: &[u8]) -> BlockDigest {
+    let hash: [u8; 20] = Sha1::digest(block).into();
+    hash.first_chunk()
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}

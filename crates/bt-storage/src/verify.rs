@@ -1,0 +1,267 @@
+//! Hashing what lies on the disk, on several threads, and comparing it with what it should be.
+//!
+//! **Invariants:** memory is bounded by one buffer of 1 MiB for each thread, whatever the piece length; nothing on the
+//! disk is changed; what is not there costs no reading.
+
+use crate::files::{Presence, READ_BYTES, TorrentFiles};
+use crate::store::TorrentStore;
+use bt_core::disk::{DiskError, DiskErrorKind};
+use bt_core::{Bitfield, PieceIndex};
+use sha1::{Digest, Sha1};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// The most different errors that are remembered: a disk that fails everywhere needs no more to be known as such.
+const ERRORS_MAX: usize = 64;
+
+/// How a long run of hashing is steered and watched. The default: all cores, and nobody watches.
+#[derive(Clone, Copy, Default)]
+pub struct Control<'a> {
+    /// How many threads hash; `None`: one for each core.
+    pub threads: Option<NonZeroUsize>,
+    /// Set it to `true` to stop soon.
+    pub cancel: Option<&'a AtomicBool>,
+    /// Called after each piece, from any of the threads, one call at a time.
+    pub progress: Option<&'a (dyn Fn(HashProgress) + Sync)>,
+}
+
+/// How far the hashing is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HashProgress {
+    /// Pieces done.
+    pub pieces_done: u32,
+    /// Pieces to do.
+    pub pieces_count: u32,
+    /// Bytes done.
+    pub bytes_done: u64,
+    /// Bytes to do.
+    pub bytes_count: u64,
+}
+
+/// It was told to stop before it was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stopped before all pieces were hashed")]
+pub struct Cancelled;
+
+/// What was found on the disk. Each piece that was asked for is in exactly one of the four sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The hash matches.
+    pub good: Bitfield,
+    /// All bytes are there, and the hash does not match.
+    pub wrong: Bitfield,
+    /// A file is missing or too short for it, or something else stands in its place.
+    pub missing: Bitfield,
+    /// It could not be read.
+    pub unreadable: Bitfield,
+    /// What was met besides missing and short files; each error once, at most 64.
+    pub errors: Vec<DiskError>,
+}
+
+impl TorrentStore {
+    /// Hashes the pieces of the set from the disk and compares them.
+    ///
+    /// # Errors
+    /// [`Cancelled`] if it was told to stop. What the disk says is part of the result.
+    pub fn verify(&self, pieces: &Bitfield, control: Control<'_>) -> Result<Verified, Cancelled> {
+        let pieces_count = self.map().layout().pieces_count();
+        let verified = Mutex::new(Verified {
+            good: Bitfield::new(pieces_count),
+            wrong: Bitfield::new(pieces_count),
+            missing: Bitfield::new(pieces_count),
+            unreadable: Bitfield::new(pieces_count),
+            errors: Vec::new(),
+        });
+        let wanted: Vec<PieceIndex> = pieces.iter().collect();
+        hash_pieces(&self.files, &wanted, control, &|piece, found| {
+            let mut verified = verified.lock().unwrap_or_else(PoisonError::into_inner);
+            verified.note(piece, found, self.hashes.get(piece.index()));
+            true
+        })?;
+        Ok(verified
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Hashes every piece from the disk and compares it.
+    ///
+    /// # Errors
+    /// As [`TorrentStore::verify`].
+    pub fn verify_all(&self, control: Control<'_>) -> Result<Verified, Cancelled> {
+        self.verify(&Bitfield::full(self.map().layout().pieces_count()), control)
+    }
+}
+
+impl Verified {
+    fn note(&mut self, piece: PieceIndex, found: Found, expected: Option<&[u8; 20]>) {
+        let set = match found {
+            Found::Hash(hash) if Some(&hash) == expected => &mut self.good,
+            Found::Hash(_) => &mut self.wrong,
+            Found::Nothing => &mut self.missing,
+            Found::Error(error) => {
+                let kind = error.kind;
+                if self.errors.len() < ERRORS_MAX && !self.errors.contains(&error) {
+                    self.errors.push(error);
+                }
+                if kind == DiskErrorKind::Missing {
+                    &mut self.missing
+                } else {
+                    &mut self.unreadable
+                }
+            }
+        };
+        set.set(piece);
+    }
+}
+
+/// What stands where a piece should be.
+pub(crate) enum Found {
+    Hash([u8; 20]),
+    /// A file is missing or too short.
+    Nothing,
+    Error(DiskError),
+}
+
+/// Hashes pieces on several threads and passes on what is found, in any order; `each` returns false to stop.
+pub(crate) fn hash_pieces(
+    files: &TorrentFiles,
+    pieces: &[PieceIndex],
+    control: Control<'_>,
+    each: &(dyn Fn(PieceIndex, Found) -> bool + Sync),
+) -> Result<(), Cancelled> {
+    let layout = files.map.layout();
+    let length = |piece: &PieceIndex| u64::from(layout.piece_length(*piece));
+    let work = Work {
+        files,
+        present: files.presence(),
+        pieces,
+        next: AtomicUsize::new(0),
+        stop: AtomicBool::new(false),
+        control,
+        each,
+        zeros: Zeros::default(),
+        progress: Mutex::new(HashProgress {
+            pieces_count: u32::try_from(pieces.len()).unwrap_or(u32::MAX),
+            bytes_count: pieces.iter().map(length).sum(),
+            ..HashProgress::default()
+        }),
+    };
+    let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let threads = control.threads.unwrap_or_else(cores).get();
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(pieces.len()) {
+            scope.spawn(|| work.run());
+        }
+        work.run();
+    });
+    if work.is_stopped() {
+        return Err(Cancelled);
+    }
+    Ok(())
+}
+
+struct Work<'a> {
+    files: &'a TorrentFiles,
+    present: Presence,
+    pieces: &'a [PieceIndex],
+    next: AtomicUsize,
+    stop: AtomicBool,
+    control: Control<'a>,
+    each: &'a (dyn Fn(PieceIndex, Found) -> bool + Sync),
+    zeros: Zeros,
+    progress: Mutex<HashProgress>,
+}
+
+impl Work<'_> {
+    fn run(&self) {
+        let mut buffer = Vec::new();
+        while let Some(piece) = self
+            .pieces
+            .get(self.next.fetch_add(1, Ordering::Relaxed))
+            .copied()
+        {
+            let Some(found) = self.look_at(piece, &mut buffer) else {
+                return;
+            };
+            if !(self.each)(piece, found) {
+                self.stop.store(true, Ordering::Relaxed);
+            }
+            self.count(piece);
+        }
+    }
+
+    /// What stands where the piece should be; `None` if it is time to stop.
+    fn look_at(&self, piece: PieceIndex, buffer: &mut Vec<u8>) -> Option<Found> {
+        if self.is_stopped() {
+            return None;
+        }
+        if !self.files.is_present(piece, &self.present) {
+            return Some(Found::Nothing);
+        }
+        if self.is_hole(piece) {
+            let length = self.files.map.layout().piece_length(piece);
+            return Some(Found::Hash(self.zeros.hash(length)));
+        }
+        let mut hasher = Sha1::new();
+        for chunk in self.files.chunks(piece) {
+            if self.is_stopped() {
+                return None;
+            }
+            buffer.resize(chunk.length, 0);
+            match self.files.read(chunk.offset, buffer) {
+                Ok(()) => hasher.update(&buffer),
+                Err(error) => return Some(Found::Error(error)),
+            }
+        }
+        Some(Found::Hash(hasher.finalize().into()))
+    }
+
+    /// True if nothing was ever written there. It reads as zeros, which may well be the right bytes.
+    fn is_hole(&self, piece: PieceIndex) -> bool {
+        self.files.map.piece_spans(piece).all(|span| {
+            let storage = &self.files.storage;
+            self.files.is_pad(span.file) || storage.is_hole(span.file, span.offset, span.length)
+        })
+    }
+
+    fn is_stopped(&self) -> bool {
+        let cancel = self.control.cancel;
+        self.stop.load(Ordering::Relaxed) || cancel.is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    fn count(&self, piece: PieceIndex) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.pieces_done += 1;
+        progress.bytes_done += u64::from(self.files.map.layout().piece_length(piece));
+        if let Some(report) = self.control.progress {
+            report(*progress);
+        }
+    }
+}
+
+/// The hash of a piece of zeros, worked out once: a torrent has pieces of at most two lengths.
+#[derive(Default)]
+struct Zeros {
+    known: Mutex<Vec<(u32, [u8; 20])>>,
+}
+
+impl Zeros {
+    fn hash(&self, length: u32) -> [u8; 20] {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, hash)) = known.iter().find(|(known, _)| *known == length) {
+            return *hash;
+        }
+        let zeros = vec![0; READ_BYTES as usize];
+        let mut hasher = Sha1::new();
+        let mut left = length as usize;
+        while left > 0 {
+            let now = zeros.get(..left).unwrap_or(&zeros);
+            hasher.update(now);
+            left -= now.len();
+        }
+        let hash = hasher.finalize().into();
+        known.push((length, hash));
+        hash
+    }
+}
