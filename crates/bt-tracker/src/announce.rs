@@ -64,6 +64,28 @@ pub struct AnnounceRequest {
     pub no_peer_id: bool,
 }
 
+impl AnnounceRequest {
+    /// A request of a peer that lacks `left` bytes, with everything optional left out.
+    #[must_use]
+    pub const fn new(info_hash: InfoHash, peer_id: PeerId, port: u16, left: u64) -> Self {
+        Self {
+            info_hash,
+            peer_id,
+            port,
+            uploaded: 0,
+            downloaded: 0,
+            left,
+            event: Event::Interval,
+            numwant: None,
+            key: None,
+            tracker_id: None,
+            ip: None,
+            compact: None,
+            no_peer_id: false,
+        }
+    }
+}
+
 /// A tracker's answer to an announce, already clamped to sane numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnnounceResponse {

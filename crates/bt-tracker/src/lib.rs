@@ -4,3 +4,5 @@
 
 pub mod announce;
 pub mod client;
+pub mod scrape;
+pub mod server;

@@ -1,0 +1,371 @@
+//! The swarms that a tracker keeps, without clock, socket or file.
+//!
+//! **Invariant:** memory is bounded by [`Config::torrents_max`] and [`Config::peers_max`], whatever is announced.
+//!
+//! # Who is one peer
+//!
+//! One entry per address and port, as the connection shows the address. A peer id is only what somebody says; an address
+//! has been proven by the handshake of TCP, so nobody can push out or impersonate another's entry. A peer that comes
+//! over IPv4 and over IPv6 has two entries, one of each family, as BEP 7 wants it; a new peer id from an address and
+//! port that is known takes over that entry. An address that is no longer announced dies with
+//! [`Config::expiry`]. `ip=` in a request is not looked at: who trusts it puts it into the source.
+//!
+//! # When memory is full
+//!
+//! A flood of invented info hashes must not lock honest torrents out, and must not push out the live ones either. So a
+//! new torrent always gets in, and the smallest of a few torrents picked at random (among equals, the one silent
+//! longest) makes room: with a flood under way that is one of the flood's. In the same way a new peer replaces the most
+//! silent of a few random ones of its own swarm.
+//!
+//! # Example
+//!
+//! ```
+//! use bt_core::{InfoHash, PeerId, Rng, Time};
+//! use bt_tracker::announce::{AnnounceRequest, Event};
+//! use bt_tracker::server::{Config, Swarms};
+//!
+//! let (mut swarms, mut rng) = (Swarms::new(Config::default(), 1), Rng::new(2));
+//! let mut request = AnnounceRequest::new(InfoHash([7; 20]), PeerId([1; 20]), 6881, 1);
+//! request.event = Event::Started;
+//! swarms.announce(Time::ZERO, "10.0.0.1:40000".parse()?, &request, &mut rng)?;
+//!
+//! request.peer_id = PeerId([2; 20]);
+//! let reply = swarms.announce(Time::ZERO, "10.0.0.2:40000".parse()?, &request, &mut rng)?;
+//! assert_eq!(reply.peers.first().map(|peer| peer.addr), Some("10.0.0.1:6881".parse()?));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod access;
+mod hash;
+mod swarm;
+
+#[cfg(test)]
+mod tests;
+
+pub use access::{Access, AccessError};
+
+use crate::announce::{AnnounceRequest, AnnounceResponse, Event};
+use crate::scrape::ScrapeEntry;
+use bt_core::{InfoHash, Rng, Time, addr};
+use core::time::Duration;
+use hash::HashKey;
+use hashbrown::HashTable;
+use std::net::SocketAddr;
+use swarm::{Entry, Swarm};
+
+/// How many random candidates are looked at when somebody must make room. More would choose better and cost more.
+const EVICTION_SAMPLE: usize = 8;
+
+/// How long a swarm without peers is remembered for the sake of its count of completed downloads.
+const EMPTY_SWARM_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The settings of a tracker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How often peers shall announce; each is told up to a tenth more, so that they do not come in waves.
+    pub interval: Duration,
+    /// How often they may.
+    pub min_interval: Duration,
+    /// How long a peer may be silent before it counts as gone. Two intervals and a tenth let one announce get lost.
+    pub expiry: Duration,
+    /// Peers in an answer if the request names no number.
+    pub numwant_default: u32,
+    /// Most peers in an answer.
+    pub numwant_max: u32,
+    /// Most torrents.
+    pub torrents_max: usize,
+    /// Most peers of all torrents together.
+    pub peers_max: usize,
+}
+
+impl Config {
+    /// The default settings for another interval.
+    #[must_use]
+    pub fn with_interval(interval: Duration) -> Self {
+        Self {
+            interval,
+            // A minute lets small swarms find each other quickly, and is what a client needs an answer to
+            // "may I ask for more?" for.
+            min_interval: interval.min(Duration::from_secs(60)),
+            expiry: interval.saturating_mul(2) + interval / 5 + Duration::from_secs(30),
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let interval = Duration::from_secs(30 * 60);
+        Self {
+            interval,
+            min_interval: Duration::from_secs(60),
+            expiry: interval * 2 + interval / 5 + Duration::from_secs(30),
+            numwant_default: 50,
+            numwant_max: 200,
+            // About 150 bytes each with one peer.
+            torrents_max: 1_000_000,
+            // About 50 bytes each.
+            peers_max: 4_000_000,
+        }
+    }
+}
+
+/// Why an announce was refused; its text is for the peer's user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Nobody can connect to port 0.
+    #[error("port 0 takes no connections")]
+    PortZero,
+    /// An address such as 0.0.0.0 or a multicast group.
+    #[error("nobody can connect to your address")]
+    NotDialable,
+}
+
+/// What a tracker keeps, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Torrents with at least one peer, or with downloads to remember.
+    pub torrents: usize,
+    /// Peers that have everything.
+    pub seeders: usize,
+    /// The other peers.
+    pub leechers: usize,
+    /// Downloads completed.
+    pub downloaded: u64,
+}
+
+/// The swarms of a tracker.
+///
+/// Swarms lie densely in a vector, so that one can be picked at random, and a table finds them by info hash. The
+/// table's hash is keyed by the seed: info hashes come from strangers, who must not be able to make them collide.
+#[derive(Debug)]
+pub struct Swarms {
+    config: Config,
+    key: HashKey,
+    swarms: Vec<Swarm>,
+    /// Positions in `swarms`.
+    by_info_hash: HashTable<u32>,
+    peers_count: usize,
+}
+
+impl Swarms {
+    /// A tracker without swarms; the seed keys its tables.
+    #[must_use]
+    pub fn new(config: Config, seed: u64) -> Self {
+        Self {
+            config,
+            key: HashKey::new(seed),
+            swarms: Vec::new(),
+            by_info_hash: HashTable::new(),
+            peers_count: 0,
+        }
+    }
+
+    /// The settings.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// New settings; what is stored stays, until the new limits make it yield.
+    pub fn set_config(&mut self, config: Config) {
+        self.config = config;
+    }
+
+    /// Takes an announce from `source`, of which only the address counts, and answers it.
+    ///
+    /// # Errors
+    /// [`Refusal`] if nobody could connect to the peer. Nothing is stored then.
+    pub fn announce(
+        &mut self,
+        now: Time,
+        source: SocketAddr,
+        request: &AnnounceRequest,
+        rng: &mut Rng,
+    ) -> Result<AnnounceResponse, Refusal> {
+        let addr = SocketAddr::new(source.ip().to_canonical(), request.port);
+        if request.port == 0 {
+            return Err(Refusal::PortZero);
+        }
+        if !addr::is_dialable(addr) {
+            return Err(Refusal::NotDialable);
+        }
+        let seconds = seconds(now);
+        let mut response = AnnounceResponse {
+            interval: jittered(self.config.interval, rng),
+            min_interval: Some(self.config.min_interval),
+            external_ip: Some(addr.ip()),
+            complete: Some(0),
+            incomplete: Some(0),
+            ..AnnounceResponse::default()
+        };
+        let position = match self.find(&request.info_hash) {
+            Some(position) => position,
+            None if request.event == Event::Stopped => return Ok(response),
+            None => self.insert(request.info_hash, seconds, rng),
+        };
+        self.expire(position, seconds);
+        let full = self.peers_count >= self.config.peers_max;
+        let Some(swarm) = self.swarms.get_mut(position) else {
+            return Ok(response);
+        };
+        let before = swarm.peers_count();
+        swarm.touch(seconds);
+        if request.event == Event::Stopped {
+            swarm.remove(&addr, &self.key);
+        } else {
+            let entry = Entry::new(addr, request.peer_id, seconds);
+            if full && swarm.knows(&addr, &self.key).is_none() {
+                swarm.remove_most_silent(EVICTION_SAMPLE, rng, &self.key);
+            }
+            let wanted = request.numwant.unwrap_or(self.config.numwant_default);
+            let position = swarm.upsert(entry, request.left == 0, request.event, &self.key);
+            let wanted = wanted.min(self.config.numwant_max);
+            swarm.sample(
+                position,
+                request.left == 0,
+                wanted,
+                rng,
+                &mut response.peers,
+            );
+        }
+        let after = swarm.peers_count();
+        response.complete = Some(swarm.seeders_count());
+        response.incomplete = Some(swarm.leechers_count());
+        self.peers_count = self.peers_count + after - before;
+        if self.peers_count > self.config.peers_max {
+            self.evict_swarm(Some(request.info_hash), rng);
+        }
+        Ok(response)
+    }
+
+    /// What is known of a torrent (BEP 48), if it is.
+    pub fn scrape(&mut self, now: Time, info_hash: &InfoHash) -> Option<ScrapeEntry> {
+        let position = self.find(info_hash)?;
+        self.expire(position, seconds(now));
+        self.swarms.get(position).map(Swarm::counts)
+    }
+
+    /// Drops the peers that were silent too long, and the torrents without peers. To be called now and then.
+    pub fn sweep(&mut self, now: Time) {
+        let seconds = seconds(now);
+        let forget = span(EMPTY_SWARM_KEPT);
+        for position in (0..self.swarms.len()).rev() {
+            self.expire(position, seconds);
+            if self
+                .swarms
+                .get(position)
+                .is_some_and(|swarm| swarm.is_forgotten(seconds, forget))
+            {
+                self.remove(position);
+            }
+        }
+    }
+
+    /// What is kept, in numbers. Walks over all swarms.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.iter()
+            .fold(Totals::default(), |sum, (_, entry)| Totals {
+                torrents: sum.torrents + 1,
+                seeders: sum.seeders + entry.complete as usize,
+                leechers: sum.leechers + entry.incomplete as usize,
+                downloaded: sum.downloaded + u64::from(entry.downloaded),
+            })
+    }
+
+    /// Every torrent, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = (InfoHash, ScrapeEntry)> {
+        self.swarms
+            .iter()
+            .map(|swarm| (swarm.info_hash, swarm.counts()))
+    }
+
+    fn find(&self, info_hash: &InfoHash) -> Option<usize> {
+        let is_it = |position: &u32| {
+            self.swarms
+                .get(*position as usize)
+                .is_some_and(|swarm| swarm.info_hash == *info_hash)
+        };
+        let hash = self.key.hash(info_hash.as_bytes());
+        self.by_info_hash
+            .find(hash, is_it)
+            .map(|position| *position as usize)
+    }
+
+    fn insert(&mut self, info_hash: InfoHash, seconds: u32, rng: &mut Rng) -> usize {
+        if self.swarms.len() >= self.config.torrents_max.min(u32::MAX as usize) {
+            self.evict_swarm(None, rng);
+        }
+        let position = self.swarms.len();
+        self.swarms.push(Swarm::new(info_hash, seconds));
+        let (swarms, key) = (&self.swarms, &self.key);
+        self.by_info_hash.insert_unique(
+            key.hash(info_hash.as_bytes()),
+            u32::try_from(position).unwrap_or(u32::MAX),
+            |position| {
+                swarms
+                    .get(*position as usize)
+                    .map_or(0, |swarm| key.hash(swarm.info_hash.as_bytes()))
+            },
+        );
+        position
+    }
+
+    /// Makes room for another torrent, or for peers of `spared`.
+    fn evict_swarm(&mut self, spared: Option<InfoHash>, rng: &mut Rng) {
+        let victim = (0..EVICTION_SAMPLE)
+            .map(|_| rng.index(self.swarms.len()))
+            .filter_map(|position| self.swarms.get(position).map(|swarm| (position, swarm)))
+            .filter(|(_, swarm)| Some(swarm.info_hash) != spared)
+            .min_by_key(|(_, swarm)| (swarm.peers_count(), swarm.touched()))
+            .map(|(position, _)| position);
+        if let Some(position) = victim {
+            self.remove(position);
+        }
+    }
+
+    fn remove(&mut self, position: usize) {
+        let Some(info_hash) = self.swarms.get(position).map(|swarm| swarm.info_hash) else {
+            return;
+        };
+        let last = self.swarms.len() - 1;
+        let moved = self.swarms.get(last).map(|swarm| swarm.info_hash);
+        let removed = self.swarms.swap_remove(position);
+        self.peers_count -= removed.peers_count();
+        let place = u32::try_from(position).unwrap_or(u32::MAX);
+        if let Ok(entry) = self
+            .by_info_hash
+            .find_entry(self.key.hash(info_hash.as_bytes()), |at| *at == place)
+        {
+            entry.remove();
+        }
+        if let Some(moved) = moved.filter(|_| last != position) {
+            let hash = self.key.hash(moved.as_bytes());
+            if let Some(at) = self.by_info_hash.find_mut(hash, |at| *at as usize == last) {
+                *at = place;
+            }
+        }
+    }
+
+    fn expire(&mut self, position: usize, seconds: u32) {
+        let expiry = span(self.config.expiry);
+        if let Some(swarm) = self.swarms.get_mut(position) {
+            self.peers_count -= swarm.expire(seconds, expiry, &self.key);
+        }
+    }
+}
+
+/// Whole seconds since the start: four bytes a peer, and 136 years.
+fn seconds(now: Time) -> u32 {
+    u32::try_from(now.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX)
+}
+
+fn span(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// Up to a tenth more, in whole seconds, as the wire has it.
+fn jittered(interval: Duration, rng: &mut Rng) -> Duration {
+    Duration::from_secs(interval.as_secs() + rng.below(interval.as_secs() / 10 + 1))
+}
