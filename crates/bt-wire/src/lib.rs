@@ -10,6 +10,7 @@
 //! | [`message`] | [`Message`]: what may follow, and how it is written (BEP 3, 5, 6, 10) |
 //! | [`limits`] | [`Limits`]: how long each message may be |
 //! | [`codec`] | [`Decoder`], [`WireError`]: bytes into messages |
+//! | [`extension`] | [`ExtensionHandshake`]: which extensions a peer speaks (BEP 10) |
 //! | [`fast_set`] | which pieces a choked peer may have (BEP 6) |
 //! | [`client`] | the name of the program behind a peer id (BEP 20) |
 //!
@@ -41,12 +42,14 @@
 
 pub mod client;
 pub mod codec;
+pub mod extension;
 pub mod fast_set;
 pub mod handshake;
 pub mod limits;
 pub mod message;
 
 pub use codec::{Decoder, WireError};
+pub use extension::{ExtensionError, ExtensionHandshake};
 pub use handshake::{Handshake, HandshakeError, HandshakePrefix, Reserved};
 pub use limits::Limits;
 pub use message::Message;
