@@ -1,3 +1,65 @@
-//! Chores of the workspace.
+//! Chores of the workspace: `cargo xtask --help`.
+//!
+//! Nothing here is linked with the programs it tests: it builds them, starts them as processes, and judges what they
+//! leave on the disk with its own eyes.
 
-fn main() {}
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "shell: owns the clock, files and threads"
+)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program that talks to its user"
+)]
+
+mod ci;
+mod compare;
+mod fuzz;
+mod payload;
+mod process;
+mod programs;
+mod rng;
+mod swarm;
+mod tidy;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "Chores of the workspace", version)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// All that decides whether a change lands, one step after the other
+    Ci(ci::Args),
+    /// Run the fuzz targets of tests/fuzz
+    Fuzz(fuzz::Args),
+    /// Share data between real processes on loopback and compare every byte
+    SwarmTest(swarm::Args),
+    /// Check the rules that no compiler knows: dependency arrows, pure crates, lengths, names in the docs
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().chore {
+        Chore::Ci(args) => ci::run(&args),
+        Chore::Fuzz(args) => fuzz::run(&args),
+        Chore::SwarmTest(args) => swarm::run(&args),
+        Chore::Tidy => tidy::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

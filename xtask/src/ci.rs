@@ -1,0 +1,87 @@
+//! `cargo xtask ci`: every check that decides whether a change lands, in the order in which they fail fastest.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{programs, units};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Install what is missing (cargo-deny) instead of failing
+    #[arg(long)]
+    install: bool,
+}
+
+/// One check: its name, and the command that makes it.
+struct Step {
+    name: &'static str,
+    arguments: Vec<&'static str>,
+    environment: Option<(&'static str, &'static str)>,
+}
+
+impl Step {
+    fn new(name: &'static str, command: &'static str) -> Self {
+        Self {
+            name,
+            arguments: command.split(' ').collect(),
+            environment: None,
+        }
+    }
+}
+
+fn steps() -> Vec<Step> {
+    vec![
+        Step::new("format", "fmt --all --check"),
+        Step::new("clippy", "clippy --workspace --all-targets -- -D warnings"),
+        Step {
+            environment: Some(("RUSTDOCFLAGS", "-D warnings")),
+            ..Step::new("docs", "doc --workspace --no-deps")
+        },
+        Step::new("tidy", "xtask tidy"),
+        // Advisories are left to those who have a network: their database is a download.
+        Step::new("deny", "deny --all-features check licenses bans sources"),
+        Step::new("tests", "test --workspace"),
+        Step::new("swarm", "xtask swarm-test --leechers 4 --size 64M"),
+        Step::new("churn", "xtask swarm-test --leechers 3 --size 48M --churn"),
+    ]
+}
+
+/// Runs every step even after one failed: one run then shows all there is to mend.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let root = programs::workspace_root()?;
+    programs::need_cargo_tool("cargo-deny", args.install)?;
+    let mut results: Vec<(&str, bool, Duration)> = Vec::new();
+    for step in steps() {
+        println!("── {}: cargo {}", step.name, step.arguments.join(" "));
+        let started = Instant::now();
+        let status = Command::new("cargo")
+            .args(&step.arguments)
+            .envs(step.environment)
+            .current_dir(&root)
+            .status()
+            .with_context(|| format!("cargo {}", step.arguments.join(" ")))?;
+        results.push((step.name, status.success(), started.elapsed()));
+    }
+    println!("── ci");
+    for (name, passed, took) in &results {
+        let verdict = if *passed { "ok" } else { "FAILED" };
+        println!("{name:<8} {verdict:<6} {:>8} s", units::show_seconds(*took));
+    }
+    let failed: Vec<&str> = results
+        .iter()
+        .filter(|row| !row.1)
+        .map(|row| row.0)
+        .collect();
+    if !failed.is_empty() {
+        bail!(
+            "ci: {} of {} steps failed: {}",
+            failed.len(),
+            results.len(),
+            failed.join(", ")
+        );
+    }
+    println!("ci: {} steps passed", results.len());
+    Ok(())
+}

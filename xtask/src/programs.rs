@@ -1,0 +1,101 @@
+//! Finding and building what is tested: the workspace's programs, and the cargo tools the chores need.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::{Message, MetadataCommand};
+
+/// The programs under test, built.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    /// `bt`: create, seed, get, verify.
+    pub(crate) bt: PathBuf,
+    /// `bt-trackerd`.
+    pub(crate) trackerd: PathBuf,
+}
+
+impl Programs {
+    /// Builds both in release mode, as they are measured and shipped.
+    pub(crate) fn build() -> Result<Self> {
+        let mut cargo = Command::new("cargo")
+            .args([
+                "build",
+                "--release",
+                "--quiet",
+                "--message-format=json-render-diagnostics",
+            ])
+            .args(["--package", "bt-cli", "--package", "bt-trackerd", "--bins"])
+            .current_dir(workspace_root()?)
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cargo build")?;
+        let output = cargo.stdout.take().context("cargo's output")?;
+        let mut built = Vec::new();
+        for message in Message::parse_stream(std::io::BufReader::new(output)) {
+            if let Message::CompilerArtifact(artifact) = message.context("cargo's messages")? {
+                built.extend(artifact.executable.map(|path| path.into_std_path_buf()));
+            }
+        }
+        if !cargo.wait().context("cargo build")?.success() {
+            bail!("the programs do not build");
+        }
+        let named = |name: &str| {
+            let found = built
+                .iter()
+                .find(|path| path.file_stem().is_some_and(|stem| stem == name));
+            found
+                .cloned()
+                .with_context(|| format!("cargo built no `{name}`"))
+        };
+        Ok(Self {
+            bt: named("bt")?,
+            trackerd: named("bt-trackerd")?,
+        })
+    }
+
+    /// Takes both from `folder`, as somebody else built them.
+    pub(crate) fn in_folder(folder: &Path) -> Result<Self> {
+        let named = |name: &str| {
+            let path = folder.join(name);
+            path.canonicalize()
+                .with_context(|| format!("no program {}", path.display()))
+        };
+        Ok(Self {
+            bt: named("bt")?,
+            trackerd: named("bt-trackerd")?,
+        })
+    }
+}
+
+/// The folder that holds the workspace's `Cargo.toml`.
+pub(crate) fn workspace_root() -> Result<PathBuf> {
+    let metadata = MetadataCommand::new()
+        .no_deps()
+        .exec()
+        .context("cargo metadata")?;
+    Ok(metadata.workspace_root.into_std_path_buf())
+}
+
+/// Whether `name` is on the search path.
+pub(crate) fn is_installed(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+}
+
+/// Makes sure of a cargo tool from crates.io: installs it if asked to, else says how.
+pub(crate) fn need_cargo_tool(name: &str, install: bool) -> Result<()> {
+    if is_installed(name) {
+        return Ok(());
+    }
+    if !install {
+        bail!("{name} is missing: `cargo install {name} --locked`, or run this with --install");
+    }
+    let status = Command::new("cargo")
+        .args(["install", "--locked", name])
+        .status();
+    if !status.context("cargo install")?.success() {
+        bail!("{name} does not install");
+    }
+    Ok(())
+}
