@@ -4,7 +4,7 @@
 //! dictionaries that are open; nothing else grows with the input.
 
 use crate::error::{Error, ErrorKind};
-use crate::path::PathText;
+use crate::path::{PathText, path_to};
 use crate::token::{self, Fault, Scalar};
 use crate::value::Value;
 use core::ops::Range;
@@ -15,7 +15,7 @@ pub const DEPTH_MAX: usize = 100;
 pub const ITEMS_MAX: usize = 2_500_000;
 /// How long an input may be unless the caller says otherwise, in bytes: the largest metainfo file we read.
 pub const SIZE_MAX_BYTES: usize = 64 * 1024 * 1024;
-/// How many notes are kept; more are only counted. An input may be wrong in millions of places.
+/// How many notes of each kind are kept; more are only counted. An input may be wrong in millions of places.
 pub const NOTES_MAX: usize = 64;
 
 /// Which departures from canonical bencode are taken.
@@ -83,6 +83,8 @@ pub enum NoteKind {
     TrailingNewline,
 }
 
+const NOTE_KINDS: usize = 5;
+
 impl core::fmt::Display for NoteKind {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
@@ -110,7 +112,7 @@ impl<'a> Document<'a> {
         self.root
     }
 
-    /// The first [`NOTES_MAX`] departures from canonical bencode, roughly in the order of their offsets.
+    /// Departures from canonical bencode, roughly in the order of their offsets: of each kind the first [`NOTES_MAX`].
     #[must_use]
     pub fn notes(&self) -> &[Note] {
         &self.notes
@@ -120,6 +122,12 @@ impl<'a> Document<'a> {
     #[must_use]
     pub const fn notes_count(&self) -> usize {
         self.notes_count
+    }
+
+    /// The path of the innermost value at or around a byte offset, such as that of a note.
+    #[must_use]
+    pub fn path_at(&self, offset: usize) -> String {
+        path_to(self.root, offset)
     }
 
     /// True if encoding the value again would give the very same bytes.
@@ -171,7 +179,7 @@ pub fn decode_prefix<'a>(
             let document = Document {
                 root: Value::root(input, end),
                 notes: check.notes,
-                notes_count: check.notes_count,
+                notes_count: check.notes_count.iter().sum(),
             };
             Ok((document, input.get(end..).unwrap_or_default()))
         }
@@ -207,7 +215,7 @@ struct Check<'a> {
     /// Offsets of the keys of all open dictionaries; used by the lenient profile only.
     keys: Vec<usize>,
     notes: Vec<Note>,
-    notes_count: usize,
+    notes_count: [usize; NOTE_KINDS],
 }
 
 impl<'a> Check<'a> {
@@ -220,7 +228,7 @@ impl<'a> Check<'a> {
             frames: Vec::new(),
             keys: Vec::new(),
             notes: Vec::new(),
-            notes_count: 0,
+            notes_count: [0; NOTE_KINDS],
         }
     }
 
@@ -388,9 +396,11 @@ impl<'a> Check<'a> {
     }
 
     fn note(&mut self, kind: NoteKind, offset: usize) {
-        self.notes_count += 1;
-        if self.notes.len() < NOTES_MAX {
-            self.notes.push(Note { kind, offset });
+        if let Some(count) = self.notes_count.get_mut(kind as usize) {
+            *count += 1;
+            if *count <= NOTES_MAX {
+                self.notes.push(Note { kind, offset });
+            }
         }
     }
 

@@ -249,6 +249,12 @@ fn limits_hold() {
     assert_eq!(document.notes().len(), NOTES_MAX);
     assert_eq!(document.notes_count(), 500);
     assert!(!document.is_canonical());
+    // One kind does not crowd out another.
+    let mixed = [&zeros[..zeros.len() - 1], b"d1:bi1e1:ai1eee"].concat();
+    let document = decode(&mixed, &Options::lenient()).unwrap();
+    let unsorted = document.notes().last().unwrap();
+    assert_eq!(unsorted.kind, NoteKind::UnsortedKey);
+    assert_eq!(document.path_at(unsorted.offset), "[500]");
 }
 
 #[test]

@@ -238,7 +238,6 @@ impl<'a> List<'a> {
     }
 
     /// The items in order.
-    #[must_use]
     pub fn iter(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
         let Value { input, start, end } = self.0;
         let mut at = start + 1;
@@ -265,7 +264,6 @@ impl<'a> Dict<'a> {
     }
 
     /// The entries in the order in which they stand; a repeated key comes as often as it is there.
-    #[must_use]
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Value<'a>)> + use<'a> {
         let Value { input, start, end } = self.0;
         let mut at = start + 1;
