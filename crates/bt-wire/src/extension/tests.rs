@@ -132,7 +132,8 @@ fn what_is_no_handshake_at_all() {
     let names: String = (0..100_000).map(|n| format!("6:{n:06}i1e")).collect();
     let some: String = (0..1_000).map(|n| format!("3:{n:03}i1e")).collect();
     let long = format!("d1:v{}:{}e", 1 << 20, "x".repeat(1 << 20));
-    let rows: [(&[u8], fn(&ErrorKind) -> bool); 8] = [
+    type Expected = fn(&ErrorKind) -> bool;
+    let rows: [(&[u8], Expected); 8] = [
         (b"", |kind| matches!(kind, ErrorKind::UnexpectedEof)),
         (b"le", |kind| matches!(kind, ErrorKind::WrongKind { .. })),
         (b"i1e", |kind| matches!(kind, ErrorKind::WrongKind { .. })),
