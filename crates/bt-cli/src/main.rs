@@ -11,7 +11,9 @@
 //! | [`stop`] | [`stop::Stop`]: SIGINT and SIGTERM as a value that can be asked or awaited |
 //! | [`units`] | sizes, rates and durations, read and written |
 //! | [`text`] | strangers' text made safe for a terminal |
-//! | [`source`] | reading a `.torrent` file, within limits |
+//! | [`source`] | what a torrent is named by: a file, a link, a hash |
+//! | [`walk`] | the files of a folder that is to be published |
+//! | [`save`] | writing a file whole or not at all |
 //!
 //! A new command is a module, a variant of [`args::Command`], and a line in [`commands::run`].
 #![allow(
@@ -30,10 +32,12 @@ mod exit;
 mod log;
 mod output;
 mod progress;
+mod save;
 mod source;
 mod stop;
 mod text;
 mod units;
+mod walk;
 
 use clap::Parser as _;
 use exit::Failure;

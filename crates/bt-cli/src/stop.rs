@@ -4,13 +4,18 @@
 
 use crate::exit::{Exit, Failure};
 use anyhow::Context as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// Whether the program was asked to stop.
 #[derive(Clone, Debug)]
-pub(crate) struct Stop(watch::Receiver<Option<Exit>>);
+pub(crate) struct Stop {
+    exit: watch::Receiver<Option<Exit>>,
+    flag: Arc<AtomicBool>,
+}
 
 impl Stop {
     /// Takes the signals over, for the rest of the program's life.
@@ -18,7 +23,9 @@ impl Stop {
     /// # Errors
     /// If the system refuses.
     pub(crate) fn install() -> Result<Self, Failure> {
-        let (sender, receiver) = watch::channel(None);
+        let (sender, exit) = watch::channel(None);
+        let flag = Arc::new(AtomicBool::new(false));
+        let raised = Arc::clone(&flag);
         let runtime = runtime::Builder::new_current_thread()
             .enable_io()
             .build()
@@ -42,6 +49,7 @@ impl Stop {
                     }
                     first = false;
                     sender.send_replace(Some(exit));
+                    raised.store(true, Ordering::Relaxed);
                 }
             });
         };
@@ -49,21 +57,34 @@ impl Stop {
             .name("signals".to_owned())
             .spawn(wait)
             .context("cannot wait for signals")?;
-        Ok(Self(receiver))
+        Ok(Self { exit, flag })
     }
 
     /// The exit code to end with, if the program was asked to stop.
     pub(crate) fn requested(&self) -> Option<Exit> {
-        *self.0.borrow()
+        *self.exit.borrow()
     }
 
     /// Waits until the program is asked to stop, and says with which exit code.
     pub(crate) async fn wait(&mut self) -> Exit {
-        let requested = self.0.wait_for(Option::is_some).await;
+        let requested = self.exit.wait_for(Option::is_some).await;
         // The thread that waits for signals lives as long as the program.
         requested
             .ok()
             .and_then(|exit| *exit)
             .unwrap_or(Exit::Failed)
+    }
+
+    /// True once the program was asked to stop: for work that runs on threads and looks up now and then.
+    pub(crate) fn flag(&self) -> &AtomicBool {
+        &self.flag
+    }
+
+    /// The failure to end with when work was given up because of [`flag`](Self::flag).
+    pub(crate) fn failure(&self) -> Failure {
+        Failure::new(
+            self.requested().unwrap_or(Exit::Interrupted),
+            "stopped before it was done",
+        )
     }
 }

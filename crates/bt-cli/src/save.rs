@@ -1,0 +1,78 @@
+//! Writing a result file: whole or not at all, and never over another one unawares.
+
+use crate::exit::{Exit, Failure};
+use anyhow::Context as _;
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+/// Fails if the file exists and must not be replaced: to be asked before a long work, not after.
+///
+/// # Errors
+/// [`Exit::Failed`] if it exists.
+pub(crate) fn check_free(path: &Path, force: bool) -> Result<(), Failure> {
+    if !force && path.symlink_metadata().is_ok() {
+        let message = format!("{} exists; --force replaces it", path.display());
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    Ok(())
+}
+
+/// Writes the file under another name beside its place, and gives it its name once it is whole and on the disk.
+///
+/// # Errors
+/// If it exists and `force` is not given, or it cannot be written.
+pub(crate) fn save(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
+    check_free(path, force)?;
+    let cannot = || format!("cannot write {}", path.display());
+    let folder = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let mut file = tempfile::Builder::new()
+        .prefix(".bt-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .with_context(cannot)?;
+    file.write_all(bytes)
+        .and_then(|()| file.as_file().sync_all())
+        .with_context(cannot)?;
+    let placed = if force {
+        file.persist(path)
+    } else {
+        file.persist_noclobber(path)
+    };
+    placed.map_err(|error| error.error).with_context(cannot)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn only_force_replaces() {
+        let temp = tempfile::TempDir::new().unwrap();
+        let path = temp.path().join("x.torrent");
+        save(&path, b"one", false).unwrap();
+        assert_eq!(save(&path, b"two", false).unwrap_err().exit, Exit::Failed);
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        save(&path, b"three", true).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+        let names: Vec<_> = fs::read_dir(temp.path()).unwrap().collect();
+        assert_eq!(names.len(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn where_nothing_can_be_written() {
+        let missing = Path::new("/nonexistent/x.torrent");
+        assert_eq!(save(missing, b"", false).unwrap_err().exit, Exit::Invalid);
+        assert_eq!(
+            save(Path::new("/proc/x.torrent"), b"", true)
+                .unwrap_err()
+                .exit,
+            Exit::Invalid
+        );
+    }
+}
