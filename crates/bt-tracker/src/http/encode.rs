@@ -1,0 +1,158 @@
+//! The replies of a tracker, written straight into a buffer that may be used again.
+//!
+//! **Invariant:** canonical bencode. The keys stand in the code in the order in which they must be written.
+
+use crate::announce::{AnnounceRequest, AnnounceResponse, Peer};
+use crate::scrape::{ScrapeResponse, ScrapedTorrent};
+use bt_core::addr::{COMPACT_V4_BYTES, COMPACT_V6_BYTES, encode_compact};
+use core::time::Duration;
+use std::io::Write;
+use std::net::IpAddr;
+
+/// In which form peers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeersForm {
+    /// Strings of 6 bytes a peer in `peers` (BEP 23) and 18 bytes in `peers6` (BEP 7).
+    Compact,
+    /// A list of dictionaries with `ip` and `port`, and `peer id` where it is known.
+    Dictionaries,
+    /// The same without peer ids.
+    DictionariesWithoutIds,
+}
+
+impl PeersForm {
+    /// The form that a request wants: compact, unless it asks for something else in so many words.
+    #[must_use]
+    pub const fn wanted_by(request: &AnnounceRequest) -> Self {
+        match (request.compact, request.no_peer_id) {
+            (None | Some(true), _) => Self::Compact,
+            (Some(false), false) => Self::Dictionaries,
+            (Some(false), true) => Self::DictionariesWithoutIds,
+        }
+    }
+}
+
+/// Appends the reply to an announce. Peers with a host name only fit the dictionary forms.
+pub fn announce(response: &AnnounceResponse, form: PeersForm, out: &mut Vec<u8>) {
+    out.push(b'd');
+    if let Some(complete) = response.complete {
+        integer(out, "complete", u64::from(complete));
+    }
+    match response.external_ip {
+        Some(IpAddr::V4(ip)) => bytes(out, "external ip", &ip.octets()),
+        Some(IpAddr::V6(ip)) => bytes(out, "external ip", &ip.octets()),
+        None => {}
+    }
+    if let Some(incomplete) = response.incomplete {
+        integer(out, "incomplete", u64::from(incomplete));
+    }
+    integer(out, "interval", response.interval.as_secs());
+    if let Some(min_interval) = response.min_interval {
+        integer(out, "min interval", min_interval.as_secs());
+    }
+    match form {
+        PeersForm::Compact => compact_peers(out, &response.peers),
+        PeersForm::Dictionaries | PeersForm::DictionariesWithoutIds => {
+            dictionary_peers(out, response, form == PeersForm::Dictionaries);
+        }
+    }
+    if let Some(tracker_id) = &response.tracker_id {
+        bytes(out, "tracker id", tracker_id);
+    }
+    if let Some(warning) = &response.warning {
+        bytes(out, "warning message", warning.as_bytes());
+    }
+    out.push(b'e');
+}
+
+/// Appends a refusal; `retry_in` is rounded up to whole minutes, and [`Duration::MAX`] says "never" (BEP 31).
+pub fn failure(reason: &str, retry_in: Option<Duration>, out: &mut Vec<u8>) {
+    out.push(b'd');
+    bytes(out, "failure reason", reason.as_bytes());
+    match retry_in {
+        Some(Duration::MAX) => bytes(out, "retry in", b"never"),
+        Some(wait) => integer(out, "retry in", wait.as_secs().div_ceil(60)),
+        None => {}
+    }
+    out.push(b'e');
+}
+
+/// Appends the reply to a scrape. A torrent that stands there twice is written once.
+pub fn scrape(response: &ScrapeResponse, out: &mut Vec<u8>) {
+    let mut torrents: Vec<&ScrapedTorrent> = response.torrents.iter().collect();
+    torrents.sort_by_key(|torrent| torrent.info_hash);
+    torrents.dedup_by_key(|torrent| torrent.info_hash);
+    out.extend_from_slice(b"d5:filesd");
+    for torrent in torrents {
+        string(out, torrent.info_hash.as_bytes());
+        out.push(b'd');
+        integer(out, "complete", u64::from(torrent.entry.complete));
+        integer(out, "downloaded", u64::from(torrent.entry.downloaded));
+        integer(out, "incomplete", u64::from(torrent.entry.incomplete));
+        if let Some(name) = &torrent.name {
+            bytes(out, "name", name.as_bytes());
+        }
+        out.push(b'e');
+    }
+    out.push(b'e');
+    if let Some(interval) = response.min_request_interval {
+        out.extend_from_slice(b"5:flagsd");
+        integer(out, "min_request_interval", interval.as_secs());
+        out.push(b'e');
+    }
+    out.push(b'e');
+}
+
+fn compact_peers(out: &mut Vec<u8>, peers: &[Peer]) {
+    let v4 = peers.iter().filter(|peer| peer.addr.is_ipv4());
+    let v6 = peers.iter().filter(|peer| peer.addr.is_ipv6());
+    let v6_count = v6.clone().count();
+    string(out, b"peers");
+    length(out, (peers.len() - v6_count) * COMPACT_V4_BYTES);
+    v4.for_each(|peer| encode_compact(peer.addr, out));
+    if v6_count > 0 {
+        string(out, b"peers6");
+        length(out, v6_count * COMPACT_V6_BYTES);
+        v6.for_each(|peer| encode_compact(peer.addr, out));
+    }
+}
+
+fn dictionary_peers(out: &mut Vec<u8>, response: &AnnounceResponse, with_ids: bool) {
+    string(out, b"peers");
+    out.push(b'l');
+    for peer in &response.peers {
+        out.push(b'd');
+        bytes(out, "ip", peer.addr.ip().to_string().as_bytes());
+        if let Some(id) = peer.peer_id.filter(|_| with_ids) {
+            bytes(out, "peer id", id.as_bytes());
+        }
+        integer(out, "port", u64::from(peer.addr.port()));
+        out.push(b'e');
+    }
+    for peer in &response.named_peers {
+        out.push(b'd');
+        bytes(out, "ip", peer.host.as_bytes());
+        integer(out, "port", u64::from(peer.port));
+        out.push(b'e');
+    }
+    out.push(b'e');
+}
+
+fn integer(out: &mut Vec<u8>, key: &str, number: u64) {
+    string(out, key.as_bytes());
+    write!(out, "i{number}e").expect("a vector takes everything");
+}
+
+fn bytes(out: &mut Vec<u8>, key: &str, value: &[u8]) {
+    string(out, key.as_bytes());
+    string(out, value);
+}
+
+fn string(out: &mut Vec<u8>, value: &[u8]) {
+    length(out, value.len());
+    out.extend_from_slice(value);
+}
+
+fn length(out: &mut Vec<u8>, length_bytes: usize) {
+    write!(out, "{length_bytes}:").expect("a vector takes everything");
+}

@@ -1,0 +1,246 @@
+//! What a tracker reads from a query string, and what it says about one that is wrong.
+//!
+//! The string is taken as bytes, as it stood in the request line. A parameter that this crate knows must not come
+//! twice: honest clients never do it, and any choice between two values would be a way to say one thing to a proxy and
+//! another to the tracker. Unknown parameters are passed over. `+` is itself, as clients escape spaces and do not mean them.
+
+use super::TRACKER_ID_MAX_BYTES;
+use crate::announce::{AnnounceRequest, Event};
+use bt_core::{InfoHash, PeerId};
+use core::str::FromStr;
+
+/// Most torrents of one scrape; those behind are left out. As many as fit a scrape over UDP (BEP 15).
+pub const SCRAPE_MAX: usize = 74;
+
+/// How much of a wrong value is shown, in bytes.
+const SHOWN_MAX_BYTES: usize = 32;
+
+/// What is wrong with a query; its text is for the peer's user or programmer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// A parameter that must be there is not.
+    #[error("{name} is missing")]
+    Missing {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A parameter stands there twice.
+    #[error("{name} is given twice")]
+    Twice {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A `%` without two hexadecimal digits behind it.
+    #[error("{name} has a broken percent escape")]
+    Escape {
+        /// The parameter's name.
+        name: &'static str,
+    },
+    /// Not of the one length it may have.
+    #[error("{name} has {length_bytes} bytes, not 20")]
+    Length {
+        /// The parameter's name.
+        name: &'static str,
+        /// Its length, unescaped.
+        length_bytes: usize,
+    },
+    /// Not a value it may have.
+    #[error("{name}={value}: expected {expected}")]
+    Value {
+        /// The parameter's name.
+        name: &'static str,
+        /// What stood there, escaped and cut.
+        value: String,
+        /// What may stand there.
+        expected: &'static str,
+    },
+}
+
+/// The announce that a query string asks for.
+///
+/// `info_hash`, `peer_id`, `port` and `left` must be there; a missing `uploaded` or `downloaded` is 0. A `key` that is no
+/// hexadecimal number and an `ip` that is no address are passed over: clients put other things there.
+///
+/// # Errors
+/// [`QueryError`] names the parameter.
+pub fn announce(query: &[u8]) -> Result<AnnounceRequest, QueryError> {
+    let (mut info_hash, mut peer_id, mut port, mut left) = (None, None, None, None);
+    let (mut uploaded, mut downloaded, mut event, mut numwant) = (None, None, None, None);
+    let (mut compact, mut no_peer_id, mut key, mut tracker_id, mut ip) =
+        (None, None, None, None, None);
+    for (name, value) in pairs(query) {
+        match name {
+            b"info_hash" => put(&mut info_hash, "info_hash", value, twenty)?,
+            b"peer_id" => put(&mut peer_id, "peer_id", value, twenty)?,
+            b"port" => put(&mut port, "port", value, number::<u16>)?,
+            b"left" => put(&mut left, "left", value, number::<u64>)?,
+            b"uploaded" => put(&mut uploaded, "uploaded", value, number::<u64>)?,
+            b"downloaded" => put(&mut downloaded, "downloaded", value, number::<u64>)?,
+            b"event" => put(&mut event, "event", value, event_of)?,
+            b"numwant" => put(&mut numwant, "numwant", value, numwant_of)?,
+            b"compact" => put(&mut compact, "compact", value, flag)?,
+            b"no_peer_id" => put(&mut no_peer_id, "no_peer_id", value, flag)?,
+            b"key" => put(&mut key, "key", value, key_of)?,
+            b"trackerid" => put(&mut tracker_id, "trackerid", value, tracker_id_of)?,
+            b"ip" => put(&mut ip, "ip", value, ip_of)?,
+            _ => {}
+        }
+    }
+    let missing = |name| QueryError::Missing { name };
+    Ok(AnnounceRequest {
+        info_hash: InfoHash(info_hash.ok_or(missing("info_hash"))?),
+        peer_id: PeerId(peer_id.ok_or(missing("peer_id"))?),
+        port: port.ok_or(missing("port"))?,
+        uploaded: uploaded.unwrap_or(0),
+        downloaded: downloaded.unwrap_or(0),
+        left: left.ok_or(missing("left"))?,
+        event: event.unwrap_or_default(),
+        numwant: numwant.flatten(),
+        key: key.flatten(),
+        tracker_id: tracker_id.flatten(),
+        ip: ip.flatten(),
+        compact,
+        no_peer_id: no_peer_id.unwrap_or(false),
+    })
+}
+
+/// The torrents that a scrape asks for: at most [`SCRAPE_MAX`], in order; none if it asks for everything.
+///
+/// # Errors
+/// [`QueryError`] if an `info_hash` is wrong.
+pub fn scrape(query: &[u8]) -> Result<Vec<InfoHash>, QueryError> {
+    pairs(query)
+        .filter(|(name, _)| *name == b"info_hash")
+        .take(SCRAPE_MAX)
+        .map(|(_, value)| twenty("info_hash", value).map(InfoHash))
+        .collect()
+}
+
+fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    query.split(|byte| *byte == b'&').map(|pair| {
+        let equals = pair
+            .iter()
+            .position(|byte| *byte == b'=')
+            .unwrap_or(pair.len());
+        let (name, value) = pair.split_at(equals);
+        (name, value.get(1..).unwrap_or_default())
+    })
+}
+
+fn put<T>(
+    place: &mut Option<T>,
+    name: &'static str,
+    value: &[u8],
+    read: impl FnOnce(&'static str, &[u8]) -> Result<T, QueryError>,
+) -> Result<(), QueryError> {
+    if place.is_some() {
+        return Err(QueryError::Twice { name });
+    }
+    *place = Some(read(name, value)?);
+    Ok(())
+}
+
+/// The bytes of a value, one by one.
+fn unescape<'a>(
+    name: &'static str,
+    value: &'a [u8],
+) -> impl Iterator<Item = Result<u8, QueryError>> + 'a {
+    let mut rest = value.iter();
+    core::iter::from_fn(move || {
+        let byte = *rest.next()?;
+        if byte != b'%' {
+            return Some(Ok(byte));
+        }
+        let mut digit = || char::from(*rest.next()?).to_digit(16);
+        let escaped = digit()
+            .zip(digit())
+            .and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
+        Some(escaped.ok_or(QueryError::Escape { name }))
+    })
+}
+
+fn twenty(name: &'static str, value: &[u8]) -> Result<[u8; 20], QueryError> {
+    let mut bytes = [0; 20];
+    let mut length_bytes = 0;
+    for byte in unescape(name, value) {
+        let byte = byte?;
+        if let Some(place) = bytes.get_mut(length_bytes) {
+            *place = byte;
+        }
+        length_bytes += 1;
+    }
+    if length_bytes == bytes.len() {
+        Ok(bytes)
+    } else {
+        Err(QueryError::Length { name, length_bytes })
+    }
+}
+
+/// A decimal number without sign: what `str::parse` takes, but for its `+`.
+fn number<N: FromStr>(name: &'static str, value: &[u8]) -> Result<N, QueryError> {
+    core::str::from_utf8(value)
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| wrong(name, value, "a number in its range"))
+}
+
+/// Some clients say -1 for "as many as you like to give".
+fn numwant_of(name: &'static str, value: &[u8]) -> Result<Option<u32>, QueryError> {
+    if value == b"-1" {
+        return Ok(None);
+    }
+    let wanted: u64 = number(name, value)?;
+    Ok(Some(u32::try_from(wanted).unwrap_or(u32::MAX)))
+}
+
+fn event_of(name: &'static str, value: &[u8]) -> Result<Event, QueryError> {
+    match value {
+        b"" => Ok(Event::Interval),
+        b"started" => Ok(Event::Started),
+        b"completed" => Ok(Event::Completed),
+        b"stopped" => Ok(Event::Stopped),
+        b"paused" => Ok(Event::Paused),
+        _ => Err(wrong(name, value, "started, completed, stopped or paused")),
+    }
+}
+
+fn flag(name: &'static str, value: &[u8]) -> Result<bool, QueryError> {
+    match value {
+        b"0" => Ok(false),
+        b"1" => Ok(true),
+        _ => Err(wrong(name, value, "0 or 1")),
+    }
+}
+
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "one of the readers that `put` takes"
+)]
+fn key_of(_: &'static str, value: &[u8]) -> Result<Option<u32>, QueryError> {
+    let text = core::str::from_utf8(value).ok();
+    Ok(text.and_then(|text| u32::from_str_radix(text, 16).ok()))
+}
+
+fn tracker_id_of(name: &'static str, value: &[u8]) -> Result<Option<Vec<u8>>, QueryError> {
+    if value.len() > 3 * TRACKER_ID_MAX_BYTES {
+        return Ok(None);
+    }
+    unescape(name, value).collect::<Result<_, _>>().map(Some)
+}
+
+fn ip_of(name: &'static str, value: &[u8]) -> Result<Option<std::net::IpAddr>, QueryError> {
+    let bytes: Vec<u8> = unescape(name, value).take(64).collect::<Result<_, _>>()?;
+    Ok(core::str::from_utf8(&bytes)
+        .ok()
+        .and_then(|text| text.parse().ok()))
+}
+
+fn wrong(name: &'static str, value: &[u8], expected: &'static str) -> QueryError {
+    let shown = value.get(..SHOWN_MAX_BYTES).unwrap_or(value);
+    QueryError::Value {
+        name,
+        value: shown.escape_ascii().to_string(),
+        expected,
+    }
+}
