@@ -1,1 +1,50 @@
-//! The tokio shell of a BitTorrent client: sockets, HTTP, disk and clock around the pure engine.
+//! The tokio shell of a BitTorrent client: hands that move bytes for the engines that think.
+//!
+//! A [`Session`] listens, and holds torrents. [`Session::add`] starts one and gives a [`TorrentHandle`], through which
+//! its owner follows events and numbers, and stops it. Everything that decides is in `bt-peer`; here are the sockets,
+//! the HTTP client, the disk and the clock.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`config`] | what a user may set |
+//! | [`session`] | [`Session`]: the listener, the torrents, and what they share |
+//! | [`handle`] | [`TorrentHandle`] and [`TorrentEvent`]: a torrent as its owner sees it |
+//! | [`http`] | bounded HTTP(S) requests; [`http::fetch`] |
+//! | `announce` | announces over HTTP |
+//! | `clock` | the only clock, and the only randomness |
+//! | `reach` | which addresses an HTTP request may use |
+//! | `listener`, `incoming`, `handshake` | sockets until both handshakes are exchanged |
+//! | `conn` | one connection: bytes in, messages out |
+//! | `torrent`, `errands` | the task that owns an engine, and the tasks it sends out |
+//! | `disk` | where jobs are done: on the spot, or on a small pool |
+//! | `open`, `state` | what happens before: files, resume state, hashing |
+//! | `budget` | what torrents share of the line |
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "shell: owns the clock, files and threads"
+)]
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod handle;
+pub mod http;
+pub mod session;
+
+mod announce;
+mod budget;
+mod clock;
+mod conn;
+mod disk;
+mod errands;
+mod handshake;
+mod incoming;
+mod listener;
+mod open;
+mod reach;
+mod state;
+mod torrent;
+
+pub use config::{SessionConfig, TorrentOptions};
+pub use handle::{Phase, Status, TorrentEvent, TorrentHandle};
+pub use session::{Session, SessionError};

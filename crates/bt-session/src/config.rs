@@ -1,0 +1,51 @@
+//! What a user may set for a session and for each torrent in it.
+
+use bt_core::Bitfield;
+use core::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// The ports that are tried in turn if none is named (BEP 3, "trackers": 6881 to 6889).
+pub const PORTS: core::ops::RangeInclusive<u16> = 6881..=6889;
+
+/// Most connections of one torrent unless the user says otherwise.
+///
+/// Beyond some dozens more peers rarely add speed, and each costs `have` traffic.
+pub const PEERS_MAX: usize = 80;
+
+/// How long a stop may take for telling the trackers before it goes on without them.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Settings that all torrents of a session share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionConfig {
+    /// The only local address to listen on, dial from and ask trackers from. `None`: all addresses of both families.
+    pub bind: Option<IpAddr>,
+    /// The port to listen on; 0 for any. `None`: the first free of [`PORTS`], else any.
+    pub port: Option<u16>,
+    /// Where resume state is kept. `None`: nowhere; every start then hashes all data.
+    pub state_dir: Option<PathBuf>,
+    /// Download limit over all torrents, in payload bytes per second.
+    pub down_limit: Option<u64>,
+    /// Upload limit over all torrents, in payload bytes per second.
+    pub up_limit: Option<u64>,
+}
+
+/// Settings of one torrent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TorrentOptions {
+    /// The pieces that are wanted. `None`: all.
+    pub wanted: Option<Bitfield>,
+    /// Ask for pieces in order instead of rarest first.
+    pub sequential: bool,
+    /// Ask no tracker.
+    pub no_tracker: bool,
+    /// Peers that are known without a tracker.
+    pub peers: Vec<SocketAddr>,
+    /// Most connections. `None`: [`PEERS_MAX`].
+    pub peers_max: Option<usize>,
+    /// Upload slots. `None`: chosen by measured rate.
+    pub upload_slots: Option<usize>,
+    /// The data is complete and only read: no file is made or opened for writing, and the data folder may be read-only.
+    pub seed_only: bool,
+}

@@ -1,0 +1,213 @@
+//! Where the disk's work is done: on the spot while the disk is quick, on a small pool of threads when it is not.
+//!
+//! A byte that changes cores is paid for twice, so a block is hashed and written where it was received, and read where
+//! it is sent. That blocks the runtime's thread for as long as the disk takes; so each such job is timed, and after a
+//! slow one the torrent's jobs go to the pool for a while. Reading back whole pieces always goes there.
+//!
+//! **Invariant:** the jobs of a torrent that went to the pool are done one after the other, in order, and no later job is
+//! done on the spot before they are. How many there are is bounded by the engine, which counts the blocks it has out.
+
+use bt_core::Block;
+use bt_core::disk::{DiskError, DiskErrorKind, Done, Job};
+use bt_storage::TorrentStore;
+use bytes::BytesMut;
+use core::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+
+/// Jobs of all torrents that the pool does at a time. Two disks' worth: more threads make one disk seek, not speed up.
+pub(crate) const POOL_THREADS: usize = 4;
+
+/// A job that took longer shows that the disk is slow. A block takes some 20 µs, and the last one of a piece of 16 MiB,
+/// with which the piece is written, some 10 ms as long as the system's cache takes it.
+const SLOW: Duration = Duration::from_millis(20);
+
+/// How long the pool is used after a slow job.
+const SLOW_SPAN: Duration = Duration::from_secs(2);
+
+/// Jobs that one thread of the pool does before another torrent has its turn.
+const BATCH_JOBS: usize = 64;
+
+/// What the pool did.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// How many jobs are done.
+    jobs_count: usize,
+    /// What became of them.
+    pub(crate) done: Vec<Done>,
+}
+
+/// The disk of one torrent.
+pub(crate) struct Disk {
+    store: Arc<TorrentStore>,
+    permits: Arc<Semaphore>,
+    started: Instant,
+    /// Until when the disk counts as slow, in nanoseconds since `started`.
+    slow_until: AtomicU64,
+}
+
+impl Disk {
+    pub(crate) fn new(store: Arc<TorrentStore>, permits: Arc<Semaphore>) -> Self {
+        Self {
+            store,
+            permits,
+            started: Instant::now(),
+            slow_until: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) const fn store(&self) -> &Arc<TorrentStore> {
+        &self.store
+    }
+
+    /// Appends the block to `out`, or leaves `out` as it is.
+    pub(crate) async fn read(&self, block: Block, out: &mut BytesMut) -> Result<(), DiskError> {
+        let length = block.length as usize;
+        if self.is_slow() {
+            let store = Arc::clone(&self.store);
+            let read = move || {
+                let mut bytes = vec![0; length];
+                store.read(block, &mut bytes).map(|()| bytes)
+            };
+            out.extend_from_slice(&self.on_pool(read).await??);
+            return Ok(());
+        }
+        let start = out.len();
+        out.resize(start + length, 0);
+        let room = out.get_mut(start..).unwrap_or_default();
+        let result = self.timed(|| self.store.read(block, room));
+        if result.is_err() {
+            out.truncate(start);
+        }
+        result
+    }
+
+    /// Runs `work` on a thread of the pool, once one is free.
+    ///
+    /// # Errors
+    /// If the work panicked.
+    pub(crate) async fn on_pool<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, DiskError> {
+        on_pool(&self.permits, work).await
+    }
+
+    fn is_slow(&self) -> bool {
+        self.slow_until.load(Ordering::Relaxed) > self.nanos(Instant::now())
+    }
+
+    fn timed<T>(&self, work: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let result = work();
+        let ended = Instant::now();
+        if ended - began > SLOW {
+            let until = self.nanos(ended + SLOW_SPAN);
+            self.slow_until.fetch_max(until, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from((at - self.started).as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Runs `work` on a blocking thread while it holds one of `permits`.
+///
+/// # Errors
+/// If the work panicked.
+pub(crate) async fn on_pool<T: Send + 'static>(
+    permits: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, DiskError> {
+    let gone = |message: String| DiskError {
+        kind: DiskErrorKind::Io,
+        message,
+    };
+    let permit = Arc::clone(permits).acquire_owned().await;
+    let permit = permit.map_err(|_| gone("the session ends".to_owned()))?;
+    let work = move || {
+        let result = work();
+        drop(permit);
+        result
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| gone(format!("internal error on a disk thread: {error}")))
+}
+
+/// Does what is queued, some jobs at a time, and answers.
+async fn feed(
+    disk: Arc<Disk>,
+    mut queued: mpsc::UnboundedReceiver<Job>,
+    answers: mpsc::UnboundedSender<Answer>,
+) {
+    let mut jobs = Vec::new();
+    while queued.recv_many(&mut jobs, BATCH_JOBS).await > 0 {
+        let batch = core::mem::take(&mut jobs);
+        let jobs_count = batch.len();
+        let worker = Arc::clone(&disk);
+        let run = move || -> Vec<Done> {
+            let mut done = Vec::new();
+            for job in batch {
+                worker.timed(|| worker.store.run(job, &mut done));
+            }
+            done
+        };
+        // A panic in the store leaves its jobs without an answer; the torrent is told by our end.
+        let Ok(done) = disk.on_pool(run).await else {
+            return;
+        };
+        if answers.send(Answer { jobs_count, done }).is_err() {
+            return;
+        }
+    }
+}
+
+/// The torrent's order book: what is done on the spot, and what is at the pool.
+pub(crate) struct Jobs {
+    disk: Arc<Disk>,
+    queue: mpsc::UnboundedSender<Job>,
+    answers: mpsc::UnboundedReceiver<Answer>,
+    /// Jobs given to the pool: the next one has to queue behind them.
+    queued: usize,
+}
+
+impl Jobs {
+    /// The order book of a disk, and the task that feeds the pool. It ends with the order book, or by a panic.
+    pub(crate) fn new(disk: Arc<Disk>) -> (Self, impl Future<Output = ()> + Send) {
+        // Unbounded, since the engine bounds them: it has so many blocks and checks out and not one more.
+        let (queue, queued) = mpsc::unbounded_channel();
+        let (done, answers) = mpsc::unbounded_channel();
+        let feeding = feed(Arc::clone(&disk), queued, done);
+        let jobs = Self {
+            disk,
+            queue,
+            answers,
+            queued: 0,
+        };
+        (jobs, feeding)
+    }
+
+    /// Does the job and appends what became of it to `done`, or gives it to the pool.
+    pub(crate) fn submit(&mut self, job: Job, done: &mut Vec<Done>) {
+        let quick = matches!(job, Job::Write { .. } | Job::Discard { .. });
+        if quick && self.queued == 0 && !self.disk.is_slow() {
+            self.disk.timed(|| self.disk.store.run(job, done));
+            return;
+        }
+        self.queued += 1;
+        // An error means that the feeder is gone, which `answer` tells.
+        let _ = self.queue.send(job);
+    }
+
+    /// What the pool did next; `None` if it will never do anything again.
+    pub(crate) async fn answer(&mut self) -> Option<Vec<Done>> {
+        let answer = self.answers.recv().await?;
+        self.queued -= answer.jobs_count;
+        Some(answer.done)
+    }
+}

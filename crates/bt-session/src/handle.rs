@@ -1,0 +1,143 @@
+//! A torrent as its owner sees it: events, numbers, commands.
+//!
+//! **Invariant:** an owner that does not listen holds nothing up and makes nothing grow: events wait in a ring that
+//! drops the oldest, and numbers are a single value that is overwritten.
+
+use bt_core::InfoHash;
+use bt_core::disk::DiskError;
+use bt_peer::{Command, Stats};
+use std::net::SocketAddr;
+use tokio::sync::{broadcast, mpsc, watch};
+
+/// Events that wait for a slow owner; older ones are dropped. A thousand pieces may pass between two looks.
+pub(crate) const EVENTS_MAX: usize = 1024;
+
+/// Commands that wait for the torrent's task. It takes them before anything else.
+pub(crate) const COMMANDS_MAX: usize = 16;
+
+/// Something that happened to a torrent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TorrentEvent {
+    /// The data on disk was looked at, and the torrent starts.
+    Checked {
+        /// Verified pieces.
+        pieces_have: u32,
+        /// All pieces.
+        pieces: u32,
+        /// All that is wanted is there: there is nothing to download.
+        complete: bool,
+    },
+    /// The engine has something to tell.
+    Engine(bt_peer::Event),
+    /// Something is not as it should be; the torrent goes on.
+    Warning {
+        /// What, in words for the user.
+        message: String,
+    },
+    /// The torrent stopped because it had to. The last event.
+    Failed(Failure),
+    /// The torrent stopped because it was told to. The last event.
+    Stopped,
+}
+
+/// Why a torrent had to stop.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The data cannot be used.
+    #[error("{0}")]
+    Disk(DiskError),
+    /// Another process or torrent works on the same data.
+    #[error("the torrent is being downloaded into {path} already: {message}")]
+    InUse {
+        /// The data folder.
+        path: String,
+        /// Who has it.
+        message: String,
+    },
+    /// A bug of ours. The other torrents go on.
+    #[error("internal error, please report it: {message}")]
+    Bug {
+        /// The panic's message.
+        message: String,
+    },
+}
+
+/// What a torrent is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// The data on disk is being hashed.
+    #[default]
+    Checking,
+    /// Taking part in the swarm.
+    Running,
+    /// Leaving the swarm.
+    Stopping,
+    /// Gone.
+    Stopped,
+}
+
+/// A torrent's numbers at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// What it is doing.
+    pub phase: Phase,
+    /// While checking: how many pieces were looked at.
+    pub pieces_checked: u32,
+    /// The engine's numbers; all 0 while checking, but for the lengths.
+    pub stats: Stats,
+}
+
+/// One torrent of a session. Dropping it leaves the torrent running; the session's end stops it.
+#[derive(Debug)]
+pub struct TorrentHandle {
+    pub(crate) info_hash: InfoHash,
+    pub(crate) events: broadcast::Receiver<TorrentEvent>,
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) peers: mpsc::Sender<Vec<SocketAddr>>,
+}
+
+impl TorrentHandle {
+    /// Which torrent.
+    #[must_use]
+    pub const fn info_hash(&self) -> InfoHash {
+        self.info_hash
+    }
+
+    /// The next event; `None` once the torrent is gone. Who asks too rarely misses the oldest.
+    pub async fn next_event(&mut self) -> Option<TorrentEvent> {
+        loop {
+            match self.events.recv().await {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// The numbers as they were at most a second ago.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        *self.status.borrow()
+    }
+
+    /// Tells the torrent something. A torrent that is gone does not hear it.
+    pub async fn command(&self, command: Command) {
+        // The only error is that the torrent is gone, which its events say better.
+        let _ = self.commands.send(command).await;
+    }
+
+    /// Names peers that it may connect to.
+    pub async fn add_peers(&self, peers: Vec<SocketAddr>) {
+        let _ = self.peers.send(peers).await;
+    }
+
+    /// Leaves the swarm, saves the resume state, and waits until that is done: at most some seconds.
+    pub async fn stop(&mut self) -> Status {
+        self.command(Command::Stop).await;
+        let gone = |status: &Status| status.phase == Phase::Stopped;
+        // An error means that the torrent's task is gone, which is what we wait for.
+        let _ = self.status.wait_for(gone).await;
+        self.status()
+    }
+}

@@ -1,0 +1,126 @@
+//! What happens before a torrent runs: its files are opened, its resume state read, its data hashed.
+
+use crate::clock::random_seed;
+use crate::config::{PEERS_MAX, TorrentOptions};
+use crate::disk;
+use crate::handle::{Failure, Phase, Status};
+use crate::session::Shared;
+use crate::state::Keeper;
+use bt_core::{Bitfield, PeerId, Rng};
+use bt_metainfo::Metainfo;
+use bt_storage::{Access, Allocation, Control, HashProgress, OpenOptions, TorrentStore};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::watch;
+
+/// Names this program and its version in peer ids (BEP 20).
+const PEER_ID_PREFIX: &[u8; 8] = b"-BT0100-";
+
+/// All that a torrent needs to run.
+pub(crate) struct Opened {
+    pub(crate) store: Arc<TorrentStore>,
+    pub(crate) torrent: bt_peer::Torrent,
+    pub(crate) config: bt_peer::Config,
+    pub(crate) keeper: Keeper,
+    /// What the user should know.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Stops the hashing when it is dropped: whoever waits for it has gone.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Opens a torrent's files and finds out what of it is there. Dropping the future stops the hashing.
+///
+/// # Errors
+/// [`Failure`] if the files cannot be opened or somebody else uses them.
+pub(crate) async fn open(
+    shared: &Arc<Shared>,
+    metainfo: Metainfo,
+    dir: PathBuf,
+    options: &TorrentOptions,
+    status: &watch::Sender<Status>,
+) -> Result<Opened, Failure> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let _cancel = CancelOnDrop(Arc::clone(&cancel));
+    let pool = Arc::clone(&shared.files);
+    let state_dir = shared.config.state_dir.clone();
+    let seed_only = options.seed_only;
+    let status = status.clone();
+    let info = metainfo.info.clone();
+    let info_hash = metainfo.info_hash;
+    let work = move || -> Result<_, Failure> {
+        let open_options = OpenOptions {
+            pool,
+            access: if seed_only {
+                Access::ReadOnly
+            } else {
+                Access::ReadWrite
+            },
+            allocation: Allocation::Sparse,
+        };
+        let store = TorrentStore::open(&info, &dir, &open_options).map_err(Failure::Disk)?;
+        let mut keeper = Keeper::open(state_dir.as_deref(), info_hash, &dir, seed_only)?;
+        let progress = |progress: HashProgress| {
+            status.send_modify(|status| {
+                status.phase = Phase::Checking;
+                status.pieces_checked = progress.pieces_done;
+            });
+        };
+        let control = Control {
+            threads: None,
+            cancel: Some(&cancel),
+            progress: Some(&progress),
+        };
+        // Cancelled only when nobody waits any more.
+        let nothing = || (Bitfield::new(info.layout().pieces_count()), Vec::new());
+        let found = keeper.find(&store, control).unwrap_or_else(|_| nothing());
+        Ok((store, keeper, found))
+    };
+    let (store, keeper, (have, notes)) =
+        disk::on_pool(&shared.disk_permits, work)
+            .await
+            .map_err(|error| Failure::Bug {
+                message: error.message,
+            })??;
+    let layout = metainfo.info.layout();
+    let torrent = bt_peer::Torrent {
+        info_hash,
+        layout,
+        private: metainfo.info.is_private(),
+        trackers: metainfo.trackers,
+        wanted: match (&options.wanted, seed_only) {
+            (_, true) => have.clone(),
+            (Some(wanted), false) => wanted.clone(),
+            (None, false) => Bitfield::full(layout.pieces_count()),
+        },
+        have,
+    };
+    Ok(Opened {
+        store: Arc::new(store),
+        torrent,
+        config: configure(shared, options),
+        keeper,
+        notes,
+    })
+}
+
+fn configure(shared: &Shared, options: &TorrentOptions) -> bt_peer::Config {
+    let mut rng = Rng::new(random_seed());
+    let mut config = bt_peer::Config::new(PeerId::generate(PEER_ID_PREFIX, &mut rng));
+    config.listen_port = shared.port;
+    config.key = u32::try_from(rng.below(1 << 32)).unwrap_or(0);
+    config.peers_max = options.peers_max.unwrap_or(PEERS_MAX);
+    config.upload_slots = options.upload_slots;
+    config.down_limit = shared.config.down_limit;
+    config.up_limit = shared.config.up_limit;
+    config.sequential = options.sequential;
+    config.no_tracker = options.no_tracker;
+    config
+}

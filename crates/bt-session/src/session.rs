@@ -1,0 +1,340 @@
+//! The session: the listening sockets, the torrents, and what they share.
+//!
+//! **Invariant:** a panic in one torrent stops that torrent, with an event, and no other. Dropping the session ends all
+//! its tasks at once; [`Session::shutdown`] takes leave of the swarms first.
+
+use crate::announce::ANNOUNCES_MAX;
+use crate::budget::{Budget, Part};
+use crate::clock::Clock;
+use crate::config::{SessionConfig, TorrentOptions};
+use crate::disk::POOL_THREADS;
+use crate::handle::{
+    COMMANDS_MAX, EVENTS_MAX, Failure, Phase, Status, TorrentEvent, TorrentHandle,
+};
+use crate::http::Http;
+use crate::torrent::{Ends, Fact, Torrent};
+use crate::{incoming, listener, open, torrent};
+use bt_core::{InfoHash, PeerId};
+use bt_metainfo::Metainfo;
+use bt_peer::{Command, Stats};
+use bt_storage::FilePool;
+use core::panic::AssertUnwindSafe;
+use core::pin::pin;
+use core::task::Poll;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::task::JoinSet;
+
+/// Dials that are under way at a time over all torrents: more look like a scan to many a router.
+const DIALS_MAX: usize = 64;
+
+/// Why a session or a torrent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// No listening socket.
+    #[error("cannot listen on {addr}: {source}")]
+    Listen {
+        /// The last address tried.
+        addr: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The torrent runs already.
+    #[error("torrent {info_hash} runs already")]
+    Duplicate {
+        /// Which.
+        info_hash: InfoHash,
+    },
+}
+
+/// A BitTorrent client.
+#[derive(Debug)]
+pub struct Session {
+    shared: Arc<Shared>,
+    local_addrs: Vec<SocketAddr>,
+    listening: JoinSet<()>,
+    torrents: JoinSet<()>,
+}
+
+/// What the tasks of a session share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: SessionConfig,
+    /// The port that trackers and peers are told.
+    pub(crate) port: u16,
+    pub(crate) clock: Clock,
+    pub(crate) http: Http,
+    pub(crate) files: Arc<FilePool>,
+    /// One for each job on the disk's pool.
+    pub(crate) disk_permits: Arc<Semaphore>,
+    pub(crate) dial_permits: Semaphore,
+    pub(crate) announce_permits: Semaphore,
+    pub(crate) budget: Budget,
+    torrents_started: AtomicU64,
+    torrents: Mutex<BTreeMap<InfoHash, Slot>>,
+}
+
+/// A torrent as the session knows it.
+#[derive(Debug)]
+struct Slot {
+    commands: mpsc::Sender<Command>,
+    /// `None` while its data is being checked: peers are turned away.
+    registered: Option<Registered>,
+}
+
+/// Where the peers of a running torrent are to be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Registered {
+    /// Who we are to them.
+    pub(crate) peer_id: PeerId,
+    pub(crate) facts: mpsc::Sender<Fact>,
+}
+
+impl Session {
+    /// Starts listening. To be called inside a tokio runtime, which the session's tasks then use.
+    ///
+    /// # Errors
+    /// [`SessionError::Listen`] if the port is taken or not allowed.
+    pub fn new(config: SessionConfig) -> Result<Self, SessionError> {
+        let listeners = listener::listen(config.bind, config.port)?;
+        let addrs = listeners.iter().filter_map(|l| l.local_addr().ok());
+        let local_addrs: Vec<SocketAddr> = addrs.collect();
+        let shared = Arc::new(Shared {
+            port: local_addrs.first().map_or(0, SocketAddr::port),
+            clock: Clock::start(),
+            http: Http::new(config.bind),
+            files: Arc::new(FilePool::for_process()),
+            disk_permits: Arc::new(Semaphore::new(POOL_THREADS)),
+            dial_permits: Semaphore::new(DIALS_MAX),
+            announce_permits: Semaphore::new(ANNOUNCES_MAX),
+            budget: Budget::new(config.down_limit, config.up_limit),
+            torrents_started: AtomicU64::new(0),
+            torrents: Mutex::default(),
+            config,
+        });
+        let mut listening = JoinSet::new();
+        for listener in listeners {
+            listening.spawn(incoming::accept(listener, Arc::clone(&shared)));
+        }
+        Ok(Self {
+            shared,
+            local_addrs,
+            listening,
+            torrents: JoinSet::new(),
+        })
+    }
+
+    /// The addresses on which it listens.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
+    }
+
+    /// Starts a torrent: checks the data under `dir` that is there, then takes part in the swarm.
+    ///
+    /// `dir` is the folder that holds, or receives, the torrent's top file or folder.
+    ///
+    /// # Errors
+    /// [`SessionError::Duplicate`] if the session has the torrent. What goes wrong later is an event.
+    pub fn add(
+        &mut self,
+        metainfo: Metainfo,
+        dir: &Path,
+        options: TorrentOptions,
+    ) -> Result<TorrentHandle, SessionError> {
+        let info_hash = metainfo.info_hash;
+        let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
+        let (peers, peers_named) = mpsc::channel(COMMANDS_MAX);
+        let (events_in, events) = broadcast::channel(EVENTS_MAX);
+        let (status_in, status) = watch::channel(Status {
+            stats: Stats {
+                total_length: metainfo.info.layout().total_length(),
+                ..Stats::default()
+            },
+            ..Status::default()
+        });
+        self.shared.enter(info_hash, commands.clone())?;
+        let ends = Ends {
+            commands: commanded,
+            peers: peers_named,
+            events: events_in,
+            status: status_in,
+        };
+        let start = Start {
+            metainfo,
+            dir: dir.to_owned(),
+            options,
+        };
+        self.torrents
+            .spawn(live(Arc::clone(&self.shared), start, ends));
+        Ok(TorrentHandle {
+            info_hash,
+            events,
+            status,
+            commands,
+            peers,
+        })
+    }
+
+    /// Stops all torrents, each as [`TorrentHandle::stop`] does, at the same time; then the session.
+    pub async fn shutdown(mut self) {
+        self.listening.abort_all();
+        let torrents: Vec<mpsc::Sender<Command>> = {
+            let torrents = self.shared.torrents();
+            torrents
+                .values()
+                .map(|slot| slot.commands.clone())
+                .collect()
+        };
+        for commands in torrents {
+            // An error means that it is gone already.
+            let _ = commands.send(Command::Stop).await;
+        }
+        while self.torrents.join_next().await.is_some() {}
+    }
+}
+
+impl Shared {
+    /// Where to send a peer who wants this torrent.
+    pub(crate) fn registered(&self, info_hash: InfoHash) -> Option<Registered> {
+        self.torrents().get(&info_hash)?.registered.clone()
+    }
+
+    /// A part in the budget for one more torrent.
+    pub(crate) fn part(&self, peers_max: usize) -> Part {
+        Part::new(
+            self.torrents_started.fetch_add(1, Ordering::Relaxed),
+            peers_max,
+        )
+    }
+
+    fn torrents(&self) -> MutexGuard<'_, BTreeMap<InfoHash, Slot>> {
+        self.torrents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(
+        &self,
+        info_hash: InfoHash,
+        commands: mpsc::Sender<Command>,
+    ) -> Result<(), SessionError> {
+        let mut torrents = self.torrents();
+        if torrents.contains_key(&info_hash) {
+            return Err(SessionError::Duplicate { info_hash });
+        }
+        let slot = Slot {
+            commands,
+            registered: None,
+        };
+        torrents.insert(info_hash, slot);
+        Ok(())
+    }
+
+    fn register(&self, info_hash: InfoHash, registered: Registered) {
+        if let Some(slot) = self.torrents().get_mut(&info_hash) {
+            slot.registered = Some(registered);
+        }
+    }
+}
+
+/// What a torrent starts from.
+struct Start {
+    metainfo: Metainfo,
+    dir: PathBuf,
+    options: TorrentOptions,
+}
+
+/// A torrent's whole life, whatever ends it.
+async fn live(shared: Arc<Shared>, start: Start, mut ends: Ends) {
+    let info_hash = start.metainfo.info_hash;
+    let mut last = ends.status.borrow().to_owned();
+    let ended = {
+        let mut life = pin!(start_and_run(&shared, start, &mut ends, &mut last));
+        core::future::poll_fn(|context| {
+            match catch_unwind(AssertUnwindSafe(|| life.as_mut().poll(context))) {
+                Ok(poll) => poll,
+                Err(panic) => Poll::Ready(Err(Failure::Bug {
+                    message: message_of(panic.as_ref()),
+                })),
+            }
+        })
+        .await
+    };
+    shared.torrents().remove(&info_hash);
+    let event = match ended {
+        Ok(()) => TorrentEvent::Stopped,
+        Err(failure) => {
+            tracing::error!(%info_hash, %failure, "torrent stopped");
+            TorrentEvent::Failed(failure)
+        }
+    };
+    // Nobody may be listening.
+    let _ = ends.events.send(event);
+    last.phase = Phase::Stopped;
+    ends.status.send_replace(last);
+}
+
+async fn start_and_run(
+    shared: &Arc<Shared>,
+    start: Start,
+    ends: &mut Ends,
+    last: &mut Status,
+) -> Result<(), Failure> {
+    let info_hash = start.metainfo.info_hash;
+    let mut options = start.options;
+    let peers = core::mem::take(&mut options.peers);
+    let opened = {
+        let mut opening = pin!(open::open(
+            shared,
+            start.metainfo,
+            start.dir,
+            &options,
+            &ends.status
+        ));
+        loop {
+            tokio::select! {
+                opened = &mut opening => break opened?,
+                command = ends.commands.recv() => {
+                    if matches!(command, None | Some(Command::Stop)) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    };
+    let have = &opened.torrent.have;
+    let checked = TorrentEvent::Checked {
+        pieces_have: have.count_ones(),
+        pieces: have.pieces_count(),
+        complete: opened.torrent.wanted.iter_minus(have).next().is_none(),
+    };
+    for message in &opened.notes {
+        torrent::warn(message.clone(), &ends.events);
+    }
+    let peer_id = opened.config.peer_id;
+    let (mut running, facts) = Torrent::new(Arc::clone(shared), opened);
+    shared.register(info_hash, Registered { peer_id, facts });
+    ends.status.send_replace(running.status(Phase::Running));
+    // Nobody may be listening.
+    let _ = ends.events.send(checked);
+    let result = running.run(ends, peers).await;
+    if let Err(error) = running.save().await {
+        torrent::warn(
+            format!("the resume state is not saved: {error}"),
+            &ends.events,
+        );
+    }
+    *last = running.status(Phase::Stopped);
+    result
+}
+
+fn message_of(panic: &(dyn core::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_owned()
+}

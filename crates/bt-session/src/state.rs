@@ -1,0 +1,205 @@
+//! The resume state of one torrent: where it is kept, when it is saved, what is believed of it at the start.
+//!
+//! It never lies beside the data, which may be read-only or somebody's publication, but in the session's state folder,
+//! in a folder for each data folder: the same torrent in two places is two downloads.
+//!
+//! **Invariant:** one process at a time writes the state of a torrent in a data folder. Two that only seed the same data
+//! do no harm to each other; the second then keeps no state.
+
+use crate::disk::Disk;
+use crate::handle::Failure;
+use bt_core::disk::DiskError;
+use bt_core::{Bitfield, InfoHash};
+use bt_peer::Stats;
+use bt_storage::lock::{LockError, TorrentLock};
+use bt_storage::resume::{self, Resume};
+use bt_storage::{Cancelled, Control, TorrentStore};
+use core::time::Duration;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::time::Instant;
+
+/// How long after a piece was verified the state is saved. A killed process loses nothing by it, since what is not in the
+/// state is hashed again; a power cut loses at most so much.
+const SAVE_DELAY: Duration = Duration::from_secs(30);
+
+/// Keeps the resume state of a running torrent.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    place: Option<Place>,
+    info_hash: InfoHash,
+    /// Payload bytes over all earlier runs.
+    uploaded_before: u64,
+    downloaded_before: u64,
+    due: Option<Instant>,
+    /// Held while a state is written: there is one name for what is not complete yet.
+    writing: Arc<Mutex<()>>,
+}
+
+#[derive(Debug)]
+struct Place {
+    folder: PathBuf,
+    _lock: TorrentLock,
+}
+
+impl Keeper {
+    /// The keeper of a torrent whose data lies in `dir`. Without a state folder it keeps nothing.
+    ///
+    /// # Errors
+    /// If another process downloads the torrent into the same folder, or the state folder cannot be used.
+    pub(crate) fn open(
+        state_dir: Option<&Path>,
+        info_hash: InfoHash,
+        dir: &Path,
+        seed_only: bool,
+    ) -> Result<Self, Failure> {
+        let mut keeper = Self {
+            place: None,
+            info_hash,
+            uploaded_before: 0,
+            downloaded_before: 0,
+            due: None,
+            writing: Arc::default(),
+        };
+        let Some(state_dir) = state_dir else {
+            return Ok(keeper);
+        };
+        let folder = state_dir.join(name_of(dir));
+        match TorrentLock::acquire(&folder, info_hash) {
+            Ok(lock) => {
+                keeper.place = Some(Place {
+                    folder,
+                    _lock: lock,
+                });
+                // So that after a crash the next run knows that there was this one.
+                keeper.hurry();
+                Ok(keeper)
+            }
+            Err(error) if seed_only => {
+                tracing::info!(%info_hash, %error, "seeding without keeping state");
+                Ok(keeper)
+            }
+            Err(error @ LockError::Held { .. }) => Err(Failure::InUse {
+                path: dir.display().to_string(),
+                message: error.to_string(),
+            }),
+            Err(LockError::Disk(error)) => Err(Failure::Disk(error)),
+        }
+    }
+
+    /// Finds out what is there: what the state says and the files bear out, the rest by hashing. Also what the user
+    /// should know about it.
+    ///
+    /// # Errors
+    /// If it was told to stop.
+    pub(crate) fn find(
+        &mut self,
+        store: &TorrentStore,
+        control: Control<'_>,
+    ) -> Result<(Bitfield, Vec<String>), Cancelled> {
+        let Some(place) = &self.place else {
+            let verified = store.verify_all(control)?;
+            let notes = verified.errors.into_iter().map(|error| error.message);
+            return Ok((verified.good, notes.collect()));
+        };
+        let loaded = resume::load(&place.folder, self.info_hash, store);
+        self.uploaded_before = loaded.uploaded;
+        self.downloaded_before = loaded.downloaded;
+        let verified = store.verify(&loaded.recheck, control)?;
+        let (mut have, mut notes) = (loaded.have, loaded.notes);
+        notes.extend(verified.errors.into_iter().map(|error| error.message));
+        for piece in verified.good.iter() {
+            have.set(piece);
+        }
+        Ok((have, notes))
+    }
+
+    /// Something was verified: save before long.
+    pub(crate) fn touch(&mut self) {
+        self.due.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
+    }
+
+    /// Save soon.
+    pub(crate) fn hurry(&mut self) {
+        self.due = Some(Instant::now());
+    }
+
+    /// True if it is time to save.
+    pub(crate) fn is_due(&self) -> bool {
+        self.place.is_some() && self.due.is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Saves what the engine has; `clean` if nothing will be saved after this. Nothing to do is `Ok`.
+    pub(crate) fn save(
+        &mut self,
+        disk: &Arc<Disk>,
+        have: Bitfield,
+        stats: &Stats,
+        clean: bool,
+    ) -> impl Future<Output = Result<(), DiskError>> + Send + use<> {
+        self.due = None;
+        let folder = self.place.as_ref().map(|place| place.folder.clone());
+        let state = Resume {
+            have,
+            uploaded: self.uploaded_before + stats.uploaded,
+            downloaded: self.downloaded_before + stats.downloaded,
+            clean,
+        };
+        let (info_hash, disk) = (self.info_hash, Arc::clone(disk));
+        let writing = Arc::clone(&self.writing);
+        async move {
+            let Some(folder) = folder else {
+                return Ok(());
+            };
+            let store = Arc::clone(disk.store());
+            let work = move || {
+                let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
+                resume::save(&folder, info_hash, &store, &state)
+            };
+            disk.on_pool(work).await?
+        }
+    }
+}
+
+/// A file name for a folder: a hash of its path, as far as links in it are resolved (FNV-1a, 64 bits).
+fn name_of(dir: &Path) -> String {
+    let dir = dir
+        .canonicalize()
+        .or_else(|_| std::path::absolute(dir))
+        .unwrap_or_else(|_| dir.to_owned());
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let bytes = dir.as_os_str().as_bytes().iter();
+    format!("{:016x}", bytes.fold(0xcbf2_9ce4_8422_2325, step))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_name_however_it_is_called() {
+        let temp = tempfile::tempdir().unwrap();
+        let (real, link) = (temp.path().join("real"), temp.path().join("link"));
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert_eq!(name_of(&real), name_of(&link));
+        assert_eq!(name_of(&real), name_of(&real.join("..").join("real")));
+        assert_ne!(name_of(&real), name_of(temp.path()));
+        assert_eq!(name_of(Path::new("/")), "af63a24c860189fe".to_owned());
+    }
+
+    #[test]
+    fn a_second_download_of_the_same_is_refused_and_a_second_seeder_is_not() {
+        let temp = tempfile::tempdir().unwrap();
+        let (state, data) = (temp.path().join("state"), temp.path());
+        let hash = InfoHash([1; 20]);
+        let open = |seed_only| Keeper::open(Some(&state), hash, data, seed_only);
+        let first = open(false).unwrap();
+        assert!(first.is_due(), "the start is noted");
+        assert!(matches!(open(false), Err(Failure::InUse { .. })));
+        assert!(!open(true).unwrap().is_due());
+        drop(first);
+        assert!(open(false).is_ok());
+    }
+}

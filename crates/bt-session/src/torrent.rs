@@ -1,0 +1,466 @@
+//! The task of one torrent: the only owner of its [`Engine`].
+//!
+//! It stamps the time on each fact, carries out what the engine orders, and sleeps until the engine's deadline.
+//!
+//! **Invariant:** this task never waits for a peer, a tracker or the disk's pool: it hands orders over, and their outcome
+//! is another fact. Facts come over bounded channels, so who has many of them waits.
+
+use crate::announce;
+use crate::budget::Part;
+use crate::config::STOP_DEADLINE;
+use crate::conn::{self, Entry, Order};
+use crate::disk::{Disk, Jobs};
+use crate::errands::Errands;
+use crate::handle::{Failure, Phase, Status, TorrentEvent};
+use crate::handshake::{self, GreetError, Greeted};
+use crate::open::Opened;
+use crate::session::Shared;
+use crate::state::Keeper;
+use bt_core::disk::{DiskError, Done};
+use bt_core::{Block, InfoHash, PeerId};
+use bt_peer::{CloseReason, Command, ConnId, Direction, Engine, Event, Input, Output};
+use bt_tracker::announce::{AnnounceFailure, AnnounceResponse};
+use bt_wire::{Limits, Message};
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// Facts that wait for a torrent's task. Each is at most what one read brought, so with [`conn`]'s buffers this bounds
+/// what is received and not looked at to some 8 MiB a torrent.
+pub(crate) const FACTS_MAX: usize = 64;
+
+/// Facts that are taken in one turn, before timers and commands are looked at again.
+const TURN_FACTS: usize = 16;
+
+/// How often numbers are shown, shares asked for and the resume state looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Something that happened to one torrent.
+#[derive(Debug)]
+pub(crate) enum Fact {
+    /// A peer dialled us.
+    Accepted(Greeted),
+    /// A dial succeeded.
+    Dialled { conn: ConnId, greeted: Greeted },
+    /// A dial came to nothing.
+    DialFailed { conn: ConnId },
+    /// Messages came, in order.
+    Received {
+        conn: ConnId,
+        messages: Vec<Message>,
+    },
+    /// Blocks went out, or could not be read.
+    Uploaded {
+        conn: ConnId,
+        blocks: Vec<(Block, Result<(), DiskError>)>,
+    },
+    /// A connection ended.
+    Closed { conn: ConnId, reason: CloseReason },
+    /// A tracker answered.
+    Announced {
+        id: u64,
+        result: Result<AnnounceResponse, AnnounceFailure>,
+    },
+    /// Peers became known.
+    PeersFound(Vec<SocketAddr>),
+    /// The resume state is saved, or not.
+    Saved(Result<(), DiskError>),
+    /// The task that feeds the disk's pool ended, which it never does by itself.
+    DiskGone,
+}
+
+/// The ends at which the torrent's owner holds the others.
+pub(crate) struct Ends {
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) peers: mpsc::Receiver<Vec<SocketAddr>>,
+    pub(crate) events: broadcast::Sender<TorrentEvent>,
+    pub(crate) status: watch::Sender<Status>,
+}
+
+/// A running torrent.
+pub(crate) struct Torrent {
+    shared: Arc<Shared>,
+    info_hash: InfoHash,
+    peer_id: PeerId,
+    limits: Limits,
+    engine: Engine,
+    disk: Arc<Disk>,
+    jobs: Jobs,
+    conns: BTreeMap<ConnId, Entry>,
+    dials: BTreeMap<ConnId, AbortHandle>,
+    errands: Errands,
+    facts: mpsc::Receiver<Fact>,
+    facts_in: mpsc::Sender<Fact>,
+    /// Facts that arose while an order was carried out.
+    inputs: VecDeque<Input>,
+    /// The number of the next connection that we accept. Odd, as the engine's are even.
+    next_accepted: u64,
+    keeper: Keeper,
+    part: Part,
+    /// When a stop that was asked for is over, whoever may still have to be told.
+    stop_at: Option<Instant>,
+    stopped: bool,
+}
+
+impl Drop for Torrent {
+    fn drop(&mut self) {
+        self.shared.budget.leave(&self.part);
+    }
+}
+
+impl Torrent {
+    /// A torrent whose data was checked, and the end at which it takes facts.
+    pub(crate) fn new(shared: Arc<Shared>, opened: Opened) -> (Self, mpsc::Sender<Fact>) {
+        let part = shared.part(opened.config.peers_max);
+        let (facts_in, facts) = mpsc::channel(FACTS_MAX);
+        let disk = Arc::new(Disk::new(opened.store, Arc::clone(&shared.disk_permits)));
+        let (jobs, feeding) = Jobs::new(Arc::clone(&disk));
+        let mut errands = Errands::default();
+        let feeding = async {
+            feeding.await;
+            Some(Fact::DiskGone)
+        };
+        errands.spawn(feeding, Some(Fact::DiskGone));
+        let torrent = Self {
+            info_hash: opened.torrent.info_hash,
+            peer_id: opened.config.peer_id,
+            limits: Limits::for_torrent(opened.torrent.layout.pieces_count()),
+            engine: Engine::new(opened.torrent, opened.config, crate::clock::random_seed()),
+            shared,
+            disk,
+            jobs,
+            conns: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            errands,
+            facts,
+            facts_in: facts_in.clone(),
+            inputs: VecDeque::new(),
+            next_accepted: 1,
+            keeper: opened.keeper,
+            part,
+            stop_at: None,
+            stopped: false,
+        };
+        (torrent, facts_in)
+    }
+
+    /// Takes part in the swarm until told to stop.
+    ///
+    /// # Errors
+    /// [`Failure`] if it cannot go on.
+    pub(crate) async fn run(
+        &mut self,
+        ends: &mut Ends,
+        peers: Vec<SocketAddr>,
+    ) -> Result<(), Failure> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::new();
+        self.inputs.push_back(Input::PeersFound(peers));
+        while !self.stopped {
+            self.settle(&ends.events);
+            let wake = self.wake();
+            tokio::select! {
+                Some(command) = ends.commands.recv() => self.command(command),
+                Some(peers) = ends.peers.recv() => self.inputs.push_back(Input::PeersFound(peers)),
+                _ = self.facts.recv_many(&mut batch, TURN_FACTS) => {
+                    for fact in batch.drain(..) {
+                        self.fact(fact, &ends.events)?;
+                    }
+                }
+                Some(done) = self.jobs.answer() => self.disk_done(done),
+                fact = self.errands.next() => self.fact(fact, &ends.events)?,
+                () = sleep_until(wake) => self.timeout(),
+                _ = tick.tick() => self.tick(ends),
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves the resume state for the last time.
+    pub(crate) async fn save(&mut self) -> Result<(), DiskError> {
+        self.saving(true).await
+    }
+
+    fn saving(&mut self, clean: bool) -> impl Future<Output = Result<(), DiskError>> + use<> {
+        let stats = self.engine.stats(self.shared.clock.now());
+        self.keeper
+            .save(&self.disk, self.engine.have(), &stats, clean)
+    }
+
+    /// The numbers to show.
+    pub(crate) fn status(&self, phase: Phase) -> Status {
+        Status {
+            phase,
+            pieces_checked: 0,
+            stats: self.engine.stats(self.shared.clock.now()),
+        }
+    }
+
+    fn wake(&self) -> Option<Instant> {
+        let deadline = self.engine.deadline();
+        let deadline = deadline.and_then(|time| self.shared.clock.instant(time));
+        [deadline, self.stop_at].into_iter().flatten().min()
+    }
+
+    fn timeout(&mut self) {
+        let now = Instant::now();
+        if self.stop_at.is_some_and(|at| at <= now) {
+            self.stopped = true;
+        }
+        self.inputs.push_back(Input::Timeout);
+    }
+
+    fn command(&mut self, command: Command) {
+        if command == Command::Stop {
+            // The engine has its own deadline for the trackers; this one holds if it does not keep it.
+            let bound = Instant::now() + STOP_DEADLINE + TICK;
+            self.stop_at.get_or_insert(bound);
+        }
+        self.inputs.push_back(Input::Command(command));
+    }
+
+    /// Feeds the engine with all that is there, and carries out what it orders, until both are silent.
+    fn settle(&mut self, events: &broadcast::Sender<TorrentEvent>) {
+        let mut done = Vec::new();
+        while let Some(input) = self.inputs.pop_front() {
+            self.engine.handle(self.shared.clock.now(), input);
+            while let Some(output) = self.engine.poll() {
+                self.carry_out(output, &mut done, events);
+            }
+            self.inputs.extend(done.drain(..).map(Input::DiskDone));
+        }
+    }
+
+    /// Feeds the engine with one fact and what was there before it.
+    fn feed(&mut self, input: Input, events: &broadcast::Sender<TorrentEvent>) {
+        self.inputs.push_back(input);
+        self.settle(events);
+    }
+
+    fn fact(
+        &mut self,
+        fact: Fact,
+        events: &broadcast::Sender<TorrentEvent>,
+    ) -> Result<(), Failure> {
+        match fact {
+            Fact::Received { conn, messages } => {
+                for message in messages {
+                    // The engine may have closed it at an earlier one.
+                    if !self.conns.contains_key(&conn) {
+                        break;
+                    }
+                    self.feed(Input::Received { conn, message }, events);
+                }
+            }
+            Fact::Uploaded { conn, blocks } => {
+                for (block, result) in blocks {
+                    if self.conns.contains_key(&conn) {
+                        self.feed(
+                            Input::Uploaded {
+                                conn,
+                                block,
+                                result,
+                            },
+                            events,
+                        );
+                    }
+                }
+            }
+            Fact::Closed { conn, reason } => {
+                if self.conns.remove(&conn).is_some() {
+                    self.inputs.push_back(Input::Closed { conn, reason });
+                }
+            }
+            Fact::Accepted(greeted) => {
+                let conn = ConnId(self.next_accepted);
+                self.next_accepted += 2;
+                self.open(conn, greeted, Direction::Incoming);
+            }
+            Fact::Dialled { conn, greeted } => {
+                if self.dials.remove(&conn).is_some() {
+                    self.open(conn, greeted, Direction::Outgoing);
+                }
+            }
+            Fact::DialFailed { conn } => {
+                if self.dials.remove(&conn).is_some() {
+                    self.inputs.push_back(Input::DialFailed { conn });
+                }
+            }
+            Fact::Announced { id, result } => {
+                self.resolve(&result);
+                self.inputs.push_back(Input::Announced { id, result });
+            }
+            Fact::PeersFound(peers) => self.inputs.push_back(Input::PeersFound(peers)),
+            Fact::Saved(Ok(())) => {}
+            Fact::Saved(Err(error)) => {
+                warn(format!("the resume state is not saved: {error}"), events)
+            }
+            Fact::DiskGone => {
+                let message = "the disk's task ended".to_owned();
+                return Err(Failure::Bug { message });
+            }
+        }
+        Ok(())
+    }
+
+    fn disk_done(&mut self, done: Vec<Done>) {
+        self.inputs.extend(done.into_iter().map(Input::DiskDone));
+    }
+
+    fn open(&mut self, conn: ConnId, greeted: Greeted, direction: Direction) {
+        let Greeted {
+            stream,
+            addr,
+            handshake,
+        } = greeted;
+        let disk = Arc::clone(&self.disk);
+        let (entry, task) = conn::new(conn, stream, self.limits, disk, self.facts_in.clone());
+        self.conns.insert(conn, entry);
+        let task = async {
+            task.await;
+            None
+        };
+        let reason = CloseReason::Gone;
+        self.errands
+            .spawn(task, Some(Fact::Closed { conn, reason }));
+        self.inputs.push_back(Input::Opened {
+            conn,
+            addr,
+            direction,
+            peer_id: handshake.peer_id,
+            reserved: handshake.reserved,
+        });
+    }
+
+    fn carry_out(
+        &mut self,
+        output: Output,
+        done: &mut Vec<Done>,
+        events: &broadcast::Sender<TorrentEvent>,
+    ) {
+        match output {
+            Output::Send { conn, message } => self.order(conn, Order::Send(message)),
+            Output::Upload { conn, block } => self.order(conn, Order::Upload(block)),
+            Output::Disk(job) => self.jobs.submit(job, done),
+            Output::Dial { conn, addr } => self.dial(conn, addr),
+            Output::Close { conn, reason } => {
+                tracing::debug!(info_hash = %self.info_hash, ?conn, ?reason, "closing");
+                self.conns.remove(&conn);
+                if let Some(dial) = self.dials.remove(&conn) {
+                    dial.abort();
+                }
+            }
+            Output::Announce { id, url, request } => {
+                let shared = Arc::clone(&self.shared);
+                let asking = async move {
+                    let result = announce::announce(&shared, &url, &request).await;
+                    Some(Fact::Announced { id, result })
+                };
+                let result = Err(AnnounceFailure::Unreachable {
+                    message: "internal error".to_owned(),
+                    retry_in: None,
+                });
+                self.errands
+                    .spawn(asking, Some(Fact::Announced { id, result }));
+            }
+            Output::Emit(event) => self.emit(event, events),
+        }
+    }
+
+    fn order(&mut self, conn: ConnId, order: Order) {
+        let Some(entry) = self.conns.get(&conn) else {
+            return;
+        };
+        if entry.orders.try_send(order).is_ok() {
+            return;
+        }
+        // Full: the peer does not read. Or its task ended, and its last fact is on the way, which is now too late.
+        self.conns.remove(&conn);
+        let reason = CloseReason::Idle;
+        self.inputs.push_back(Input::Closed { conn, reason });
+    }
+
+    fn dial(&mut self, conn: ConnId, addr: SocketAddr) {
+        let shared = Arc::clone(&self.shared);
+        let ours = handshake::ours(self.info_hash, self.peer_id);
+        let dialling = async move {
+            // The semaphore is never closed.
+            let _permit = shared.dial_permits.acquire().await;
+            match handshake::dial(addr, shared.config.bind, ours).await {
+                Ok(greeted) => Some(Fact::Dialled { conn, greeted }),
+                Err(error) => {
+                    if !matches!(error, GreetError::Io(_)) {
+                        tracing::debug!(%addr, %error, "no connection");
+                    }
+                    Some(Fact::DialFailed { conn })
+                }
+            }
+        };
+        let failure = Fact::DialFailed { conn };
+        let task = self.errands.spawn(dialling, Some(failure));
+        self.dials.insert(conn, task);
+    }
+
+    /// Looks up the peers that a tracker named by host name.
+    fn resolve(&mut self, result: &Result<AnnounceResponse, AnnounceFailure>) {
+        let Ok(response) = result else { return };
+        if response.named_peers.is_empty() {
+            return;
+        }
+        let resolving = announce::resolve(response.named_peers.clone());
+        let resolving = async { Some(Fact::PeersFound(resolving.await)) };
+        self.errands.spawn(resolving, None);
+    }
+
+    fn emit(&mut self, event: Event, events: &broadcast::Sender<TorrentEvent>) {
+        match &event {
+            Event::Stopped => self.stopped = true,
+            Event::PieceDone { .. } => self.keeper.touch(),
+            Event::Complete => self.keeper.hurry(),
+            Event::Tracker { .. }
+            | Event::Banned { .. }
+            | Event::HashFailure { .. }
+            | Event::DiskTrouble(_)
+            | Event::DiskRecovered
+            | Event::UploadFailed { .. } => {}
+        }
+        // Nobody may be listening.
+        let _ = events.send(TorrentEvent::Engine(event));
+    }
+
+    fn tick(&mut self, ends: &Ends) {
+        let phase = if self.stop_at.is_some() {
+            Phase::Stopping
+        } else {
+            Phase::Running
+        };
+        let status = self.status(phase);
+        for command in self.shared.budget.share(&mut self.part, &status.stats) {
+            self.inputs.push_back(Input::Command(command));
+        }
+        ends.status.send_replace(status);
+        if self.keeper.is_due() {
+            let saving = self.saving(false);
+            let saving = async { Some(Fact::Saved(saving.await)) };
+            self.errands.spawn(saving, None);
+        }
+    }
+}
+
+/// Tells the owner of something that is not as it should be.
+pub(crate) fn warn(message: String, events: &broadcast::Sender<TorrentEvent>) {
+    // Nobody may be listening.
+    let _ = events.send(TorrentEvent::Warning { message });
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake).await,
+        None => core::future::pending().await,
+    }
+}
