@@ -209,3 +209,6 @@ impl Storage for FileStorage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -260,3 +260,6 @@ impl<'a> Queue<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -181,3 +181,6 @@ impl Storage for SourceStorage {
         Err(Errno::ROFS.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,6 +67,8 @@ mod progress;
 pub mod resume;
 pub mod storage;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod verify;
 
 pub use file::{Access, Allocation, FileStorage};

@@ -46,6 +46,8 @@ struct State {
 struct File {
     bytes: Vec<u8>,
     modified: i64,
+    /// When it was last changed as of the last sync.
+    modified_synced: i64,
     /// What each write since the last sync replaced, oldest first: the length before, where, and the bytes there.
     replaced: Vec<Replaced>,
 }
@@ -84,6 +86,7 @@ impl MemoryStorage {
         *file = File {
             bytes,
             modified,
+            modified_synced: modified,
             replaced: Vec::new(),
         };
     }
@@ -96,6 +99,9 @@ impl MemoryStorage {
     /// Loses power: of the writes since the last sync some stay, some are lost, some are torn in the middle.
     pub fn crash(&self, rng: &mut Rng) {
         for file in self.lock().files.values_mut() {
+            if rng.chance(50) {
+                file.modified = file.modified_synced;
+            }
             while let Some(replaced) = file.replaced.pop() {
                 let kept_bytes = match rng.below(3) {
                     0 => replaced.bytes.len(),
@@ -216,6 +222,7 @@ impl Storage for MemoryStorage {
         }
         if let Some(file) = state.files.get_mut(&file) {
             file.replaced.clear();
+            file.modified_synced = file.modified;
         }
         Ok(())
     }

@@ -168,3 +168,6 @@ fn runs(blocks: BTreeMap<u32, Bytes>) -> Vec<Run> {
     }
     runs
 }
+
+#[cfg(test)]
+mod tests;

@@ -333,3 +333,6 @@ fn decode_files(bytes: &[u8]) -> Vec<Option<FileStat>> {
     let (entries, _rest) = numbers.as_chunks::<2>();
     entries.iter().map(entry).collect()
 }
+
+#[cfg(test)]
+mod tests;

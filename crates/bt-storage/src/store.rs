@@ -14,7 +14,7 @@ use crate::storage::{FileStat, Storage};
 use bt_core::disk::{BlockDigest, DiskError, Done, Job, Verdict};
 use bt_core::{BLOCK_BYTES, Block, PieceIndex};
 use bt_metainfo::Info;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use sha1::{Digest, Sha1};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -288,7 +288,7 @@ impl TorrentStore {
 
     fn receive(&self, progress: &mut Progress, block: Block, data: Bytes) -> Result<(), DiskError> {
         let held_before = progress.held_bytes();
-        progress.add(block, data);
+        progress.add(block, self.blank_padding(block, data));
         let added = progress.held_bytes() - held_before;
         let held = self.held_bytes.fetch_add(added, Ordering::Relaxed) + added;
         if held > self.held_bytes_max {
@@ -307,6 +307,24 @@ impl TorrentStore {
             self.flush(progress, block.piece, Progress::take_all)?;
         }
         Ok(())
+    }
+
+    /// The data with zeros where the torrent has padding: nobody can spoil a piece there, so nobody is blamed.
+    fn blank_padding(&self, block: Block, data: Bytes) -> Bytes {
+        let start = self.offset(block.piece, block.begin);
+        let mut blanked: Option<BytesMut> = None;
+        let mut position = 0;
+        for span in self.map().spans(start, u64::from(block.length)) {
+            let end = position + usize::try_from(span.length).unwrap_or(usize::MAX);
+            if self.files.is_pad(span.file) {
+                let copy = blanked.get_or_insert_with(|| BytesMut::from(data.as_ref()));
+                if let Some(padding) = copy.get_mut(position..end) {
+                    padding.fill(0);
+                }
+            }
+            position = end;
+        }
+        blanked.map_or(data, BytesMut::freeze)
     }
 
     fn flush(
@@ -385,3 +403,6 @@ fn digest(block: &[u8]) -> BlockDigest {
     hash.first_chunk()
         .map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
+
+#[cfg(test)]
+mod tests;

@@ -265,3 +265,6 @@ impl Zeros {
         hash
     }
 }
+
+#[cfg(test)]
+mod tests;
