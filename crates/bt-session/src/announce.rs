@@ -10,8 +10,11 @@ use crate::config::STOP_DEADLINE;
 use crate::http::{self, Bounds, Http, HttpError, Reply};
 use crate::reach::{self, Family};
 use crate::session::Shared;
+use bt_core::InfoHash;
 use bt_core::addr::is_dialable;
 use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse, Event, NamedPeer};
+use bt_tracker::http::{self as protocol, REPLY_MAX_BYTES};
+use bt_tracker::scrape::ScrapeResponse;
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -24,9 +27,6 @@ pub(crate) const ANNOUNCES_MAX: usize = 50;
 
 /// How long an announce may take. As libtorrent's `tracker_completion_timeout`.
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);
-
-/// The longest answer of a tracker, in bytes: some thousands of peers take 60 KiB. libtorrent takes 816 KiB.
-const REPLY_BYTES_MAX: usize = 1024 * 1024;
 
 /// Host names among a tracker's peers that are looked up, and addresses of each that are used.
 const NAMES_MAX: usize = 50;
@@ -64,12 +64,7 @@ async fn ask(
     deadline: Duration,
 ) -> Result<AnnounceResponse, AnnounceFailure> {
     let tracker = http::parse(url).map_err(unreachable)?;
-    let target =
-        protocol::announce_url(url, request).map_err(|error| AnnounceFailure::Unreachable {
-            message: error.to_string(),
-            retry_in: None,
-        })?;
-    let target = http::parse(target.as_str()).map_err(unreachable)?;
+    let target = http::parse(&protocol::url::announce(url, request)).map_err(unreachable)?;
     let families = reach::families(&tracker, http.bind())
         .await
         .map_err(unreachable)?;
@@ -94,7 +89,7 @@ async fn ask_family(
 ) -> Result<AnnounceResponse, AnnounceFailure> {
     let bounds = Bounds {
         deadline,
-        body_max: REPLY_BYTES_MAX,
+        body_max: REPLY_MAX_BYTES,
         family,
     };
     let reply = http.get(target, bounds).await.map_err(unreachable)?;
@@ -103,7 +98,7 @@ async fn ask_family(
 
 /// A tracker's answer. Some refuse with an error status and still say why, bencoded.
 fn understand(reply: &Reply) -> Result<AnnounceResponse, AnnounceFailure> {
-    let parsed = protocol::parse_announce(&reply.body);
+    let parsed = protocol::decode::announce(&reply.body);
     if (200..300).contains(&reply.status) {
         return parsed;
     }
@@ -186,15 +181,147 @@ pub(crate) async fn resolve(named: Vec<NamedPeer>) -> Vec<SocketAddr> {
     peers
 }
 
-/// What bt-tracker will provide: the form of announces over HTTP.
-mod protocol {
-    use super::{AnnounceFailure, AnnounceRequest, AnnounceResponse, HttpError};
+/// Asks the tracker with this announce URL for the numbers of some torrents (BEP 48).
+///
+/// # Errors
+/// [`ScrapeError`] if it cannot be scraped, or does not answer.
+pub async fn scrape(tracker: &str, torrents: &[InfoHash]) -> Result<ScrapeResponse, ScrapeError> {
+    http::parse(tracker)?;
+    let url = protocol::url::scrape_of(tracker).ok_or_else(|| ScrapeError::Unsupported {
+        tracker: tracker.to_owned(),
+    })?;
+    let bounds = Bounds {
+        deadline: ANNOUNCE_DEADLINE,
+        body_max: REPLY_MAX_BYTES,
+        family: Family::Any,
+    };
+    let target = http::parse(&protocol::url::scrape(&url, torrents))?;
+    let reply = Http::new(None).get(&target, bounds).await?;
+    let is_success = (200..300).contains(&reply.status);
+    match protocol::decode::scrape(&reply.body) {
+        Ok(response) if is_success => Ok(response),
+        Err(failure @ AnnounceFailure::Refused { .. }) => Err(failure.into()),
+        Err(failure) if is_success => Err(failure.into()),
+        Ok(_) | Err(_) => Err(HttpError::Status { code: reply.status }.into()),
+    }
+}
 
-    pub(super) fn announce_url(_: &str, _: &AnnounceRequest) -> Result<String, HttpError> {
-        Err(HttpError::Location)
+/// Why a scrape came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScrapeError {
+    /// The last part of the announce URL does not begin with `announce`, so there is no scrape URL.
+    #[error("{tracker} cannot be scraped: what follows its last slash is not \"announce\"")]
+    Unsupported {
+        /// The announce URL.
+        tracker: String,
+    },
+    /// No answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The tracker refused, or what it said made no sense.
+    #[error(transparent)]
+    Tracker(#[from] AnnounceFailure),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bt_tracker::announce::Peer;
+
+    fn refused() -> Result<AnnounceResponse, AnnounceFailure> {
+        Err(AnnounceFailure::Refused {
+            reason: "no".to_owned(),
+            retry_in: None,
+        })
     }
 
-    pub(super) fn parse_announce(_: &[u8]) -> Result<AnnounceResponse, AnnounceFailure> {
-        Ok(AnnounceResponse::default())
+    fn lost() -> Result<AnnounceResponse, AnnounceFailure> {
+        Err(unreachable(HttpError::Redirects))
+    }
+
+    fn answer(peer: &str, seconds: u64) -> AnnounceResponse {
+        AnnounceResponse {
+            interval: Duration::from_secs(seconds),
+            complete: Some(1),
+            peers: vec![Peer {
+                addr: peer.parse().unwrap(),
+                peer_id: None,
+            }],
+            ..AnnounceResponse::default()
+        }
+    }
+
+    #[test]
+    fn one_answer_is_enough_and_a_refusal_says_more_than_silence() {
+        let good = || Ok(answer("10.0.0.1:1", 60));
+        let rows = [
+            (good(), lost(), good()),
+            (refused(), good(), good()),
+            (lost(), refused(), refused()),
+            (refused(), lost(), refused()),
+            (lost(), lost(), lost()),
+            (good(), good(), good()),
+        ];
+        for (first, second, expected) in rows {
+            assert_eq!(merge(first, second), expected);
+        }
+    }
+
+    #[test]
+    fn two_answers_are_added_up() {
+        let mut second = answer("[2001:db8::1]:2", 90);
+        second.complete = Some(5);
+        second.tracker_id = Some(b"id".to_vec());
+        let merged = merge(Ok(answer("10.0.0.1:1", 60)), Ok(second)).unwrap();
+        assert_eq!(merged.peers.len(), 2);
+        assert_eq!(merged.interval, Duration::from_secs(90));
+        assert_eq!(merged.complete, Some(5));
+        assert_eq!(merged.tracker_id.as_deref(), Some(b"id".as_slice()));
+    }
+
+    #[test]
+    fn an_error_status_is_an_error_whose_words_are_kept() {
+        let reply = |status, body: &[u8]| Reply {
+            status,
+            body: body.to_vec(),
+            retry_after: Some(Duration::from_secs(7)),
+        };
+        let good = b"d8:intervali1800e5:peers0:e";
+        assert!(understand(&reply(200, good)).is_ok());
+        let rows: [(u16, &[u8], &str); 4] = [
+            (200, b"d14:failure reason4:gonee", "tracker: gone"),
+            (400, b"d14:failure reason4:gonee", "tracker: gone"),
+            (503, b"<html>busy</html>", "HTTP status 503"),
+            (404, good, "HTTP status 404"),
+        ];
+        for (status, body, expected) in rows {
+            let failure = understand(&reply(status, body)).unwrap_err();
+            assert_eq!(failure.to_string(), expected, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn names_are_looked_up_and_what_cannot_be_dialled_is_left_out() {
+        let named = |host: &str, port| NamedPeer {
+            host: host.to_owned(),
+            port,
+        };
+        let peers = vec![
+            named("127.0.0.1", 7),
+            named("0.0.0.0", 7),
+            named("127.0.0.1", 0),
+        ];
+        assert_eq!(resolve(peers).await, ["127.0.0.1:7".parse().unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn not_every_tracker_can_be_scraped() {
+        let error = scrape("http://127.0.0.1:1/a", &[]).await.unwrap_err();
+        assert!(matches!(error, ScrapeError::Unsupported { .. }), "{error}");
+        let error = scrape("udp://127.0.0.1:1/announce", &[]).await.unwrap_err();
+        assert!(
+            matches!(error, ScrapeError::Http(HttpError::Scheme { .. })),
+            "{error}"
+        );
     }
 }

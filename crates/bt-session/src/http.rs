@@ -7,9 +7,7 @@
 
 use crate::reach::{Family, Reach, Resolver, is_public};
 use core::time::Duration;
-use reqwest::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER,
-};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response};
 use std::io::Read;
 use std::net::IpAddr;
@@ -105,8 +103,6 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
     /// From a `Retry-After` in seconds.
     pub(crate) retry_after: Option<Duration>,
-    /// The `Content-Type`, as far as it is text.
-    pub(crate) content_type: Option<String>,
 }
 
 /// The bounds of one request.
@@ -290,7 +286,6 @@ async fn read(mut response: Response, max: usize) -> Result<Reply, HttpError> {
         retry_after: text(RETRY_AFTER)
             .and_then(|text| text.trim().parse().ok())
             .map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX)),
-        content_type: text(CONTENT_TYPE),
     })
 }
 

@@ -10,7 +10,7 @@
 //! | [`session`] | [`Session`]: the listener, the torrents, and what they share |
 //! | [`handle`] | [`TorrentHandle`] and [`TorrentEvent`]: a torrent as its owner sees it |
 //! | [`http`] | bounded HTTP(S) requests; [`http::fetch`] |
-//! | `announce` | announces over HTTP |
+//! | [`announce`] | announces over HTTP; [`announce::scrape`] |
 //! | `clock` | the only clock, and the only randomness |
 //! | `reach` | which addresses an HTTP request may use |
 //! | `listener`, `incoming`, `handshake` | sockets until both handshakes are exchanged |
@@ -26,12 +26,12 @@
 )]
 #![forbid(unsafe_code)]
 
+pub mod announce;
 pub mod config;
 pub mod handle;
 pub mod http;
 pub mod session;
 
-mod announce;
 mod budget;
 mod clock;
 mod conn;
