@@ -17,16 +17,27 @@ pub(crate) struct Args {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LogArgs {
     /// Say nothing on stderr but errors, and show no progress
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        conflicts_with = "verbose",
+        display_order = 900
+    )]
     pub(crate) quiet: bool,
     /// Say more on stderr: -v what happens, -vv every detail. RUST_LOG, if set, decides instead
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 901)]
     pub(crate) verbose: u8,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Create(commands::create::Args),
+    Show(commands::show::Args),
+    Magnet(commands::magnet::Args),
+    Edit(commands::edit::Args),
+    Verify(commands::verify::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
 }

@@ -16,12 +16,16 @@ pub(crate) fn init(args: &LogArgs) {
         (false, _) => "trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(false)
-        .with_writer(|| Stderr)
-        .init();
+        .with_writer(|| Stderr);
+    if args.verbose == 0 {
+        log.without_time().init();
+    } else {
+        log.init();
+    }
 }
 
 /// Tells the person why the program ends.

@@ -11,6 +11,7 @@
 //! | [`stop`] | [`stop::Stop`]: SIGINT and SIGTERM as a value that can be asked or awaited |
 //! | [`units`] | sizes, rates and durations, read and written |
 //! | [`text`] | strangers' text made safe for a terminal |
+//! | [`description`] | what is known of a torrent, shown or as JSON |
 //! | [`source`] | what a torrent is named by: a file, a link, a hash |
 //! | [`walk`] | the files of a folder that is to be published |
 //! | [`save`] | writing a file whole or not at all |
@@ -28,6 +29,7 @@
 
 mod args;
 mod commands;
+mod description;
 mod exit;
 mod log;
 mod output;

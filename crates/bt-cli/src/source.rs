@@ -1,19 +1,87 @@
-//! Reading a `.torrent` file, within limits.
+//! What a torrent is named by: a `.torrent` file, a magnet link, or an info hash.
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, OrExit as _};
+use crate::text;
 use anyhow::Context as _;
+use bt_core::InfoHash;
+use bt_metainfo::{Magnet, Metainfo};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-/// The longest `.torrent` file that is read, in bytes: 64 MiB, ten times the largest that make sense.
+/// The longest `.torrent` file that is read, in bytes: 64 MiB, several times the largest real ones.
 pub(crate) const TORRENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// A torrent, or as much of one as a link tells.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// All of it.
+    Torrent(Box<Metainfo>),
+    /// Its info hash, and hints.
+    Magnet(Box<Magnet>),
+}
+
+impl Source {
+    /// Reads what the argument names. A file wins over an info hash of the same name.
+    ///
+    /// # Errors
+    /// If there is no such thing, or it is invalid.
+    pub(crate) fn load(argument: &str) -> Result<Self, Failure> {
+        let is_magnet = argument
+            .get(..7)
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:"));
+        let path = Path::new(argument);
+        if is_magnet {
+            parse_magnet(argument)
+        } else if is_info_hash(argument) && !path.exists() {
+            parse_magnet(&format!("magnet:?xt=urn:btih:{argument}"))
+        } else {
+            Ok(Self::Torrent(Box::new(read_metainfo(path)?)))
+        }
+    }
+}
+
+/// 40 hexadecimal digits, or 32 of base 32.
+fn is_info_hash(text: &str) -> bool {
+    let base32 = |byte: u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'2'..=b'7');
+    text.parse::<InfoHash>().is_ok() || (text.len() == 32 && text.bytes().all(base32))
+}
+
+fn parse_magnet(link: &str) -> Result<Source, Failure> {
+    let magnet: Magnet = link
+        .parse()
+        .context("invalid magnet link")
+        .or_exit(Exit::Invalid)?;
+    Ok(Source::Magnet(Box::new(magnet)))
+}
+
+/// The metainfo in the file. What is odd about it goes to the log.
+///
+/// # Errors
+/// As [`read_torrent`], or if it is no valid torrent.
+pub(crate) fn read_metainfo(path: &Path) -> Result<Metainfo, Failure> {
+    parse_metainfo(&read_torrent(path)?, &path.display().to_string())
+}
+
+/// The metainfo in these bytes, which came from `origin`. What is odd about it goes to the log.
+///
+/// # Errors
+/// If it is no valid torrent.
+pub(crate) fn parse_metainfo(bytes: &[u8], origin: &str) -> Result<Metainfo, Failure> {
+    let metainfo = Metainfo::parse(bytes)
+        .with_context(|| origin.to_owned())
+        .or_exit(Exit::Invalid)?;
+    for note in metainfo.notes() {
+        tracing::info!("{}", text::escape(&format!("{origin}: {note}")));
+    }
+    Ok(metainfo)
+}
 
 /// The bytes of a `.torrent` file.
 ///
 /// # Errors
 /// If there is no such file, it is none but a folder, pipe or device, or it is longer than [`TORRENT_BYTES_MAX`].
-pub(crate) fn read_torrent(path: &Path) -> Result<Vec<u8>, Failure> {
+fn read_torrent(path: &Path) -> Result<Vec<u8>, Failure> {
     let name = path.display();
     // Asked of the path first: to open a pipe would wait for a writer.
     let metadata = path
@@ -25,10 +93,8 @@ pub(crate) fn read_torrent(path: &Path) -> Result<Vec<u8>, Failure> {
         } else {
             "no regular file"
         };
-        return Err(Failure::new(
-            Exit::Invalid,
-            format!("{name} is {what}, not a .torrent file"),
-        ));
+        let message = format!("{name} is {what}, not a .torrent file");
+        return Err(Failure::new(Exit::Invalid, message));
     }
     let mut bytes = Vec::new();
     File::open(path)
@@ -36,10 +102,8 @@ pub(crate) fn read_torrent(path: &Path) -> Result<Vec<u8>, Failure> {
         .with_context(|| format!("cannot read {name}"))?;
     if bytes.len() as u64 > TORRENT_BYTES_MAX {
         let max = TORRENT_BYTES_MAX / (1024 * 1024);
-        return Err(Failure::new(
-            Exit::Invalid,
-            format!("{name} is longer than {max} MiB; that is no .torrent file"),
-        ));
+        let message = format!("{name} is longer than {max} MiB; that is no .torrent file");
+        return Err(Failure::new(Exit::Invalid, message));
     }
     Ok(bytes)
 }

@@ -1,7 +1,12 @@
 //! The commands, and what they share.
 
 pub(crate) mod completions;
+pub(crate) mod create;
+pub(crate) mod edit;
+pub(crate) mod magnet;
 pub(crate) mod man;
+pub(crate) mod show;
+pub(crate) mod verify;
 
 use crate::args::Command;
 use crate::exit::Failure;
@@ -20,8 +25,13 @@ pub(crate) struct Context {
 ///
 /// # Errors
 /// [`Failure`] with the exit code that fits.
-pub(crate) fn run(command: Command, _context: &Context) -> Result<(), Failure> {
+pub(crate) fn run(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
+        Command::Create(args) => create::run(&args, context),
+        Command::Show(args) => show::run(&args),
+        Command::Magnet(args) => magnet::run(&args),
+        Command::Edit(args) => edit::run(&args),
+        Command::Verify(args) => verify::run(&args, context),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }
