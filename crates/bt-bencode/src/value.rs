@@ -81,8 +81,8 @@ impl<'a> Value<'a> {
     /// Where the value stands in the structure, like `info.files[3].length`; empty for the root.
     #[must_use]
     pub fn path(&self) -> String {
-        let end = token::skip(self.input, 0).unwrap_or(self.input.len());
-        path::path_to(Value::root(self.input, end), self.start)
+        // Where the root ends does not matter: the walk stops at its closing `e`.
+        path::path_to(Value::root(self.input, self.input.len()), self.start)
     }
 
     /// Which of the four types it is.

@@ -214,3 +214,6 @@ impl Builder {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,6 +74,14 @@ pub enum MagnetError {
     },
 }
 
+impl Magnet {
+    /// True if the file of that index is to be got (BEP 53): all are if the link does not say.
+    #[must_use]
+    pub fn selects(&self, file: u32) -> bool {
+        self.select.is_empty() || self.select.iter().any(|range| range.contains(&file))
+    }
+}
+
 impl FromStr for Magnet {
     type Err = MagnetError;
 
@@ -321,3 +329,6 @@ fn shown_range(range: &RangeInclusive<u32>) -> String {
         format!("{first}-{last}")
     }
 }
+
+#[cfg(test)]
+mod tests;

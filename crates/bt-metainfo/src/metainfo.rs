@@ -267,3 +267,6 @@ fn note_non_canonical(
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

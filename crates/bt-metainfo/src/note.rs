@@ -2,8 +2,9 @@
 
 use core::fmt;
 
-/// How many notes are kept: enough to show a person what is wrong, whatever the torrent.
-pub const NOTES_MAX: usize = 100;
+/// How many notes are kept: enough to show a person what is wrong. To find the path of one may take a run through the
+/// whole file, so a hostile one must not cause many.
+pub const NOTES_MAX: usize = 20;
 
 /// One oddity.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -268,3 +268,6 @@ impl Separator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
