@@ -88,13 +88,29 @@ pub struct Status {
 }
 
 /// One torrent of a session. Dropping it leaves the torrent running; the session's end stops it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TorrentHandle {
     pub(crate) info_hash: InfoHash,
-    pub(crate) events: broadcast::Receiver<TorrentEvent>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) peers: mpsc::Sender<Vec<SocketAddr>>,
+}
+
+/// The events of one torrent, from its start on.
+#[derive(Debug)]
+pub struct TorrentEvents(pub(crate) broadcast::Receiver<TorrentEvent>);
+
+impl TorrentEvents {
+    /// The next event; `None` once the torrent is gone. Who asks too rarely misses the oldest.
+    pub async fn next(&mut self) -> Option<TorrentEvent> {
+        loop {
+            match self.0.recv().await {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
 }
 
 impl TorrentHandle {
@@ -102,17 +118,6 @@ impl TorrentHandle {
     #[must_use]
     pub const fn info_hash(&self) -> InfoHash {
         self.info_hash
-    }
-
-    /// The next event; `None` once the torrent is gone. Who asks too rarely misses the oldest.
-    pub async fn next_event(&mut self) -> Option<TorrentEvent> {
-        loop {
-            match self.events.recv().await {
-                Ok(event) => return Some(event),
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return None,
-            }
-        }
     }
 
     /// The numbers as they were at most a second ago.
@@ -133,11 +138,12 @@ impl TorrentHandle {
     }
 
     /// Leaves the swarm, saves the resume state, and waits until that is done: at most some seconds.
-    pub async fn stop(&mut self) -> Status {
+    pub async fn stop(&self) -> Status {
         self.command(Command::Stop).await;
+        let mut status = self.status.clone();
         let gone = |status: &Status| status.phase == Phase::Stopped;
         // An error means that the torrent's task is gone, which is what we wait for.
-        let _ = self.status.wait_for(gone).await;
+        let _ = status.wait_for(gone).await;
         self.status()
     }
 }

@@ -46,5 +46,5 @@ mod state;
 mod torrent;
 
 pub use config::{SessionConfig, TorrentOptions};
-pub use handle::{Phase, Status, TorrentEvent, TorrentHandle};
+pub use handle::{Failure, Phase, Status, TorrentEvent, TorrentEvents, TorrentHandle};
 pub use session::{Session, SessionError};

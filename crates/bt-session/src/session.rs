@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::config::{SessionConfig, TorrentOptions};
 use crate::disk::POOL_THREADS;
 use crate::handle::{
-    COMMANDS_MAX, EVENTS_MAX, Failure, Phase, Status, TorrentEvent, TorrentHandle,
+    COMMANDS_MAX, EVENTS_MAX, Failure, Phase, Status, TorrentEvent, TorrentEvents, TorrentHandle,
 };
 use crate::http::Http;
 use crate::torrent::{Ends, Fact, Torrent};
@@ -147,7 +147,7 @@ impl Session {
         metainfo: Metainfo,
         dir: &Path,
         options: TorrentOptions,
-    ) -> Result<TorrentHandle, SessionError> {
+    ) -> Result<(TorrentHandle, TorrentEvents), SessionError> {
         let info_hash = metainfo.info_hash;
         let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
         let (peers, peers_named) = mpsc::channel(COMMANDS_MAX);
@@ -173,13 +173,13 @@ impl Session {
         };
         self.torrents
             .spawn(live(Arc::clone(&self.shared), start, ends));
-        Ok(TorrentHandle {
+        let handle = TorrentHandle {
             info_hash,
-            events,
             status,
             commands,
             peers,
-        })
+        };
+        Ok((handle, TorrentEvents(events)))
     }
 
     /// Stops all torrents, each as [`TorrentHandle::stop`] does, at the same time; then the session.
@@ -319,7 +319,7 @@ async fn start_and_run(
     let peer_id = opened.config.peer_id;
     let (mut running, facts) = Torrent::new(Arc::clone(shared), opened);
     shared.register(info_hash, Registered { peer_id, facts });
-    ends.status.send_replace(running.status(Phase::Running));
+    ends.status.send_replace(running.status());
     // Nobody may be listening.
     let _ = ends.events.send(checked);
     let result = running.run(ends, peers).await;
@@ -329,7 +329,7 @@ async fn start_and_run(
             &ends.events,
         );
     }
-    *last = running.status(Phase::Stopped);
+    *last = running.status();
     result
 }
 

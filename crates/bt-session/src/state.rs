@@ -33,6 +33,8 @@ pub(crate) struct Keeper {
     uploaded_before: u64,
     downloaded_before: u64,
     due: Option<Instant>,
+    /// What the user should know.
+    notes: Vec<String>,
     /// Held while a state is written: there is one name for what is not complete yet.
     writing: Arc<Mutex<()>>,
 }
@@ -47,7 +49,7 @@ impl Keeper {
     /// The keeper of a torrent whose data lies in `dir`. Without a state folder it keeps nothing.
     ///
     /// # Errors
-    /// If another process downloads the torrent into the same folder, or the state folder cannot be used.
+    /// If another process downloads the torrent into the same folder.
     pub(crate) fn open(
         state_dir: Option<&Path>,
         info_hash: InfoHash,
@@ -60,6 +62,7 @@ impl Keeper {
             uploaded_before: 0,
             downloaded_before: 0,
             due: None,
+            notes: Vec::new(),
             writing: Arc::default(),
         };
         let Some(state_dir) = state_dir else {
@@ -84,7 +87,12 @@ impl Keeper {
                 path: dir.display().to_string(),
                 message: error.to_string(),
             }),
-            Err(LockError::Disk(error)) => Err(Failure::Disk(error)),
+            Err(LockError::Disk(error)) => {
+                keeper
+                    .notes
+                    .push(format!("no resume state is kept: {error}"));
+                Ok(keeper)
+            }
         }
     }
 
@@ -100,8 +108,9 @@ impl Keeper {
     ) -> Result<(Bitfield, Vec<String>), Cancelled> {
         let Some(place) = &self.place else {
             let verified = store.verify_all(control)?;
-            let notes = verified.errors.into_iter().map(|error| error.message);
-            return Ok((verified.good, notes.collect()));
+            let mut notes = core::mem::take(&mut self.notes);
+            notes.extend(verified.errors.into_iter().map(|error| error.message));
+            return Ok((verified.good, notes));
         };
         let loaded = resume::load(&place.folder, self.info_hash, store);
         self.uploaded_before = loaded.uploaded;
@@ -201,5 +210,7 @@ mod tests {
         assert!(!open(true).unwrap().is_due());
         drop(first);
         assert!(open(false).is_ok());
+        let no_folder = Keeper::open(Some(Path::new("/dev/null/x")), hash, data, false).unwrap();
+        assert!(!no_folder.is_due() && no_folder.notes.len() == 1);
     }
 }

@@ -162,18 +162,18 @@ impl Torrent {
         let mut batch = Vec::new();
         self.inputs.push_back(Input::PeersFound(peers));
         while !self.stopped {
-            self.settle(&ends.events);
+            self.settle(ends);
             let wake = self.wake();
             tokio::select! {
                 Some(command) = ends.commands.recv() => self.command(command),
                 Some(peers) = ends.peers.recv() => self.inputs.push_back(Input::PeersFound(peers)),
                 _ = self.facts.recv_many(&mut batch, TURN_FACTS) => {
                     for fact in batch.drain(..) {
-                        self.fact(fact, &ends.events)?;
+                        self.fact(fact, ends)?;
                     }
                 }
                 Some(done) = self.jobs.answer() => self.disk_done(done),
-                fact = self.errands.next() => self.fact(fact, &ends.events)?,
+                fact = self.errands.next() => self.fact(fact, ends)?,
                 () = sleep_until(wake) => self.timeout(),
                 _ = tick.tick() => self.tick(ends),
             }
@@ -193,9 +193,12 @@ impl Torrent {
     }
 
     /// The numbers to show.
-    pub(crate) fn status(&self, phase: Phase) -> Status {
+    pub(crate) fn status(&self) -> Status {
         Status {
-            phase,
+            phase: match self.stop_at {
+                Some(_) => Phase::Stopping,
+                None => Phase::Running,
+            },
             pieces_checked: 0,
             stats: self.engine.stats(self.shared.clock.now()),
         }
@@ -225,28 +228,24 @@ impl Torrent {
     }
 
     /// Feeds the engine with all that is there, and carries out what it orders, until both are silent.
-    fn settle(&mut self, events: &broadcast::Sender<TorrentEvent>) {
+    fn settle(&mut self, ends: &Ends) {
         let mut done = Vec::new();
         while let Some(input) = self.inputs.pop_front() {
             self.engine.handle(self.shared.clock.now(), input);
             while let Some(output) = self.engine.poll() {
-                self.carry_out(output, &mut done, events);
+                self.carry_out(output, &mut done, ends);
             }
             self.inputs.extend(done.drain(..).map(Input::DiskDone));
         }
     }
 
     /// Feeds the engine with one fact and what was there before it.
-    fn feed(&mut self, input: Input, events: &broadcast::Sender<TorrentEvent>) {
+    fn feed(&mut self, input: Input, ends: &Ends) {
         self.inputs.push_back(input);
-        self.settle(events);
+        self.settle(ends);
     }
 
-    fn fact(
-        &mut self,
-        fact: Fact,
-        events: &broadcast::Sender<TorrentEvent>,
-    ) -> Result<(), Failure> {
+    fn fact(&mut self, fact: Fact, ends: &Ends) -> Result<(), Failure> {
         match fact {
             Fact::Received { conn, messages } => {
                 for message in messages {
@@ -254,7 +253,7 @@ impl Torrent {
                     if !self.conns.contains_key(&conn) {
                         break;
                     }
-                    self.feed(Input::Received { conn, message }, events);
+                    self.feed(Input::Received { conn, message }, ends);
                 }
             }
             Fact::Uploaded { conn, blocks } => {
@@ -266,7 +265,7 @@ impl Torrent {
                                 block,
                                 result,
                             },
-                            events,
+                            ends,
                         );
                     }
                 }
@@ -297,9 +296,10 @@ impl Torrent {
             }
             Fact::PeersFound(peers) => self.inputs.push_back(Input::PeersFound(peers)),
             Fact::Saved(Ok(())) => {}
-            Fact::Saved(Err(error)) => {
-                warn(format!("the resume state is not saved: {error}"), events)
-            }
+            Fact::Saved(Err(error)) => warn(
+                format!("the resume state is not saved: {error}"),
+                &ends.events,
+            ),
             Fact::DiskGone => {
                 let message = "the disk's task ended".to_owned();
                 return Err(Failure::Bug { message });
@@ -337,12 +337,7 @@ impl Torrent {
         });
     }
 
-    fn carry_out(
-        &mut self,
-        output: Output,
-        done: &mut Vec<Done>,
-        events: &broadcast::Sender<TorrentEvent>,
-    ) {
+    fn carry_out(&mut self, output: Output, done: &mut Vec<Done>, ends: &Ends) {
         match output {
             Output::Send { conn, message } => self.order(conn, Order::Send(message)),
             Output::Upload { conn, block } => self.order(conn, Order::Upload(block)),
@@ -368,7 +363,7 @@ impl Torrent {
                 self.errands
                     .spawn(asking, Some(Fact::Announced { id, result }));
             }
-            Output::Emit(event) => self.emit(event, events),
+            Output::Emit(event) => self.emit(event, ends),
         }
     }
 
@@ -417,11 +412,15 @@ impl Torrent {
         self.errands.spawn(resolving, None);
     }
 
-    fn emit(&mut self, event: Event, events: &broadcast::Sender<TorrentEvent>) {
+    fn emit(&mut self, event: Event, ends: &Ends) {
         match &event {
             Event::Stopped => self.stopped = true,
             Event::PieceDone { .. } => self.keeper.touch(),
-            Event::Complete => self.keeper.hurry(),
+            Event::Complete => {
+                self.keeper.hurry();
+                // Who hears of it finds numbers that fit.
+                ends.status.send_replace(self.status());
+            }
             Event::Tracker { .. }
             | Event::Banned { .. }
             | Event::HashFailure { .. }
@@ -430,16 +429,11 @@ impl Torrent {
             | Event::UploadFailed { .. } => {}
         }
         // Nobody may be listening.
-        let _ = events.send(TorrentEvent::Engine(event));
+        let _ = ends.events.send(TorrentEvent::Engine(event));
     }
 
     fn tick(&mut self, ends: &Ends) {
-        let phase = if self.stop_at.is_some() {
-            Phase::Stopping
-        } else {
-            Phase::Running
-        };
-        let status = self.status(phase);
+        let status = self.status();
         for command in self.shared.budget.share(&mut self.part, &status.stats) {
             self.inputs.push_back(Input::Command(command));
         }
