@@ -1,3 +1,158 @@
-//! The tracker daemon.
+//! The program `bt-trackerd`: command line and signals around [`bt_trackerd::serve`].
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "shell: owns the clock, files and sockets"
+)]
 
-fn main() {}
+use bt_tracker::server;
+use bt_trackerd::config::Span;
+use bt_trackerd::{Config, ConfigError, ServeError, Server};
+use clap::Parser;
+use serde_json::json;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+/// Exit code for a configuration or list that is wrong.
+const EXIT_INPUT: u8 = 3;
+
+/// A BitTorrent tracker. Without any option it serves HTTP on port 6969 of all addresses.
+///
+/// SIGHUP reads configuration and lists again; SIGTERM and SIGINT stop it.
+#[derive(Debug, Parser)]
+#[command(name = "bt-trackerd", version)]
+struct Args {
+    /// Address to listen on for HTTP; may be repeated. Port 0 takes a free port.
+    ///
+    /// Without it: 0.0.0.0:6969 and [::]:6969.
+    #[arg(long, value_name = "ADDR")]
+    http: Vec<SocketAddr>,
+    /// Configuration file; options given here go before what stands there.
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// How often peers shall announce, such as 30m.
+    #[arg(long, value_name = "DUR")]
+    interval: Option<Span>,
+    /// Serve only the torrents of this file: an info hash a line.
+    #[arg(long, value_name = "FILE")]
+    allow: Option<PathBuf>,
+    /// Serve none of the torrents of this file: an info hash a line.
+    #[arg(long, value_name = "FILE")]
+    deny: Option<PathBuf>,
+    /// Print JSON on stdout, an object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    fn config(&self) -> Result<Config, ConfigError> {
+        let mut config = self
+            .config
+            .as_deref()
+            .map_or_else(|| Ok(Config::default()), Config::read)?;
+        if !self.http.is_empty() {
+            config.http.clone_from(&self.http);
+            config.some_suffice = false;
+        }
+        let settings = &mut config.settings;
+        if let Some(Span(interval)) = self.interval {
+            let limits = settings.swarms.clone();
+            settings.swarms = server::Config {
+                torrents_max: limits.torrents_max,
+                peers_max: limits.peers_max,
+                numwant_max: limits.numwant_max,
+                ..server::Config::with_interval(interval)
+            };
+        }
+        settings.allow = self.allow.clone().or(settings.allow.take());
+        settings.deny = self.deny.clone().or(settings.deny.take());
+        Ok(config)
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .init();
+    match run(&args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            let input = error.downcast_ref::<ConfigError>().is_some()
+                || matches!(
+                    error.downcast_ref::<ServeError>(),
+                    Some(ServeError::Config(_))
+                );
+            if input {
+                EXIT_INPUT.into()
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+async fn run(args: &Args) -> anyhow::Result<()> {
+    // Before the listening lines: who has read them may send signals.
+    let (mut hang_up, mut terminate, mut interrupt) = (
+        signal(SignalKind::hangup())?,
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let server = bt_trackerd::serve(args.config()?).await?;
+    print_addresses(&server, args.json);
+    while next_is_hang_up(&mut hang_up, &mut terminate, &mut interrupt).await {
+        reload(&server, args).await;
+    }
+    info!("stopping");
+    server.stop().await;
+    Ok(())
+}
+
+async fn next_is_hang_up(
+    hang_up: &mut Signal,
+    terminate: &mut Signal,
+    interrupt: &mut Signal,
+) -> bool {
+    tokio::select! {
+        _ = hang_up.recv() => true,
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+    }
+}
+
+async fn reload(server: &Server, args: &Args) {
+    let reloaded = match args.config() {
+        Ok(config) => server.reload(config.settings).await,
+        Err(error) => Err(error),
+    };
+    match reloaded {
+        Ok(()) => info!("configuration and lists were read again"),
+        Err(error) => error!("everything stays as it was: {error}"),
+    }
+}
+
+/// One line an address, in the form that scripts rely on. A closed stdout is no reason not to serve.
+fn print_addresses(server: &Server, as_json: bool) {
+    let mut out = io::stdout().lock();
+    for (addr, announce) in server.addrs().iter().zip(server.announce_urls()) {
+        let line = if as_json {
+            json!({"event": "listening", "transport": "http", "addr": addr.to_string(), "announce": announce}).to_string()
+        } else {
+            format!("listening on {addr}: {announce}")
+        };
+        let _ = writeln!(out, "{line}");
+    }
+    let _ = out.flush();
+}

@@ -37,6 +37,17 @@ impl Access {
         })
     }
 
+    /// The access that both grant.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.denied.extend(other.denied);
+        self.allowed = match (self.allowed, other.allowed) {
+            (Some(mine), Some(theirs)) => Some(&mine & &theirs),
+            (mine, theirs) => mine.or(theirs),
+        };
+        self
+    }
+
     /// True if the torrent is served.
     #[must_use]
     pub fn permits(&self, info_hash: &InfoHash) -> bool {

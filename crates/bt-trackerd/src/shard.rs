@@ -1,0 +1,96 @@
+//! The swarms, cut by info hash into shards with a lock each.
+//!
+//! **Invariant:** a lock is held for one announce, one torrent of a scrape, or one sweep of a shard; never across an
+//! `await`, and never two at once.
+
+use bt_core::{InfoHash, Rng, Time};
+use bt_tracker::announce::{AnnounceRequest, AnnounceResponse};
+use bt_tracker::scrape::ScrapeEntry;
+use bt_tracker::server::{Config, Refusal, Swarms, Totals};
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Enough that a handful of workers seldom meet; each costs next to nothing.
+const SHARDS_COUNT: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Shards(Vec<Mutex<Shard>>);
+
+#[derive(Debug)]
+struct Shard {
+    swarms: Swarms,
+    rng: Rng,
+}
+
+impl Shards {
+    pub(crate) fn new(config: &Config, seed: u64) -> Self {
+        let mut seeds = Rng::new(seed);
+        let shard = |_| {
+            Mutex::new(Shard {
+                swarms: Swarms::new(share_of(config), seeds.next_u64()),
+                rng: seeds.fork(),
+            })
+        };
+        Self((0..SHARDS_COUNT).map(shard).collect())
+    }
+
+    pub(crate) fn set_config(&self, config: &Config) {
+        let share = share_of(config);
+        self.0
+            .iter()
+            .for_each(|shard| lock(shard).swarms.set_config(share.clone()));
+    }
+
+    pub(crate) fn announce(
+        &self,
+        now: Time,
+        source: SocketAddr,
+        request: &AnnounceRequest,
+    ) -> Result<AnnounceResponse, Refusal> {
+        let mut shard = self.of(&request.info_hash);
+        let Shard { swarms, rng } = &mut *shard;
+        swarms.announce(now, source, request, rng)
+    }
+
+    pub(crate) fn scrape(&self, now: Time, info_hash: &InfoHash) -> Option<ScrapeEntry> {
+        self.of(info_hash).swarms.scrape(now, info_hash)
+    }
+
+    pub(crate) fn sweep(&self, now: Time) {
+        self.0
+            .iter()
+            .for_each(|shard| lock(shard).swarms.sweep(now));
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        self.0.iter().fold(Totals::default(), |sum, shard| {
+            let totals = lock(shard).swarms.totals();
+            Totals {
+                torrents: sum.torrents + totals.torrents,
+                seeders: sum.seeders + totals.seeders,
+                leechers: sum.leechers + totals.leechers,
+                downloaded: sum.downloaded + totals.downloaded,
+            }
+        })
+    }
+
+    fn of(&self, info_hash: &InfoHash) -> MutexGuard<'_, Shard> {
+        let [.., last] = info_hash.as_bytes();
+        let shard = self.0.get(usize::from(*last) % SHARDS_COUNT);
+        lock(shard.expect("there are that many shards"))
+    }
+}
+
+/// Each shard gets its part of the limits. Honest info hashes spread evenly; who aims at one shard fills only that.
+fn share_of(config: &Config) -> Config {
+    Config {
+        torrents_max: config.torrents_max.div_ceil(SHARDS_COUNT),
+        peers_max: config.peers_max.div_ceil(SHARDS_COUNT),
+        ..config.clone()
+    }
+}
+
+/// A panic inside left no swarm half changed that an expiry would not mend; going on serves better than stopping.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
