@@ -4,13 +4,19 @@
 //! [`Engine::deadline`]. The same engine runs behind real sockets and in `bt-sim`.
 #![forbid(unsafe_code)]
 
+pub mod announcer;
+pub mod choker;
 pub mod config;
+mod connection;
 pub mod engine;
 pub mod event;
+pub mod limits;
 pub mod node;
 pub mod peers;
 pub mod picker;
+pub mod requests;
 pub mod smart_ban;
+pub mod uploads;
 
 pub use config::Config;
 pub use engine::{Command, ConnId, Direction, Engine, Input, Output, RESERVED, Torrent};

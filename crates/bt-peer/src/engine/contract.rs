@@ -1,8 +1,8 @@
-//! The engine of one torrent: the contract between the pure half and its shell.
+//! The contract between the engine and its shell: facts in, orders out. Plain data, so that a run can be recorded.
 
-use crate::{CloseReason, Config, Event, Stats};
+use crate::{CloseReason, Event};
 use bt_core::disk::{DiskError, Done, Job};
-use bt_core::{Bitfield, Block, InfoHash, Layout, PeerId, Time};
+use bt_core::{Bitfield, Block, InfoHash, Layout, PeerId};
 use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse};
 use bt_wire::{Message, Reserved};
 use std::net::SocketAddr;
@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 /// The extensions that engines speak: what a shell puts into the handshakes it sends, and no other bits. An extension is
 /// in use where the peer's [`Input::Opened`] names it too.
 ///
-/// The fast extension (BEP 6), bit `0x04` of the last byte.
-pub const RESERVED: Reserved = Reserved([0, 0, 0, 0, 0, 0, 0, 0x04]);
+/// They are the fast extension (BEP 6).
+pub const RESERVED: Reserved = Reserved::NONE.with_fast();
 
 /// A connection of one engine, numbered by whoever makes it: the engine for those it dials (even numbers), the shell
 /// for those it accepts (odd numbers). Never used twice.
@@ -156,10 +156,6 @@ pub enum Output {
     Emit(Event),
 }
 
-/// One torrent's engine. See the crate's documentation for the contract.
-#[derive(Debug)]
-pub struct Engine;
-
 /// What an engine must know of its torrent.
 #[derive(Clone, Debug)]
 pub struct Torrent {
@@ -175,39 +171,4 @@ pub struct Torrent {
     pub have: Bitfield,
     /// What is wanted; full, unless the user chose files.
     pub wanted: Bitfield,
-}
-
-impl Engine {
-    /// The engine of `torrent`; all its randomness comes from `seed`.
-    #[must_use]
-    pub fn new(_torrent: Torrent, _config: Config, _seed: u64) -> Self {
-        Self
-    }
-
-    /// Takes one fact.
-    pub fn handle(&mut self, _now: Time, _input: Input) {}
-
-    /// The next order; to be drained to `None` before the next fact.
-    pub fn poll(&mut self) -> Option<Output> {
-        None
-    }
-
-    /// When to call with [`Input::Timeout`] if nothing happens before. [`Time::ZERO`] until the first fact: the engine
-    /// starts to work on that.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Time> {
-        None
-    }
-
-    /// Numbers for progress and reports.
-    #[must_use]
-    pub fn stats(&self, _now: Time) -> Stats {
-        Stats::default()
-    }
-
-    /// What is verified on disk.
-    #[must_use]
-    pub fn have(&self) -> Bitfield {
-        Bitfield::new(0)
-    }
 }

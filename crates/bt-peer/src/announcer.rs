@@ -1,0 +1,113 @@
+//! The engine's side of announcing: puts the torrent's numbers to the schedule of [`bt_tracker::client`].
+//!
+//! **Invariant:** `left` counts bytes that are not verified, and so cannot be derived from `downloaded` (BEP 3,
+//! "trackers"); `completed` is announced only if the last byte of the whole torrent came while we ran.
+
+use bt_core::{InfoHash, PeerId, Time};
+use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse};
+use bt_tracker::client::{self, Ask, Input};
+
+/// The announcer of one torrent.
+#[derive(Debug)]
+pub struct Announcer {
+    client: client::Announcer,
+    identity: Identity,
+}
+
+/// What every announce says alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// Which torrent.
+    pub info_hash: InfoHash,
+    /// Who we are.
+    pub peer_id: PeerId,
+    /// Where we listen.
+    pub port: u16,
+    /// Proves who we are when our address changes.
+    pub key: u32,
+}
+
+/// The numbers of an announce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// Payload bytes sent since the start.
+    pub uploaded: u64,
+    /// Payload bytes received since the start.
+    pub downloaded: u64,
+    /// Bytes of the torrent that are not verified.
+    pub left: u64,
+}
+
+/// What is to be done, or was learnt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make this announce.
+    Ask {
+        /// The number of the order.
+        id: u64,
+        /// The tracker's URL.
+        url: String,
+        /// What to tell it.
+        request: AnnounceRequest,
+    },
+    /// A tracker answered, or failed.
+    Answered {
+        /// The tracker's URL.
+        url: String,
+        /// What came of it.
+        result: Result<AnnounceResponse, AnnounceFailure>,
+    },
+    /// Every tracker has been told that we leave, or the time for it is over.
+    Stopped,
+}
+
+impl Announcer {
+    /// An announcer on that schedule.
+    #[must_use]
+    pub const fn new(client: client::Announcer, identity: Identity) -> Self {
+        Self { client, identity }
+    }
+
+    /// Passes a fact on to the schedule.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        self.client.handle(now, input);
+    }
+
+    /// When the schedule wants to be woken.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        self.client.deadline()
+    }
+
+    /// The next action; to be drained to `None` after each fact.
+    pub fn poll(&mut self, numbers: Numbers) -> Option<Action> {
+        Some(match self.client.poll()? {
+            client::Output::Ask(ask) => Action::Ask {
+                id: ask.id,
+                url: ask.url.clone(),
+                request: self.request(ask, numbers),
+            },
+            client::Output::Answered { url, result, .. } => Action::Answered { url, result },
+            client::Output::Stopped => Action::Stopped,
+        })
+    }
+
+    fn request(&self, ask: Ask, numbers: Numbers) -> AnnounceRequest {
+        AnnounceRequest {
+            info_hash: self.identity.info_hash,
+            peer_id: self.identity.peer_id,
+            port: self.identity.port,
+            uploaded: numbers.uploaded,
+            downloaded: numbers.downloaded,
+            left: numbers.left,
+            event: ask.event,
+            numwant: Some(ask.numwant),
+            key: Some(self.identity.key),
+            tracker_id: ask.tracker_id,
+            ip: None,
+            // Some trackers answer nothing but compact, and refuse those that do not ask for it.
+            compact: Some(true),
+            no_peer_id: true,
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What is known of one connected peer.
+//!
+//! Plain state with small transitions; the [`Engine`](crate::Engine) decides. **Invariant:** `interesting` counts the
+//! pieces that the peer has and we need, so that interest is known at any time without a look at the bitfields
+//! (BEP 3: "interest state must be kept up to date at all times").
+
+use crate::engine::{ConnId, Direction};
+use crate::limits::{ALLOWED_FAST_BYTES_MAX, ALLOWED_FAST_MAX, FAULTS_MAX, NEW_PEER, SNUB};
+use crate::requests::Requests;
+use crate::uploads::Uploads;
+use bt_core::{Bitfield, Block, Layout, PeerId, PieceIndex, RateMeter, Time};
+use std::net::SocketAddr;
+
+/// How a peer broke the protocol; shown as the connection's closing reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Violation {
+    /// BEP 3, "bitfield".
+    #[error("{0}")]
+    Bitfield(bt_core::bitfield::BitfieldError),
+    /// BEP 3: a bitfield comes first or not at all; BEP 6: exactly one of bitfield, have all, have none.
+    #[error("bitfield, have all or have none after other messages")]
+    BitfieldLate,
+    /// BEP 3, "have".
+    #[error("have of piece {piece}, but there are {pieces_count}")]
+    HaveOutOfRange {
+        /// The index that was sent.
+        piece: u32,
+        /// How many pieces there are.
+        pieces_count: u32,
+    },
+    /// BEP 6: its messages without its bit.
+    #[error("fast extension message without the fast extension")]
+    FastNotNegotiated,
+    /// A request that cannot be served, from a peer that cannot be told so.
+    #[error("request of {length} bytes at {begin} of piece {piece}")]
+    BadRequest {
+        /// Piece index.
+        piece: u32,
+        /// Offset in bytes.
+        begin: u32,
+        /// Length in bytes.
+        length: u32,
+    },
+    /// More requests than anybody needs.
+    #[error("request flood")]
+    RequestFlood,
+    /// Too many small faults, the last of which was this.
+    #[error("too often: {0}")]
+    Faults(Fault),
+}
+
+/// A small fault, which a race may excuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Fault {
+    /// A block that was never asked for, or that is no block of the torrent.
+    #[error("a block nobody asked for")]
+    UnaskedBlock,
+    /// BEP 6: a reject for a request that was never sent.
+    #[error("a reject of nothing")]
+    UnaskedReject,
+    /// A request for a piece that was never announced.
+    #[error("a request for a piece we do not have")]
+    UnknownPiece,
+    /// A hint with an index out of range.
+    #[error("a hint about no piece")]
+    BadHint,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: ConnId,
+    pub(crate) addr: SocketAddr,
+    /// Where it listens, as far as is known.
+    pub(crate) listen_addr: Option<SocketAddr>,
+    pub(crate) direction: Direction,
+    pub(crate) peer_id: PeerId,
+    /// Both ends speak the fast extension.
+    pub(crate) fast: bool,
+    pub(crate) opened_at: Time,
+    pub(crate) am_choking: bool,
+    pub(crate) am_interested: bool,
+    pub(crate) peer_choking: bool,
+    pub(crate) peer_interested: bool,
+    pub(crate) has: Bitfield,
+    /// False until a message came before which a bitfield may come.
+    pub(crate) begun: bool,
+    /// Pieces that it has and we need.
+    pub(crate) interesting: u32,
+    pub(crate) requests: Requests,
+    pub(crate) uploads: Uploads,
+    /// Pieces we may ask for while it chokes us (BEP 6).
+    pub(crate) allowed_to_us: Vec<PieceIndex>,
+    /// Pieces it may ask for while we choke it, and how many bytes of them are left.
+    pub(crate) allowed_to_peer: Vec<PieceIndex>,
+    pub(crate) allowed_bytes_left: u64,
+    pub(crate) heard_at: Time,
+    pub(crate) sent_at: Time,
+    /// When choking began or ended last.
+    pub(crate) choke_changed_at: Time,
+    /// When a block came last, or we became interested.
+    pub(crate) gave_at: Time,
+    pub(crate) down: RateMeter,
+    pub(crate) up: RateMeter,
+    /// Requests since we choked it.
+    pub(crate) choked_requests: u32,
+    pub(crate) faults: u32,
+    /// It waits in the engine's queue for a chance to request.
+    pub(crate) in_fill: bool,
+    /// It waits in the engine's queue for a chance to be sent something.
+    pub(crate) in_upload: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        now: Time,
+        id: ConnId,
+        addr: SocketAddr,
+        direction: Direction,
+        peer_id: PeerId,
+        fast: bool,
+        pieces_count: u32,
+    ) -> Self {
+        Self {
+            id,
+            addr,
+            listen_addr: (direction == Direction::Outgoing).then_some(addr),
+            direction,
+            peer_id,
+            fast,
+            opened_at: now,
+            am_choking: true,
+            am_interested: false,
+            peer_choking: true,
+            peer_interested: false,
+            has: Bitfield::new(pieces_count),
+            begun: false,
+            interesting: 0,
+            requests: Requests::default(),
+            uploads: Uploads::default(),
+            allowed_to_us: Vec::new(),
+            allowed_to_peer: Vec::new(),
+            allowed_bytes_left: 0,
+            heard_at: now,
+            sent_at: now,
+            choke_changed_at: now,
+            gave_at: now,
+            down: RateMeter::default(),
+            up: RateMeter::default(),
+            choked_requests: 0,
+            faults: 0,
+            in_fill: false,
+            in_upload: false,
+        }
+    }
+
+    /// Counts a small fault.
+    ///
+    /// # Errors
+    /// [`Violation::Faults`] if it was one too many.
+    pub(crate) const fn fault(&mut self, fault: Fault) -> Result<(), Violation> {
+        self.faults += 1;
+        if self.faults > FAULTS_MAX {
+            return Err(Violation::Faults(fault));
+        }
+        Ok(())
+    }
+
+    /// True if requests make sense: it has something for us and lets us have it.
+    pub(crate) fn may_request(&self) -> bool {
+        self.am_interested && (!self.peer_choking || !self.allowed_to_us.is_empty())
+    }
+
+    /// Anti-snubbing (Cohen 2003, §3.4): we have been interested for a minute, and got nothing.
+    pub(crate) fn snubs_us(&self, now: Time) -> bool {
+        self.am_interested && now - self.gave_at >= SNUB
+    }
+
+    pub(crate) fn is_new(&self, now: Time) -> bool {
+        now - self.opened_at < NEW_PEER
+    }
+
+    /// True if closing it to make room hurts nobody: neither side wants anything of the other.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.peer_interested && !self.am_interested
+    }
+
+    /// The peer says that the piece is allowed fast.
+    pub(crate) fn allow_us(&mut self, piece: PieceIndex) {
+        if self.allowed_to_us.len() < ALLOWED_FAST_MAX && !self.allowed_to_us.contains(&piece) {
+            self.allowed_to_us.push(piece);
+        }
+    }
+
+    /// Lets the peer have these pieces, as far as they are short enough; returns those to tell it.
+    pub(crate) fn allow_peer(
+        &mut self,
+        pieces: impl Iterator<Item = PieceIndex>,
+        layout: &Layout,
+    ) -> Vec<PieceIndex> {
+        for piece in pieces {
+            let length = u64::from(layout.piece_length(piece));
+            if self.allowed_bytes_left + length <= ALLOWED_FAST_BYTES_MAX {
+                self.allowed_bytes_left += length;
+                self.allowed_to_peer.push(piece);
+            }
+        }
+        self.allowed_to_peer.clone()
+    }
+
+    /// True if the request may be served although we choke the peer; uses up its allowance.
+    pub(crate) fn use_allowance(&mut self, block: Block) -> bool {
+        let left = self.allowed_bytes_left.checked_sub(u64::from(block.length));
+        match left {
+            Some(left) if self.allowed_to_peer.contains(&block.piece) => {
+                self.allowed_bytes_left = left;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+}

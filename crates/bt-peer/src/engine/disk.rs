@@ -1,0 +1,251 @@
+//! What becomes of blocks: written, checked, blamed on somebody, or lost by a failing disk.
+//!
+//! Bytes handed to the disk are bounded: above the mark nothing is requested. A disk that fails (full, read-only, broken)
+//! pauses the download; it is tried again with few requests, less and less often, until it works.
+//!
+//! **Invariant:** a piece counts as had from the disk's good verdict on, and at no time before.
+
+use super::{ConnId, Engine, Output, send};
+use crate::Event;
+use crate::limits::{
+    DISK_PROBE_REQUESTS, DISK_RETRY, DISK_RETRY_MAX, WRITES_MAX_BYTES, WRITES_RESUME_BYTES,
+};
+use bt_core::disk::{BlockDigest, DiskError, Done, Job, Verdict};
+use bt_core::{PieceIndex, Time};
+use bt_tracker::client;
+use bt_wire::Message;
+use std::collections::BTreeSet;
+
+/// What the engine knows of its disk.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    /// Handed over and not yet taken.
+    pending_bytes: u64,
+    /// Too much is pending: from the upper mark until the lower one.
+    congested: bool,
+    health: Health,
+    /// Verified pieces that could not be read: they are checked again before anybody gets them.
+    doubted: BTreeSet<PieceIndex>,
+    /// When the doubted ones are checked again, if the disk could not even say whether they are good.
+    recheck_at: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Health {
+    #[default]
+    Fine,
+    /// Nothing is requested until `retry_at`.
+    Failing { failures: u32, retry_at: Time },
+    /// A few blocks are requested, to see whether they can be written.
+    Probing { failures: u32 },
+}
+
+impl Disk {
+    pub(super) const fn handed_over(&mut self, length_bytes: u32) {
+        self.pending_bytes += length_bytes as u64;
+        if self.pending_bytes >= WRITES_MAX_BYTES {
+            self.congested = true;
+        }
+    }
+
+    const fn took(&mut self, length_bytes: u32) {
+        self.pending_bytes = self.pending_bytes.saturating_sub(length_bytes as u64);
+        if self.pending_bytes <= WRITES_RESUME_BYTES {
+            self.congested = false;
+        }
+    }
+
+    pub(super) const fn is_idle(&self) -> bool {
+        self.pending_bytes == 0
+    }
+
+    pub(super) const fn takes_more(&self) -> bool {
+        !self.congested && !self.is_failing()
+    }
+
+    pub(super) const fn is_failing(&self) -> bool {
+        matches!(self.health, Health::Failing { .. })
+    }
+
+    /// The bound on outstanding requests, if the disk's state asks for one.
+    pub(super) const fn requests_max(&self) -> Option<usize> {
+        match self.health {
+            Health::Probing { .. } => Some(DISK_PROBE_REQUESTS),
+            Health::Fine | Health::Failing { .. } => None,
+        }
+    }
+
+    pub(super) const fn needs_tick(&self) -> bool {
+        self.is_failing() || self.recheck_at.is_some()
+    }
+
+    /// True if the piece's bytes may be sent to peers.
+    pub(super) fn trusts(&self, piece: PieceIndex) -> bool {
+        !self.doubted.contains(&piece)
+    }
+}
+
+impl Engine {
+    pub(super) fn disk_done(&mut self, now: Time, done: Done) {
+        match done {
+            Done::Wrote { block } => self.disk.took(block.length),
+            Done::Checked { piece, verdict } if self.disk.doubted.contains(&piece) => {
+                self.piece_rechecked(now, piece, verdict);
+            }
+            Done::Checked { piece, verdict } => match verdict {
+                Verdict::Good => self.piece_good(now, piece),
+                Verdict::Bad { digests } => self.piece_bad(now, piece, &digests),
+                Verdict::Failed(error) => self.write_failed(now, piece, error),
+            },
+            Done::Digests { piece, digests } => {
+                let liars = self.smart_ban.exposed(piece, &digests);
+                self.ban_all(now, liars);
+            }
+        }
+    }
+
+    fn piece_good(&mut self, now: Time, piece: PieceIndex) {
+        if self.picker.have().get(piece) {
+            return;
+        }
+        let was_needed = self.picker.needs(piece);
+        self.picker.checked(piece, true);
+        self.counters.bytes_done += u64::from(self.layout.piece_length(piece));
+        if matches!(
+            self.disk.health,
+            Health::Failing { .. } | Health::Probing { .. }
+        ) {
+            self.disk.health = Health::Fine;
+            self.download.released = true;
+            self.emit(Event::DiskRecovered);
+        }
+        self.emit(Event::PieceDone { piece });
+        if self.smart_ban.passed(piece) {
+            self.out.push_back(Output::Disk(Job::Digest { piece }));
+        }
+        self.tell_have(now, piece, was_needed);
+        self.note_completion(now);
+    }
+
+    /// Announces the piece to those who lack it; those who have it have one thing less that we want.
+    fn tell_have(&mut self, now: Time, piece: PieceIndex, was_needed: bool) {
+        let mut sated: Vec<ConnId> = Vec::new();
+        for conn in self.conns.values_mut() {
+            if !conn.has.get(piece) {
+                send(
+                    &mut self.out,
+                    now,
+                    conn,
+                    Message::Have { piece: piece.get() },
+                );
+            } else if was_needed {
+                conn.interesting -= 1;
+                if conn.interesting == 0 {
+                    sated.push(conn.id);
+                }
+            }
+        }
+        for id in sated {
+            self.update_interest(now, id);
+        }
+    }
+
+    /// Notices the moment at which everything wanted is there.
+    pub(super) fn note_completion(&mut self, now: Time) {
+        if self.complete || !self.picker.is_complete() {
+            return;
+        }
+        self.complete = true;
+        self.emit(Event::Complete);
+        let event = if self.picker.have().is_full() {
+            client::Input::Completed
+        } else {
+            client::Input::Paused
+        };
+        self.announce(now, event);
+        self.close_redundant(now);
+    }
+
+    fn piece_bad(&mut self, now: Time, piece: PieceIndex, digests: &[BlockDigest]) {
+        self.counters.hash_failures += 1;
+        self.counters.wasted += u64::from(self.layout.piece_length(piece));
+        self.emit(Event::HashFailure { piece });
+        let liars = self.smart_ban.failed(piece, digests);
+        self.picker.checked(piece, false);
+        self.download.released = true;
+        self.ban_all(now, liars);
+    }
+
+    fn ban_all(&mut self, now: Time, liars: Vec<crate::smart_ban::Sender>) {
+        for liar in liars {
+            self.ban(now, liar.conn, liar.addr);
+        }
+    }
+
+    /// The disk lost the piece, by nobody's fault: the download pauses.
+    fn write_failed(&mut self, now: Time, piece: PieceIndex, error: DiskError) {
+        // Blocks of it that are on their way to the disk would begin it anew without the others.
+        self.out.push_back(Output::Disk(Job::Discard { piece }));
+        self.picker.lost(piece);
+        self.smart_ban.lost(piece);
+        let failures = match self.disk.health {
+            Health::Failing { .. } => return,
+            Health::Fine => {
+                self.emit(Event::DiskTrouble(error));
+                0
+            }
+            Health::Probing { failures } => failures,
+        };
+        let wait = DISK_RETRY
+            .saturating_mul(1 << failures.min(10))
+            .min(DISK_RETRY_MAX);
+        self.disk.health = Health::Failing {
+            failures: failures.saturating_add(1),
+            retry_at: now + wait,
+        };
+        for id in self.conns.keys().copied().collect::<Vec<_>>() {
+            self.take_back_requests(now, id);
+        }
+    }
+
+    /// A verified piece could not be read for a peer: it is not served before it was checked again.
+    pub(super) fn doubt(&mut self, piece: PieceIndex, error: DiskError) {
+        if self.disk.doubted.insert(piece) {
+            self.emit(Event::UploadFailed { piece, error });
+            self.out.push_back(Output::Disk(Job::Check { piece }));
+        }
+    }
+
+    fn piece_rechecked(&mut self, now: Time, piece: PieceIndex, verdict: Verdict) {
+        match verdict {
+            Verdict::Good => {
+                self.disk.doubted.remove(&piece);
+            }
+            Verdict::Bad { .. } => {
+                self.disk.doubted.remove(&piece);
+                self.counters.bytes_done -= u64::from(self.layout.piece_length(piece));
+                self.picker.checked(piece, false);
+                self.complete = self.picker.is_complete();
+                self.recount_interest(now);
+                self.download.released = true;
+            }
+            Verdict::Failed(_) => self.disk.recheck_at = Some(now + DISK_RETRY_MAX),
+        }
+    }
+
+    /// Tries again what the disk could not do.
+    pub(super) fn disk_tick(&mut self, now: Time) {
+        if let Health::Failing { failures, retry_at } = self.disk.health
+            && now >= retry_at
+        {
+            self.disk.health = Health::Probing { failures };
+        }
+        if self.disk.recheck_at.is_some_and(|at| now >= at) {
+            self.disk.recheck_at = None;
+            for piece in &self.disk.doubted {
+                self.out
+                    .push_back(Output::Disk(Job::Check { piece: *piece }));
+            }
+        }
+    }
+}

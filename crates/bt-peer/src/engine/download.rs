@@ -1,0 +1,279 @@
+//! What is asked of peers, and what comes of it.
+//!
+//! Connections with room in their request queue wait in line; each turn fills as many as the down limit, the disk and
+//! the bound on all requests allow. **Invariant:** `outstanding` is the sum of the lengths of all request queues.
+
+use super::receive::has_room;
+use super::{ConnId, Engine, Output, send};
+use crate::connection::{Fault, Violation};
+use crate::limits::{REQUESTS_START, REQUESTS_TOTAL_MAX};
+use crate::picker::Receipt;
+use crate::requests::Answer;
+use crate::smart_ban::Sender;
+use bt_core::disk::Job;
+use bt_core::{Bitfield, Block, RateLimiter, Time};
+use bt_wire::Message;
+use bt_wire::message::BlockAddress;
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// The downloading half of an engine, as far as it is not a connection's own.
+#[derive(Debug)]
+pub(super) struct Download {
+    pub(super) limiter: RateLimiter,
+    /// Connections that want to request; each is in here once.
+    line: VecDeque<ConnId>,
+    /// When the down limit lets the next request pass, if somebody waits for it.
+    pub(super) at: Option<Time>,
+    outstanding: usize,
+    /// How many requests one connection may have, so that all get their part; renewed when it is `None`.
+    fair: Option<usize>,
+    /// Blocks became free that other connections could be asked for.
+    pub(super) released: bool,
+    picked: Vec<Block>,
+}
+
+impl Download {
+    pub(super) const fn new(limiter: RateLimiter) -> Self {
+        Self {
+            limiter,
+            line: VecDeque::new(),
+            at: None,
+            outstanding: 0,
+            fair: None,
+            released: false,
+            picked: Vec::new(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Requests were given up with their connection.
+    pub(super) const fn lost(&mut self, requests: usize) {
+        self.outstanding -= requests;
+        self.released = true;
+        self.fair = None;
+    }
+
+    /// The number of connections that can be asked has changed.
+    pub(super) const fn recount(&mut self) {
+        self.fair = None;
+    }
+}
+
+impl Engine {
+    /// Puts a connection in line for requests, if it has room for some.
+    pub(super) fn wants_requests(&mut self, now: Time, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id)
+            && !conn.in_fill
+            && has_room(conn, now)
+        {
+            conn.in_fill = true;
+            self.download.line.push_back(id);
+        }
+    }
+
+    /// Sends requests to those in line, as many as may be.
+    pub(super) fn request_blocks(&mut self, now: Time) {
+        if core::mem::take(&mut self.download.released) {
+            for id in self.conns.keys().copied().collect::<Vec<_>>() {
+                self.wants_requests(now, id);
+            }
+        }
+        self.download.at = None;
+        while let Some(id) = self.download.line.front().copied() {
+            if self.complete || !self.disk.takes_more() {
+                // Whoever stands in line is served when the disk has caught up.
+                return;
+            }
+            let total_max = self.disk.requests_max().unwrap_or(REQUESTS_TOTAL_MAX);
+            let free = total_max.saturating_sub(self.download.outstanding);
+            if free == 0 {
+                return;
+            }
+            let ready_at = self.download.limiter.ready_at(now);
+            if ready_at > now {
+                self.download.at = Some(ready_at);
+                return;
+            }
+            self.download.line.pop_front();
+            let paced = self.download.limiter.rate().is_some();
+            let again = self.request_from(now, id, if paced { 1 } else { free });
+            if let Some(conn) = self.conns.get_mut(&id) {
+                conn.in_fill = paced && again;
+                if conn.in_fill {
+                    self.download.line.push_back(id);
+                }
+            }
+        }
+    }
+
+    /// Requests up to `count` blocks of one peer; true if it has room for more and there was something to ask for.
+    fn request_from(&mut self, now: Time, id: ConnId, count: usize) -> bool {
+        let fair = self.fair_share();
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.may_request()) else {
+            return false;
+        };
+        let room = conn
+            .requests
+            .room(now)
+            .min(fair.saturating_sub(conn.requests.len()));
+        let only = conn.peer_choking.then_some(conn.allowed_to_us.as_slice());
+        let picked = &mut self.download.picked;
+        picked.clear();
+        let count = room.min(count);
+        if count > 0 {
+            self.picker
+                .pick(id, &conn.has, only, count, &mut self.rng, picked);
+        }
+        let found = !picked.is_empty();
+        for block in picked.drain(..) {
+            self.download.limiter.take(now, u64::from(block.length));
+            self.download.outstanding += 1;
+            conn.requests.sent(now, block);
+            send(&mut self.out, now, conn, Message::Request(address(block)));
+        }
+        found && room > count
+    }
+
+    /// An equal part of all requests for every peer that can be asked, but never less than a start.
+    fn fair_share(&mut self) -> usize {
+        let conns = &self.conns;
+        *self.download.fair.get_or_insert_with(|| {
+            let active = conns.values().filter(|conn| conn.may_request()).count();
+            (REQUESTS_TOTAL_MAX / active.max(1)).max(REQUESTS_START)
+        })
+    }
+
+    pub(super) fn block_came(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        piece: u32,
+        begin: u32,
+        data: Bytes,
+    ) -> Result<(), Violation> {
+        let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        self.counters.down.add(now, u64::from(length));
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return Ok(());
+        };
+        conn.down.add(now, u64::from(length));
+        let block = self.layout.block(piece, begin, length);
+        let answer = block.map_or(Answer::Unasked, |block| conn.requests.received(now, block));
+        let Some(block) = block.filter(|_| answer != Answer::Unasked) else {
+            self.counters.wasted += u64::from(length);
+            return conn.fault(Fault::UnaskedBlock);
+        };
+        conn.gave_at = now;
+        if answer == Answer::Expected {
+            self.download.outstanding -= 1;
+        }
+        let low = conn.requests.is_low(now);
+        let addr = conn.addr;
+        if self.disk.is_failing() {
+            // It would be lost, and its piece with it.
+            self.picker.release(id, block);
+            self.counters.wasted += u64::from(length);
+            return Ok(());
+        }
+        match self.picker.received(id, block) {
+            Receipt::Duplicate => self.counters.wasted += u64::from(length),
+            Receipt::Wanted { cancel } => {
+                for other in cancel {
+                    self.cancel_request(now, other, block);
+                }
+                self.smart_ban.received(block, Sender { conn: id, addr });
+                self.disk.handed_over(length);
+                self.out.push_back(Output::Disk(Job::Write { block, data }));
+            }
+        }
+        if low {
+            self.wants_requests(now, id);
+        }
+        Ok(())
+    }
+
+    /// The block came from elsewhere (BEP 3, "cancel").
+    fn cancel_request(&mut self, now: Time, id: ConnId, block: Block) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        if conn.requests.cancel(block) {
+            self.download.outstanding -= 1;
+            send(&mut self.out, now, conn, Message::Cancel(address(block)));
+            self.wants_requests(now, id);
+        }
+    }
+
+    pub(super) fn rejected(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        rejected: BlockAddress,
+    ) -> Result<(), Violation> {
+        let block = self
+            .layout
+            .block(rejected.piece, rejected.begin, rejected.length);
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return Ok(());
+        };
+        let choking = conn.peer_choking;
+        let answer = block.map(|block| (block, conn.requests.rejected(now, block, choking)));
+        match answer {
+            Some((block, Answer::Expected)) => {
+                if choking {
+                    conn.allowed_to_us.retain(|piece| *piece != block.piece);
+                }
+                self.download.outstanding -= 1;
+                self.picker.release(id, block);
+                self.download.released = true;
+                Ok(())
+            }
+            Some((_, Answer::Late)) => Ok(()),
+            Some((_, Answer::Unasked)) | None => conn.fault(Fault::UnaskedReject),
+        }
+    }
+
+    /// The peer will not answer what it was asked.
+    pub(super) fn drop_requests(&mut self, id: ConnId) -> Vec<Block> {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return Vec::new();
+        };
+        let blocks = conn.requests.give_up();
+        self.picker.release_all(id);
+        self.download.lost(blocks.len());
+        blocks
+    }
+
+    /// The peer is not to answer any more what it was asked.
+    pub(super) fn take_back_requests(&mut self, now: Time, id: ConnId) {
+        let blocks = self.drop_requests(id);
+        if let Some(conn) = self.conns.get_mut(&id) {
+            for block in blocks {
+                send(&mut self.out, now, conn, Message::Cancel(address(block)));
+            }
+        }
+    }
+
+    /// The user's choice of pieces has changed.
+    pub(super) fn want(&mut self, now: Time, wanted: &Bitfield) {
+        self.picker.set_wanted(wanted);
+        self.recount_interest(now);
+        self.complete = false;
+        self.note_completion(now);
+        self.download.released = true;
+    }
+}
+
+/// The block as the wire names it.
+pub(super) const fn address(block: Block) -> BlockAddress {
+    BlockAddress {
+        piece: block.piece.get(),
+        begin: block.begin,
+        length: block.length,
+    }
+}

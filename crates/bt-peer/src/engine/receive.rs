@@ -1,0 +1,230 @@
+//! What peers say: every message, checked against the torrent and against what may be said when.
+//!
+//! BEP 3 ("peer messages"), BEP 6. **Invariant:** numbers from the wire pass [`Layout`](bt_core::Layout) here, and
+//! nowhere behind it.
+
+use super::{ConnId, Engine, send};
+use crate::CloseReason;
+use crate::connection::{Connection, Fault, Violation};
+use bt_core::{Bitfield, Time};
+use bt_wire::Message;
+use bt_wire::fast_set::{ALLOWED_FAST_COUNT, allowed_fast_set};
+
+impl Engine {
+    pub(super) fn received(&mut self, now: Time, id: ConnId, message: Message) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        conn.heard_at = now;
+        if let Err(violation) = self.obey(now, id, message) {
+            let reason = CloseReason::Violation(violation.to_string());
+            self.close(now, id, reason);
+        }
+    }
+
+    fn obey(&mut self, now: Time, id: ConnId, message: Message) -> Result<(), Violation> {
+        let pieces_count = self.layout.pieces_count();
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return Ok(());
+        };
+        if message.is_fast_extension() && !conn.fast {
+            return Err(Violation::FastNotNegotiated);
+        }
+        if !conn.begun && !may_precede_bitfield(&message) {
+            // No bitfield came: the peer has nothing yet.
+            self.begin(now, id, Bitfield::new(pieces_count))?;
+        }
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return Ok(());
+        };
+        match message {
+            Message::KeepAlive | Message::Port(_) | Message::Extended { .. } => {}
+            Message::Bitfield(bytes) => {
+                let has =
+                    Bitfield::from_bytes(&bytes, pieces_count).map_err(Violation::Bitfield)?;
+                self.begin(now, id, has)?;
+            }
+            Message::HaveAll => self.begin(now, id, Bitfield::full(pieces_count))?,
+            Message::HaveNone => self.begin(now, id, Bitfield::new(pieces_count))?,
+            Message::Have { piece } => self.peer_has(now, id, piece)?,
+            Message::Choke => self.choked(now, id),
+            Message::Unchoke => self.unchoked(now, id),
+            Message::Interested => {
+                conn.peer_interested = true;
+                self.unchoke_if_free(now, id);
+            }
+            Message::NotInterested => conn.peer_interested = false,
+            Message::Request(address) => self.requested(now, id, address)?,
+            Message::Cancel(address) => self.cancelled(now, id, address),
+            Message::Piece { piece, begin, data } => {
+                self.block_came(now, id, piece, begin, data)?
+            }
+            Message::RejectRequest(address) => self.rejected(now, id, address)?,
+            Message::SuggestPiece { piece } => {
+                // A hint; rarest first knows better. Out of range it is a fault nevertheless.
+                if self.layout.piece(piece).is_none() {
+                    conn.fault(Fault::BadHint)?;
+                }
+            }
+            Message::AllowedFast { piece } => match self.layout.piece(piece) {
+                Some(piece) => {
+                    conn.allow_us(piece);
+                    self.wants_requests(now, id);
+                }
+                None => conn.fault(Fault::BadHint)?,
+            },
+        }
+        Ok(())
+    }
+
+    /// The peer's first word about its pieces.
+    fn begin(&mut self, now: Time, id: ConnId, has: Bitfield) -> Result<(), Violation> {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return Ok(());
+        };
+        if conn.begun {
+            return Err(Violation::BitfieldLate);
+        }
+        conn.begun = true;
+        self.picker.add_peer(&has);
+        conn.interesting = count(has.iter().filter(|piece| self.picker.needs(*piece)));
+        let starting = (has.count_ones() as usize) < ALLOWED_FAST_COUNT;
+        let full = has.is_full();
+        conn.has = has;
+        self.update_interest(now, id);
+        if self.complete && full {
+            self.close(now, id, CloseReason::Redundant);
+        } else if starting {
+            self.offer_allowed_fast(now, id);
+        }
+        Ok(())
+    }
+
+    /// A peer with next to nothing may have a few pieces while it is choked (BEP 6, "allowed fast").
+    fn offer_allowed_fast(&mut self, now: Time, id: ConnId) {
+        let have = self.picker.have();
+        let Some(conn) = self
+            .conns
+            .get_mut(&id)
+            .filter(|conn| conn.fast && !have.is_empty())
+        else {
+            return;
+        };
+        let set = allowed_fast_set(
+            conn.addr.ip(),
+            self.info_hash,
+            &self.layout,
+            ALLOWED_FAST_COUNT,
+        );
+        let had = set.into_iter().filter(|piece| have.get(*piece));
+        for piece in conn.allow_peer(had, &self.layout) {
+            let message = Message::AllowedFast { piece: piece.get() };
+            send(&mut self.out, now, conn, message);
+        }
+    }
+
+    fn peer_has(&mut self, now: Time, id: ConnId, piece: u32) -> Result<(), Violation> {
+        let pieces_count = self.layout.pieces_count();
+        let out_of_range = Violation::HaveOutOfRange {
+            piece,
+            pieces_count,
+        };
+        let piece = self.layout.piece(piece).ok_or(out_of_range)?;
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return Ok(());
+        };
+        if !conn.has.set(piece) {
+            return Ok(());
+        }
+        self.picker.peer_has(piece);
+        if self.picker.needs(piece) {
+            conn.interesting += 1;
+            self.update_interest(now, id);
+            self.wants_requests(now, id);
+        } else if self.complete && conn.has.is_full() {
+            self.close(now, id, CloseReason::Redundant);
+        }
+        Ok(())
+    }
+
+    /// Says `interested` or `not interested` if that has changed.
+    pub(super) fn update_interest(&mut self, now: Time, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        let interested = conn.interesting > 0;
+        if interested == conn.am_interested {
+            return;
+        }
+        conn.am_interested = interested;
+        self.download.recount();
+        let message = if interested {
+            conn.gave_at = now;
+            Message::Interested
+        } else {
+            Message::NotInterested
+        };
+        send(&mut self.out, now, conn, message);
+    }
+
+    /// A piece became needed, or is no longer: counts it at every peer that has it.
+    pub(super) fn recount_interest(&mut self, now: Time) {
+        for conn in self.conns.values_mut() {
+            conn.interesting = count(conn.has.iter().filter(|piece| self.picker.needs(*piece)));
+        }
+        for id in self.conns.keys().copied().collect::<Vec<_>>() {
+            self.update_interest(now, id);
+        }
+    }
+
+    fn choked(&mut self, now: Time, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        if conn.peer_choking {
+            return;
+        }
+        conn.peer_choking = true;
+        conn.requests.choked(now);
+        self.download.recount();
+        // Under the fast extension each request is still answered, one by one (BEP 6).
+        if !conn.fast {
+            self.drop_requests(id);
+        }
+    }
+
+    fn unchoked(&mut self, now: Time, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        conn.peer_choking = false;
+        conn.requests.unchoked();
+        self.download.recount();
+        self.wants_requests(now, id);
+    }
+}
+
+/// BEP 3 has the bitfield first of all; the extension protocol's handshake comes before it in practice (libtorrent), and
+/// a hint or keep-alive says nothing about pieces that a bitfield could contradict.
+const fn may_precede_bitfield(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::Bitfield(_)
+            | Message::HaveAll
+            | Message::HaveNone
+            | Message::KeepAlive
+            | Message::Port(_)
+            | Message::Extended { .. }
+            | Message::AllowedFast { .. }
+            | Message::SuggestPiece { .. }
+    )
+}
+
+fn count(pieces: impl Iterator) -> u32 {
+    u32::try_from(pieces.count()).unwrap_or(u32::MAX)
+}
+
+/// True if requests may be sent to the connection at `now`, and some should.
+pub(super) fn has_room(conn: &Connection, now: Time) -> bool {
+    conn.may_request() && conn.requests.room(now) > 0
+}

@@ -1,0 +1,296 @@
+//! Connections come and go: dialling, admitting, closing, banning, and the look at each once a second.
+//!
+//! BEP 3 ("peer protocol", keep-alives). **Invariant:** no two connections with one peer id, none with ourselves, none
+//! with a banned peer, never more than `peers_max`.
+
+use super::{ConnId, Direction, Engine, Output, Phase, send};
+use crate::connection::Connection;
+use crate::limits::{
+    BANNED_IDS_MAX, DIALS_MAX, DUPLICATE_RACE, EVICT_GRACE, KEEP_ALIVE, PEERS_LOW, SILENCE_MAX,
+    SILENCE_OWING_MAX, TICK,
+};
+use crate::peers::Source;
+use crate::{CloseReason, Event};
+use bt_core::{PeerId, Time};
+use bt_tracker::client;
+use bt_wire::{Message, Reserved};
+use bytes::Bytes;
+use std::net::SocketAddr;
+
+impl Engine {
+    pub(super) fn peers_found(&mut self, now: Time, addrs: Vec<SocketAddr>, source: Source) {
+        for addr in addrs {
+            self.peers.add(addr, source, &mut self.rng);
+        }
+        self.dial(now);
+    }
+
+    pub(super) fn opened(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        addr: SocketAddr,
+        direction: Direction,
+        peer_id: PeerId,
+        reserved: Reserved,
+    ) {
+        self.dials.remove(&id);
+        if let Err(reason) = self.admit(now, addr, direction, peer_id) {
+            if direction == Direction::Outgoing && reason != CloseReason::Duplicate {
+                self.peers.closed(now, addr, false, &mut self.rng);
+            }
+            self.out.push_back(Output::Close { conn: id, reason });
+            return;
+        }
+        if direction == Direction::Outgoing {
+            self.peers.connected(addr);
+        }
+        let fast = reserved.has_fast() && super::RESERVED.has_fast();
+        let pieces_count = self.layout.pieces_count();
+        let conn = Connection::new(now, id, addr, direction, peer_id, fast, pieces_count);
+        self.conns.insert(id, conn);
+        self.introduce(now, id);
+        self.dial(now);
+    }
+
+    /// The first message: what we have (BEP 3 "bitfield"; BEP 6 "have all/have none").
+    fn introduce(&mut self, now: Time, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        let have = self.picker.have();
+        let message = match (conn.fast, have.is_empty(), have.is_full()) {
+            (true, true, _) => Message::HaveNone,
+            (true, _, true) => Message::HaveAll,
+            (false, true, _) => return,
+            (_, false, _) => Message::Bitfield(Bytes::from(have.to_bytes())),
+        };
+        send(&mut self.out, now, conn, message);
+    }
+
+    fn admit(
+        &mut self,
+        now: Time,
+        addr: SocketAddr,
+        direction: Direction,
+        peer_id: PeerId,
+    ) -> Result<(), CloseReason> {
+        if !self.is_running() {
+            return Err(CloseReason::Stopping);
+        }
+        if peer_id == self.config.peer_id {
+            if direction == Direction::Outgoing {
+                self.peers.mark_self(addr);
+            }
+            return Err(CloseReason::Duplicate);
+        }
+        if self.peers.is_banned(now, addr.ip()) || self.banned_ids.contains(&peer_id) {
+            return Err(CloseReason::BadData);
+        }
+        if let Some(known) = self.conns.values_mut().find(|conn| conn.peer_id == peer_id) {
+            if direction == Direction::Outgoing && known.listen_addr.is_none() {
+                known.listen_addr = Some(addr);
+                self.peers.connected(addr);
+            }
+            if !replaces(self.config.peer_id, now, known, direction) {
+                return Err(CloseReason::Duplicate);
+            }
+            let id = known.id;
+            self.close(now, id, CloseReason::Duplicate);
+        }
+        if self.conns.len() >= self.config.peers_max && !self.evict(now) {
+            return Err(CloseReason::Full);
+        }
+        Ok(())
+    }
+
+    /// Closes the idlest connection for a new one, if there is one that neither side has any use for.
+    fn evict(&mut self, now: Time) -> bool {
+        let idlest = self
+            .conns
+            .values()
+            .filter(|conn| conn.is_idle() && now - conn.opened_at >= EVICT_GRACE)
+            .min_by_key(|conn| (conn.down.total() + conn.up.total(), conn.opened_at, conn.id));
+        let Some(id) = idlest.map(|conn| conn.id) else {
+            return false;
+        };
+        self.close(now, id, CloseReason::Full);
+        true
+    }
+
+    pub(super) fn dial_failed(&mut self, now: Time, id: ConnId) {
+        if let Some(addr) = self.dials.remove(&id) {
+            self.peers.failed(now, addr, &mut self.rng);
+            self.dial(now);
+        }
+    }
+
+    /// Dials as many known addresses as there is room for.
+    pub(super) fn dial(&mut self, now: Time) {
+        while self.is_running() && self.dials.len() < DIALS_MAX {
+            // A few places stay free for peers that cannot be dialled themselves.
+            let places = self.config.peers_max - self.config.peers_max / 8;
+            if self.conns.len() + self.dials.len() >= places {
+                return;
+            }
+            let Some(addr) = self.peers.next_candidate(now) else {
+                return;
+            };
+            let conn = ConnId(self.next_conn);
+            self.next_conn += 2;
+            self.dials.insert(conn, addr);
+            self.out.push_back(Output::Dial { conn, addr });
+        }
+    }
+
+    pub(super) fn closed(&mut self, now: Time, id: ConnId, reason: &CloseReason) {
+        self.dial_failed(now, id);
+        let useful = !matches!(reason, CloseReason::Violation(_));
+        self.forget(now, id, useful);
+        self.dial(now);
+    }
+
+    /// Orders a connection to be closed, and forgets it.
+    pub(super) fn close(&mut self, now: Time, id: ConnId, reason: CloseReason) {
+        if !self.conns.contains_key(&id) {
+            return;
+        }
+        let useful = match reason {
+            CloseReason::Violation(_) | CloseReason::BadData | CloseReason::Idle => false,
+            CloseReason::Gone
+            | CloseReason::Redundant
+            | CloseReason::Duplicate
+            | CloseReason::Full
+            | CloseReason::Stopping => true,
+        };
+        self.out.push_back(Output::Close { conn: id, reason });
+        self.forget(now, id, useful);
+    }
+
+    fn forget(&mut self, now: Time, id: ConnId, useful: bool) {
+        let Some(conn) = self.conns.remove(&id) else {
+            return;
+        };
+        self.download.lost(conn.requests.len());
+        self.picker.release_all(id);
+        if conn.begun {
+            self.picker.remove_peer(&conn.has);
+        }
+        if let Some(addr) = conn.listen_addr {
+            let useful = useful && conn.down.total() + conn.up.total() > 0;
+            self.peers.closed(now, addr, useful, &mut self.rng);
+        }
+        if !conn.am_choking && conn.peer_interested {
+            self.fill_free_slot(now);
+        }
+    }
+
+    /// Bans whoever sent bad data. An address that others use too (behind one router, or in a test on one machine) is
+    /// spared, and only the peer's id remembered.
+    pub(super) fn ban(&mut self, now: Time, id: ConnId, addr: SocketAddr) {
+        let peer_id = self.conns.get(&id).map(|conn| conn.peer_id);
+        if let Some(peer_id) = peer_id {
+            if self.banned_ids.len() >= BANNED_IDS_MAX {
+                self.banned_ids.pop_first();
+            }
+            self.banned_ids.insert(peer_id);
+        }
+        let ip = addr.ip();
+        let shared = self
+            .conns
+            .values()
+            .any(|conn| conn.id != id && conn.addr.ip() == ip);
+        if !shared && !ip.is_loopback() {
+            self.peers.ban(now, ip);
+        }
+        self.emit(Event::Banned {
+            addr,
+            reason: CloseReason::BadData,
+        });
+        self.close(now, id, CloseReason::BadData);
+    }
+
+    /// Closes connections that are of no use to either side: both have everything.
+    pub(super) fn close_redundant(&mut self, now: Time) {
+        if !self.complete {
+            return;
+        }
+        let full = self.conns.values().filter(|conn| conn.has.is_full());
+        for id in full.map(|conn| conn.id).collect::<Vec<_>>() {
+            self.close(now, id, CloseReason::Redundant);
+        }
+    }
+
+    pub(super) fn stop(&mut self, now: Time) {
+        if !self.is_running() {
+            return;
+        }
+        self.phase = Phase::Stopping {
+            until: now + client::STOP_MAX,
+            announced: false,
+        };
+        for (conn, _) in core::mem::take(&mut self.dials) {
+            let reason = CloseReason::Stopping;
+            self.out.push_back(Output::Close { conn, reason });
+        }
+        for id in self.conns.keys().copied().collect::<Vec<_>>() {
+            self.close(now, id, CloseReason::Stopping);
+        }
+        self.announce(now, client::Input::Stop);
+    }
+
+    /// When to look at everything next. A torrent without peers sleeps until it may dial, or announce.
+    pub(super) fn next_tick(&self) -> Option<Time> {
+        if self.conns.is_empty() && !self.disk.needs_tick() {
+            return self.peers.ready_at().map(|at| at.max(self.tick_at));
+        }
+        Some(self.tick_at)
+    }
+
+    /// The look at everything that has a coarse timer.
+    pub(super) fn tick(&mut self, now: Time) {
+        self.tick_at = now + TICK;
+        for id in self.conns.keys().copied().collect::<Vec<_>>() {
+            self.tend(now, id);
+        }
+        self.disk_tick(now);
+        if now >= self.upload.rechoke_at {
+            self.rechoke(now);
+        }
+        self.download.released = true;
+        self.dial(now);
+        let few = self.conns.len() + self.dials.len() < PEERS_LOW.min(self.config.peers_max);
+        if few && !self.complete {
+            self.announce(now, client::Input::NeedPeers);
+        }
+    }
+
+    fn tend(&mut self, now: Time, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        let silent = now - conn.heard_at;
+        let owing = !conn.requests.is_empty();
+        if silent >= SILENCE_MAX || (owing && silent >= SILENCE_OWING_MAX) {
+            self.close(now, id, CloseReason::Idle);
+            return;
+        }
+        if now - conn.sent_at >= KEEP_ALIVE {
+            send(&mut self.out, now, conn, Message::KeepAlive);
+        }
+        if conn.requests.is_stalled(now) {
+            conn.requests.snub();
+            self.take_back_requests(now, id);
+        }
+    }
+}
+
+/// Two connections with one peer: true if the new one stays. Both ends must come to the same answer.
+///
+/// When both dial at once, the connection that the smaller id dialled stays. Later the older one stays, since it may be
+/// in the middle of things, and both ends know that it is not new.
+fn replaces(own: PeerId, now: Time, known: &Connection, direction: Direction) -> bool {
+    let race = known.direction != direction && now - known.opened_at < DUPLICATE_RACE;
+    let dialled_by_us = direction == Direction::Outgoing;
+    race && dialled_by_us == (own < known.peer_id)
+}

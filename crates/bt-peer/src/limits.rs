@@ -1,0 +1,126 @@
+//! Every bound and every span of the engine, in one place, each with its reason.
+
+use core::time::Duration;
+
+/// How often connections are looked over: keep-alives, silence, timeouts, dials. Nothing here needs a finer clock.
+pub const TICK: Duration = Duration::from_secs(1);
+
+/// A keep-alive is sent after this much silence of ours (BEP 3, "keepalives": "generally once every two minutes").
+pub const KEEP_ALIVE: Duration = Duration::from_secs(110);
+
+/// A peer that was silent for this long is gone: two of its keep-alives were lost, and more.
+pub const SILENCE_MAX: Duration = Duration::from_secs(300);
+
+/// The same while it owes us blocks (BEP 3: "timeouts may be done much more quickly when data is expected").
+pub const SILENCE_OWING_MAX: Duration = Duration::from_secs(120);
+
+/// A peer that owes blocks and sent none for this long is snubbed: its blocks are asked of others.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// No single request waits longer than this, however lively the peer is otherwise.
+pub const REQUEST_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// Requests outstanding to a peer that has sent nothing yet. Small, so that many silent peers hold little.
+pub const REQUESTS_START: usize = 8;
+
+/// Most requests outstanding to one peer: 8 MiB, a gigabit's worth over 60 ms, and what libtorrent stays under too.
+pub const REQUESTS_MAX: usize = 512;
+
+/// Most requests outstanding to all peers of a torrent together: 32 MiB that may arrive before a slow disk shows.
+pub const REQUESTS_TOTAL_MAX: usize = 2_048;
+
+/// What a peer without an extension handshake is held to queue (BEP 10, "reqq": 250 in libtorrent).
+pub const REQQ_DEFAULT: usize = 250;
+
+/// Beyond the round trip, this much more is kept outstanding, so that a hiccup on either side leaves no gap.
+pub const REQUEST_MARGIN: Duration = Duration::from_millis(200);
+
+/// Requests given up that are remembered, because their blocks may still arrive and are then no fault.
+pub const LATE_REQUESTS_MAX: usize = 2 * REQUESTS_MAX;
+
+/// The first pause after a peer rejected a request that it should have served. Doubles with each.
+pub const REJECT_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest such pause.
+pub const REJECT_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Requests of a peer that are queued; also what our extension handshake promises as `reqq`.
+pub const UPLOAD_QUEUE_MAX: usize = 2_000;
+
+/// Bytes ordered to be sent to one peer and not yet in its socket. Few, so that a choke or cancel finds the rest still
+/// queued; enough to keep a fast link busy between two turns of the shell.
+pub const UPLOAD_WINDOW_BYTES: u64 = 512 * 1024;
+
+/// The longest block that is served, in bytes (community specification, "request": 2¹⁷ at most).
+pub const REQUEST_BYTES_MAX: u32 = 128 * 1024;
+
+/// Requests of a choked peer that are rejected, or ignored, before it counts as a flood. More than any honest peer can
+/// have on the way when it is choked.
+pub const CHOKED_REQUESTS_MAX: u32 = 3_000;
+
+/// Small faults, such as a block nobody asked for, that a peer may commit before it is closed. Races excuse a few.
+pub const FAULTS_MAX: u32 = 20;
+
+/// Bytes handed to the disk and not yet taken. Above it nothing is requested.
+pub const WRITES_MAX_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Requests begin again once the disk has worked down to this.
+pub const WRITES_RESUME_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The first wait after the disk failed. Doubles with each failure.
+pub const DISK_RETRY: Duration = Duration::from_secs(2);
+
+/// The longest such wait: space that comes back is noticed within this.
+pub const DISK_RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Requests outstanding while it is tried whether the disk works again.
+pub const DISK_PROBE_REQUESTS: usize = 16;
+
+/// The rechoke interval (BEP 3, "choking and optimistic unchoking").
+pub const RECHOKE: Duration = Duration::from_secs(10);
+
+/// The optimistic unchoke rotates at every third rechoke (BEP 3).
+pub const OPTIMISTIC_ROUNDS: u32 = 3;
+
+/// A peer connected for less than this counts as new: three times as likely to be the next optimistic unchoke.
+pub const NEW_PEER: Duration = Duration::from_secs(60);
+
+/// Interested for this long without a block, we are snubbed (Cohen 2003, §3.4).
+pub const SNUB: Duration = Duration::from_secs(60);
+
+/// How long a leecher keeps a seeder's slot while others wait.
+pub const SEED_TURN: Duration = Duration::from_secs(60);
+
+/// The fewest upload slots that are chosen by measurement: four regular ones (BEP 3).
+pub const UPLOAD_SLOTS_MIN: usize = 4;
+
+/// The slots to begin with where no upload limit is set.
+pub const UPLOAD_SLOTS_START: usize = 8;
+
+/// The most upload slots that are chosen by measurement.
+pub const UPLOAD_SLOTS_MAX: usize = 100;
+
+/// Dials that may be under way at a time.
+pub const DIALS_MAX: usize = 24;
+
+/// A new connection may not be evicted for this long: it needs a moment to say that it is interested.
+pub const EVICT_GRACE: Duration = Duration::from_secs(3);
+
+/// Two connections with one peer: within this span of the first one's opening both ends decide by their ids, later the
+/// older one stays.
+pub const DUPLICATE_RACE: Duration = Duration::from_secs(10);
+
+/// More peers are asked of the tracker below this many connections.
+pub const PEERS_LOW: usize = 20;
+
+/// All that one choked peer may get by allowed fast (BEP 6), in bytes; so pieces longer than this are never allowed.
+pub const ALLOWED_FAST_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Allowed fast messages of a peer that are remembered (BEP 6 advises ten).
+pub const ALLOWED_FAST_MAX: usize = 32;
+
+/// Peer ids that are remembered for bad data.
+pub const BANNED_IDS_MAX: usize = 1_000;
+
+/// Peers of one tracker answer that are looked at; more than any tracker gives when asked for 200.
+pub const TRACKER_PEERS_MAX: usize = 1_000;

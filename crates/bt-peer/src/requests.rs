@@ -1,0 +1,485 @@
+//! The requests outstanding to one peer, and how many there should be.
+//!
+//! The queue is sized by the bandwidth-delay product: what arrives in one round trip, and a margin. It starts small,
+//! grows by one with each block while the rate still grows (as TCP's slow start does), and follows the measured rate
+//! after that; so a fast link is kept full, and a slow peer holds few blocks.
+//!
+//! **Invariant:** a block is outstanding at most once, and a block that was given up stays known for a while, so that its
+//! late arrival, or its rejection, is told apart from something nobody asked for.
+//!
+//! BEP 3 ("request", pipelining), BEP 6 ("every request is guaranteed to result in exactly one response").
+
+use crate::limits::{
+    LATE_REQUESTS_MAX, REJECT_PAUSE, REJECT_PAUSE_MAX, REQQ_DEFAULT, REQUEST_AGE_MAX,
+    REQUEST_MARGIN, REQUEST_TIMEOUT, REQUESTS_MAX, REQUESTS_START,
+};
+use bt_core::{BLOCK_BYTES, Block, Time};
+use core::time::Duration;
+use std::collections::VecDeque;
+
+/// What an answer of the peer answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// An outstanding request.
+    Expected,
+    /// A request that was given up or cancelled.
+    Late,
+    /// Nothing that was ever asked, as far as is remembered.
+    Unasked,
+}
+
+/// The request queue of one connection.
+#[derive(Clone, Debug)]
+pub struct Requests {
+    /// In the order in which they were sent, which is the order in which most peers answer.
+    outstanding: VecDeque<Sent>,
+    /// Given up, oldest first.
+    late: VecDeque<Block>,
+    window: Window,
+    /// The peer's own bound.
+    reqq: usize,
+    /// When the last block came, or the queue last became non-empty.
+    progress: Time,
+    /// True from a timeout to the next block: one request at a time then.
+    snubbed: bool,
+    rejections: u32,
+    paused_until: Time,
+    /// A block came since the peer unchoked us.
+    served: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    block: Block,
+    at: Time,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self {
+            outstanding: VecDeque::new(),
+            late: VecDeque::new(),
+            window: Window::default(),
+            reqq: REQQ_DEFAULT,
+            progress: Time::ZERO,
+            snubbed: false,
+            rejections: 0,
+            paused_until: Time::ZERO,
+            served: false,
+        }
+    }
+}
+
+impl Requests {
+    /// How many are outstanding.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// True if none is outstanding.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.outstanding.is_empty()
+    }
+
+    /// The peer's `reqq` (BEP 10): it drops requests beyond that many.
+    pub fn set_reqq(&mut self, reqq: usize) {
+        self.reqq = reqq.clamp(1, REQUESTS_MAX);
+    }
+
+    /// How many should be outstanding.
+    #[must_use]
+    pub fn target(&self) -> usize {
+        if self.snubbed || self.rejections > 0 {
+            return 1;
+        }
+        self.window.target.min(self.reqq)
+    }
+
+    /// How many more should be sent at `now`.
+    #[must_use]
+    pub fn room(&self, now: Time) -> usize {
+        if now < self.paused_until {
+            return 0;
+        }
+        self.target().saturating_sub(self.outstanding.len())
+    }
+
+    /// True if so much room is left that filling it is worth a turn: an eighth of the queue.
+    #[must_use]
+    pub fn is_low(&self, now: Time) -> bool {
+        let room = self.room(now);
+        room > 0 && room * 8 >= self.target()
+    }
+
+    /// A request was sent.
+    pub fn sent(&mut self, now: Time, block: Block) {
+        if self.outstanding.is_empty() {
+            self.progress = now;
+            self.window.restart(now);
+        }
+        self.outstanding.push_back(Sent { block, at: now });
+    }
+
+    /// A block came.
+    pub fn received(&mut self, now: Time, block: Block) -> Answer {
+        let Some(sent) = self.take(block) else {
+            return self.take_late(block);
+        };
+        self.progress = now;
+        self.snubbed = false;
+        self.rejections = 0;
+        self.served = true;
+        self.window.received(now, block.length, now - sent.at);
+        Answer::Expected
+    }
+
+    /// A rejection came (BEP 6). `choked`: the peer chokes us, so that it was right to reject.
+    pub fn rejected(&mut self, now: Time, block: Block, choked: bool) -> Answer {
+        if self.take(block).is_none() {
+            return self.take_late(block);
+        }
+        if !choked {
+            self.refused(now);
+        }
+        Answer::Expected
+    }
+
+    /// The peer unchokes us.
+    pub const fn unchoked(&mut self) {
+        self.served = false;
+    }
+
+    /// The peer chokes us. If it let us ask and gave nothing, that is as good as a rejection: it may do so all day.
+    pub fn choked(&mut self, now: Time) {
+        if !self.served && !self.outstanding.is_empty() {
+            self.refused(now);
+        }
+    }
+
+    /// What was asked was not given: a pause, that doubles as long as nothing comes. Refusals during it are part of it.
+    fn refused(&mut self, now: Time) {
+        if now >= self.paused_until {
+            let pause = REJECT_PAUSE.saturating_mul(1 << self.rejections.min(10));
+            self.paused_until = now + pause.min(REJECT_PAUSE_MAX);
+            self.rejections = self.rejections.saturating_add(1);
+            self.window.shrink();
+        }
+    }
+
+    /// The block is no longer wanted from this peer; true if it was outstanding.
+    pub fn cancel(&mut self, block: Block) -> bool {
+        let cancelled = self.take(block).is_some();
+        if cancelled {
+            self.remember(block);
+        }
+        cancelled
+    }
+
+    /// Gives up every outstanding request.
+    pub fn give_up(&mut self) -> Vec<Block> {
+        let blocks: Vec<Block> = self.outstanding.drain(..).map(|sent| sent.block).collect();
+        blocks.iter().for_each(|block| self.remember(*block));
+        blocks
+    }
+
+    /// True if the peer owes blocks and nothing has come for too long.
+    #[must_use]
+    pub fn is_stalled(&self, now: Time) -> bool {
+        self.outstanding.front().is_some_and(|oldest| {
+            now - self.progress >= REQUEST_TIMEOUT || now - oldest.at >= REQUEST_AGE_MAX
+        })
+    }
+
+    /// The peer let its requests time out: until it sends a block it is asked for one at a time.
+    pub const fn snub(&mut self) {
+        self.snubbed = true;
+    }
+
+    /// True from a timeout to the next block.
+    #[must_use]
+    pub const fn is_snubbed(&self) -> bool {
+        self.snubbed
+    }
+
+    fn take(&mut self, block: Block) -> Option<Sent> {
+        let position = self
+            .outstanding
+            .iter()
+            .position(|sent| sent.block == block)?;
+        self.outstanding.remove(position)
+    }
+
+    fn take_late(&mut self, block: Block) -> Answer {
+        match self.late.iter().position(|late| *late == block) {
+            Some(position) => {
+                self.late.remove(position);
+                Answer::Late
+            }
+            None => Answer::Unasked,
+        }
+    }
+
+    fn remember(&mut self, block: Block) {
+        if self.late.len() >= LATE_REQUESTS_MAX {
+            self.late.pop_front();
+        }
+        self.late.push_back(block);
+    }
+}
+
+/// Measures rate and round trip, and says how many requests fill the pipe.
+#[derive(Clone, Debug)]
+struct Window {
+    target: usize,
+    /// The rate still grows with the window.
+    growing: bool,
+    /// Spans without growth while growing.
+    flat: u8,
+    span_started: Time,
+    span_bytes: u64,
+    /// Bytes per second in the last span.
+    rate: u64,
+    /// The shortest time from request to block, of this and the last minute.
+    rtt_min: Duration,
+    rtt_min_next: Duration,
+    rtt_renewed: Time,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            target: REQUESTS_START,
+            growing: true,
+            flat: 0,
+            span_started: Time::ZERO,
+            span_bytes: 0,
+            rate: 0,
+            rtt_min: Duration::MAX,
+            rtt_min_next: Duration::MAX,
+            rtt_renewed: Time::ZERO,
+        }
+    }
+}
+
+/// The shortest span over which a rate is measured: batches of blocks arrive at once.
+const SPAN_MIN: Duration = Duration::from_millis(100);
+
+/// The shortest round trip is forgotten after one to two of these: routes change.
+const RTT_MEMORY: Duration = Duration::from_secs(30);
+
+/// Spans without growth after which the pipe counts as full.
+const FLAT_SPANS: u8 = 3;
+
+/// Requests beyond the product of rate and time: a slow peer always has a next one in hand.
+const SPARE: u64 = 2;
+
+impl Window {
+    /// The queue was empty: the time without requests says nothing about the peer's rate.
+    const fn restart(&mut self, now: Time) {
+        self.span_started = now;
+        self.span_bytes = 0;
+    }
+
+    fn received(&mut self, now: Time, length: u32, rtt: Duration) {
+        if now - self.rtt_renewed >= RTT_MEMORY {
+            self.rtt_min = self.rtt_min_next;
+            self.rtt_min_next = Duration::MAX;
+            self.rtt_renewed = now;
+        }
+        self.rtt_min_next = self.rtt_min_next.min(rtt);
+        self.rtt_min = self.rtt_min.min(rtt);
+        self.span_bytes += u64::from(length);
+        if self.growing {
+            self.target = (self.target + 1).min(REQUESTS_MAX);
+        }
+        let span = now - self.span_started;
+        if span >= SPAN_MIN.max(self.rtt_min.min(Duration::from_secs(1))) {
+            self.measure(span);
+            self.restart(now);
+        }
+    }
+
+    fn measure(&mut self, span: Duration) {
+        let nanos = span.as_nanos().max(1);
+        let rate = u128::from(self.span_bytes) * 1_000_000_000 / nanos;
+        let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+        if self.growing {
+            let grown = u128::from(rate) * 10 > u128::from(self.rate) * 11;
+            self.flat = if grown { 0 } else { self.flat + 1 };
+            self.growing = self.flat < FLAT_SPANS;
+        } else {
+            let fitting = self.fitting(rate);
+            // Down in steps, as one lean span may be chance.
+            self.target = fitting.max(self.target * 3 / 4).clamp(1, REQUESTS_MAX);
+        }
+        self.rate = rate;
+    }
+
+    /// Requests that cover one round trip and the margin at this rate.
+    fn fitting(&self, rate: u64) -> usize {
+        let span = self.rtt_min.saturating_add(REQUEST_MARGIN).as_nanos();
+        let bytes = u128::from(rate).saturating_mul(span) / 1_000_000_000;
+        let blocks = bytes.div_ceil(u128::from(BLOCK_BYTES)) + u128::from(SPARE);
+        usize::try_from(blocks).unwrap_or(usize::MAX)
+    }
+
+    const fn shrink(&mut self) {
+        self.growing = false;
+        self.target = if self.target > 1 { self.target / 2 } else { 1 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bt_core::Layout;
+
+    fn blocks() -> impl Iterator<Item = Block> {
+        let layout = Layout::new(1 << 40, 1 << 24).unwrap();
+        layout
+            .pieces()
+            .flat_map(move |piece| layout.blocks(piece).collect::<Vec<_>>())
+    }
+
+    /// A peer that answers after `rtt` and sends `rate` bytes per second; the queue is refilled after each block.
+    fn settle(rtt: Duration, rate: u64, seconds: u64) -> Requests {
+        let (mut requests, mut blocks) = (Requests::default(), blocks());
+        requests.set_reqq(usize::MAX);
+        let mut pipe: VecDeque<(Time, Block)> = VecDeque::new();
+        let (mut now, mut line_free) = (Time::ZERO, Time::ZERO);
+        let end = Time::from_secs(seconds);
+        let per_block = Duration::from_nanos(u64::from(BLOCK_BYTES) * 1_000_000_000 / rate);
+        while now < end {
+            for _ in 0..requests.room(now) {
+                let block = blocks.next().unwrap();
+                requests.sent(now, block);
+                line_free = line_free.max(now + rtt) + per_block;
+                pipe.push_back((line_free, block));
+            }
+            let (at, block) = pipe.pop_front().unwrap();
+            now = at;
+            assert_eq!(requests.received(now, block), Answer::Expected);
+        }
+        requests
+    }
+
+    #[test]
+    fn the_queue_fits_the_bandwidth_delay_product() {
+        // (round trip ms, bytes/s, least, most): at least what one round trip needs, at most about twice the margin.
+        let rows = [
+            (1, 1_000_000_000, REQUESTS_MAX, REQUESTS_MAX),
+            (100, 1_000_000, 7, 40),
+            (100, 10_000_000, 62, 300),
+            (10, 100_000, 2, 6),
+            (300, 20_000, 1, 5),
+            (0, 5_000, 1, 5),
+        ];
+        for (rtt, rate, least, most) in rows {
+            let target = settle(Duration::from_millis(rtt), rate, 60).target();
+            assert!(
+                (least..=most).contains(&target),
+                "{rtt} ms {rate} B/s: {target}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_fast_peer_is_at_full_speed_within_a_second() {
+        let target = settle(Duration::from_millis(50), 50_000_000, 1).target();
+        assert!(target >= 50_000_000 / 20 / 16_384, "{target}");
+    }
+
+    #[test]
+    fn answers_are_told_apart() {
+        let mut requests = Requests::default();
+        let all: Vec<Block> = blocks().take(4).collect();
+        let now = Time::from_secs(1);
+        all.iter()
+            .take(3)
+            .for_each(|block| requests.sent(now, *block));
+        assert_eq!(requests.received(now, all[1]), Answer::Expected);
+        assert_eq!(
+            requests.received(now, all[1]),
+            Answer::Unasked,
+            "a block is asked for once"
+        );
+        assert_eq!(requests.received(now, all[3]), Answer::Unasked);
+        assert!(requests.cancel(all[0]) && !requests.cancel(all[0]));
+        assert_eq!(requests.give_up(), [all[2]]);
+        assert_eq!(requests.rejected(now, all[0], false), Answer::Late);
+        assert_eq!(requests.received(now, all[2]), Answer::Late);
+        assert_eq!(requests.received(now, all[2]), Answer::Unasked);
+        assert!(requests.is_empty());
+    }
+
+    #[test]
+    fn a_peer_that_rejects_everything_is_asked_ever_less() {
+        // FAULTS: below ten requests a second to a peer that rejects all of them.
+        let mut requests = Requests::default();
+        let (mut asked, mut blocks) = (0, blocks());
+        for millis in (0..60_000).step_by(50) {
+            let now = Time::from_millis(millis);
+            let room = requests.room(now);
+            let batch: Vec<Block> = blocks.by_ref().take(room).collect();
+            batch.iter().for_each(|block| requests.sent(now, *block));
+            asked += batch.len();
+            for block in batch {
+                assert_eq!(requests.rejected(now, block, false), Answer::Expected);
+            }
+        }
+        assert!(asked <= REQUESTS_START + 6, "{asked}");
+        let now = Time::from_secs(200);
+        let block = blocks.next().unwrap();
+        requests.sent(now, block);
+        requests.received(now, block);
+        assert!(
+            requests.room(now) > 0,
+            "one block served, and it is trusted again"
+        );
+    }
+
+    #[test]
+    fn a_rejection_while_choked_is_no_offence() {
+        let mut requests = Requests::default();
+        let now = Time::from_secs(1);
+        let block = blocks().next().unwrap();
+        requests.sent(now, block);
+        requests.rejected(now, block, true);
+        assert_eq!(requests.room(now), REQUESTS_START);
+    }
+
+    #[test]
+    fn silence_stalls_and_a_block_cures() {
+        let mut requests = Requests::default();
+        let all: Vec<Block> = blocks().take(3).collect();
+        let at = Time::from_secs;
+        assert!(!requests.is_stalled(at(1_000)), "nothing is owed");
+        all.iter().for_each(|block| requests.sent(at(100), *block));
+        assert!(!requests.is_stalled(at(119)));
+        assert!(requests.is_stalled(at(120)));
+        requests.received(at(119), all[0]);
+        assert!(!requests.is_stalled(at(138)) && requests.is_stalled(at(139)));
+        // One block each 19 s keeps the peer from stalling, but no request waits longer than a minute.
+        requests.received(at(138), all[1]);
+        assert!(!requests.is_stalled(at(157)));
+        assert!(requests.is_stalled(at(160)));
+        requests.give_up();
+        requests.snub();
+        assert_eq!(requests.room(at(160)), 1);
+        requests.sent(at(160), all[0]);
+        requests.received(at(161), all[0]);
+        assert!(requests.room(at(161)) > 1);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut requests = Requests::default();
+        for block in blocks().take(3 * LATE_REQUESTS_MAX) {
+            requests.sent(Time::ZERO, block);
+            requests.cancel(block);
+        }
+        assert_eq!(requests.late.len(), LATE_REQUESTS_MAX);
+    }
+}
