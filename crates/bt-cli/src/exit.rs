@@ -83,7 +83,14 @@ impl Failure {
 /// The message and its causes on one line.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.error)
+        let mut said = self.error.to_string();
+        for cause in self.error.chain().skip(1).map(ToString::to_string) {
+            // Many errors tell their cause themselves.
+            if !said.contains(&cause) {
+                said = format!("{said}: {cause}");
+            }
+        }
+        f.write_str(&said)
     }
 }
 
@@ -139,5 +146,12 @@ mod tests {
         let error = Err::<(), _>(anyhow::anyhow!("no digits")).context("the file x");
         let failure = error.or_exit(Exit::Invalid).unwrap_err();
         assert_eq!(failure.to_string(), "the file x: no digits");
+        let error = failure
+            .error
+            .context("not read, since the file x: no digits");
+        assert_eq!(
+            Failure::from(error).to_string(),
+            "not read, since the file x: no digits"
+        );
     }
 }

@@ -1,16 +1,16 @@
-//! What a torrent is named by: a `.torrent` file, a magnet link, or an info hash.
+//! What a torrent is named by: a `.torrent` file, a URL of one, a magnet link, or an info hash.
 
 use crate::exit::{Exit, Failure, OrExit as _};
+use crate::stop::Stop;
 use crate::text;
 use anyhow::Context as _;
 use bt_core::InfoHash;
+use bt_metainfo::metainfo::METAINFO_BYTES_MAX;
 use bt_metainfo::{Magnet, Metainfo};
+use bt_session::http::{self, HttpError};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
-
-/// The longest `.torrent` file that is read, in bytes: 64 MiB, several times the largest real ones.
-pub(crate) const TORRENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// A torrent, or as much of one as a link tells.
 #[derive(Debug)]
@@ -22,22 +22,45 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Reads what the argument names. A file wins over an info hash of the same name.
+    /// Reads or fetches what the argument names. A file wins over an info hash of the same name.
     ///
     /// # Errors
-    /// If there is no such thing, or it is invalid.
-    pub(crate) fn load(argument: &str) -> Result<Self, Failure> {
-        let is_magnet = argument
-            .get(..7)
-            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:"));
+    /// If there is no such thing, it is invalid, or the user does not want to wait for it.
+    pub(crate) async fn load(argument: &str, mut stop: Stop) -> Result<Self, Failure> {
         let path = Path::new(argument);
-        if is_magnet {
-            parse_magnet(argument)
+        let metainfo = if has_scheme(argument, "magnet:") {
+            return parse_magnet(argument);
+        } else if has_scheme(argument, "http://") || has_scheme(argument, "https://") {
+            tokio::select! {
+                fetched = http::fetch(argument, METAINFO_BYTES_MAX) => {
+                    parse_metainfo(&fetched.map_err(|error| fetch_failure(argument, error))?, argument)?
+                }
+                _ = stop.wait() => return Err(stop.failure()),
+            }
         } else if is_info_hash(argument) && !path.exists() {
-            parse_magnet(&format!("magnet:?xt=urn:btih:{argument}"))
+            return parse_magnet(&format!("magnet:?xt=urn:btih:{argument}"));
         } else {
-            Ok(Self::Torrent(Box::new(read_metainfo(path)?)))
-        }
+            read_metainfo(path)?
+        };
+        Ok(Self::Torrent(Box::new(metainfo)))
+    }
+}
+
+fn has_scheme(argument: &str, scheme: &str) -> bool {
+    let start = argument.get(..scheme.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+}
+
+fn fetch_failure(url: &str, error: HttpError) -> Failure {
+    let no_address = matches!(error, HttpError::Url { .. } | HttpError::Scheme { .. });
+    let exit = if no_address {
+        Exit::Invalid
+    } else {
+        Exit::Network
+    };
+    Failure {
+        exit,
+        error: anyhow::Error::new(error).context(format!("cannot get {url}")),
     }
 }
 
@@ -80,7 +103,7 @@ pub(crate) fn parse_metainfo(bytes: &[u8], origin: &str) -> Result<Metainfo, Fai
 /// The bytes of a `.torrent` file.
 ///
 /// # Errors
-/// If there is no such file, it is none but a folder, pipe or device, or it is longer than [`TORRENT_BYTES_MAX`].
+/// If there is no such file, it is none but a folder, pipe or device, or it is longer than [`METAINFO_BYTES_MAX`].
 fn read_torrent(path: &Path) -> Result<Vec<u8>, Failure> {
     let name = path.display();
     // Asked of the path first: to open a pipe would wait for a writer.
@@ -98,10 +121,13 @@ fn read_torrent(path: &Path) -> Result<Vec<u8>, Failure> {
     }
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(TORRENT_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .and_then(|file| {
+            file.take(METAINFO_BYTES_MAX as u64 + 1)
+                .read_to_end(&mut bytes)
+        })
         .with_context(|| format!("cannot read {name}"))?;
-    if bytes.len() as u64 > TORRENT_BYTES_MAX {
-        let max = TORRENT_BYTES_MAX / (1024 * 1024);
+    if bytes.len() > METAINFO_BYTES_MAX {
+        let max = METAINFO_BYTES_MAX / (1024 * 1024);
         let message = format!("{name} is longer than {max} MiB; that is no .torrent file");
         return Err(Failure::new(Exit::Invalid, message));
     }

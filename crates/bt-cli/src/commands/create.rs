@@ -247,6 +247,7 @@ fn hash(
             pad: false,
         })
         .collect();
+    tracing::info!("hashing {} files, {total_length} bytes", files.len());
     let bar = progress::bytes(context.quiet, "hashing", total_length);
     let control = Control {
         threads,

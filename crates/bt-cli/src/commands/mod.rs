@@ -11,6 +11,8 @@ pub(crate) mod verify;
 use crate::args::Command;
 use crate::exit::Failure;
 use crate::stop::Stop;
+use anyhow::Context as _;
+use tokio::runtime::{Builder, Runtime};
 
 /// What every command is given besides its arguments.
 #[derive(Debug)]
@@ -28,11 +30,20 @@ pub(crate) struct Context {
 pub(crate) fn run(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Create(args) => create::run(&args, context),
-        Command::Show(args) => show::run(&args),
+        Command::Show(args) => show::run(&args, context),
         Command::Magnet(args) => magnet::run(&args),
         Command::Edit(args) => edit::run(&args),
         Command::Verify(args) => verify::run(&args, context),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }
+}
+
+/// Where a command's asynchronous part runs.
+///
+/// # Errors
+/// If the system refuses.
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    let runtime = Builder::new_multi_thread().enable_all().build();
+    Ok(runtime.context("cannot start the asynchronous runtime")?)
 }

@@ -1,5 +1,6 @@
 //! `bt show`: what is in a torrent.
 
+use super::Context;
 use crate::description::Description;
 use crate::exit::Failure;
 use crate::output::Output;
@@ -8,7 +9,7 @@ use crate::source::Source;
 /// Show what is in a torrent
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A .torrent file, a magnet link, or an info hash
+    /// A .torrent file, an http or https URL of one, a magnet link, or an info hash
     source: String,
     /// Print one JSON object
     #[arg(long)]
@@ -16,8 +17,9 @@ pub(crate) struct Args {
 }
 
 /// Prints it.
-pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let description = match Source::load(&args.source)? {
+pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let source = Source::load(&args.source, context.stop.clone());
+    let description = match super::runtime()?.block_on(source)? {
         Source::Torrent(metainfo) => Description::from(&*metainfo),
         Source::Magnet(magnet) => Description::from(&*magnet),
     };
