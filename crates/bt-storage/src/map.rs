@@ -19,7 +19,8 @@ pub struct FileSpec {
     pub path: PathBuf,
     /// Its length in bytes.
     pub length: u64,
-    /// True for a padding file (BEP 47): it reads as zeros and is never on the disk.
+    /// True for a padding file (BEP 47): it reads as zeros and is never on the disk. So is a symbolic link, which has no
+    /// bytes.
     pub pad: bool,
 }
 
@@ -133,7 +134,7 @@ impl From<&Info> for FileMap {
         let files = info.files().iter().map(|file| FileSpec {
             path: file.path.clone(),
             length: file.length,
-            pad: false,
+            pad: !file.is_stored(),
         });
         Self::new(info.layout(), files.collect())
     }
@@ -198,6 +199,28 @@ mod tests {
             pad: false,
         }];
         let _ = FileMap::new(layout, files);
+    }
+
+    #[test]
+    fn padding_and_links_of_a_metainfo_file_are_never_on_the_disk() {
+        let torrent = b"d4:infod5:filesl\
+            d6:lengthi5e4:pathl1:aeed4:attr1:p6:lengthi3e4:pathl4:.pad1:3ee\
+            d4:attr1:l6:lengthi0e4:pathl4:linke12:symlink pathl1:aee\
+            d6:lengthi0e4:pathl5:emptyeee4:name1:n12:piece lengthi16384e\
+            6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+        let metainfo = bt_metainfo::Metainfo::parse(torrent).unwrap();
+        let map = FileMap::from(&metainfo.info);
+        let pads: Vec<_> = map.files().iter().map(|file| file.pad).collect();
+        assert_eq!(pads, [false, true, true, false]);
+        assert_eq!(map.files()[0].path, PathBuf::from("n/a"));
+
+        let temp = tempfile::tempdir().unwrap();
+        let options = crate::OpenOptions::default();
+        let store = crate::TorrentStore::open(&metainfo.info, temp.path(), &options).unwrap();
+        assert_eq!(store.map().files(), map.files());
+        let made = temp.path().join("n").read_dir().unwrap();
+        let made: Vec<_> = made.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(made, ["empty"]);
     }
 
     proptest! {

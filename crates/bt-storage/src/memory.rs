@@ -6,6 +6,7 @@
 use crate::map::FileIndex;
 use crate::storage::{FileStat, Storage};
 use bt_core::Rng;
+use bt_core::disk::DiskErrorKind;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -22,12 +23,12 @@ pub struct MemoryStorage {
 pub struct Faults {
     /// After how many more written bytes the disk is full; `None`: never. A write that meets the end is cut short.
     pub space_bytes: Option<u64>,
-    /// The error that each read meets.
-    pub read: Option<Errno>,
-    /// The error that each write meets.
-    pub write: Option<Errno>,
-    /// The error that each sync meets.
-    pub sync: Option<Errno>,
+    /// The trouble that each read meets.
+    pub read: Option<DiskErrorKind>,
+    /// The trouble that each write meets.
+    pub write: Option<DiskErrorKind>,
+    /// The trouble that each sync meets.
+    pub sync: Option<DiskErrorKind>,
     /// The most bytes that one read or write moves; `None`: all of them.
     pub transfer_bytes_max: Option<usize>,
     /// How many more reads and writes are interrupted before they do anything.
@@ -128,14 +129,14 @@ impl MemoryStorage {
 
 impl State {
     /// How many of `wanted` bytes this transfer moves.
-    fn transfer(&mut self, broken: Option<Errno>, wanted: usize) -> io::Result<usize> {
+    fn transfer(&mut self, broken: Option<DiskErrorKind>, wanted: usize) -> io::Result<usize> {
         if self.faults.interrupts > 0 {
             self.faults.interrupts -= 1;
             return Err(Errno::INTR.into());
         }
         broken.map_or_else(
             || Ok(wanted.min(self.faults.transfer_bytes_max.unwrap_or(usize::MAX))),
-            |errno| Err(errno.into()),
+            |kind| Err(errno(kind).into()),
         )
     }
 
@@ -169,6 +170,16 @@ impl File {
             place.copy_from_slice(bytes);
             self.replaced.push(replaced);
         }
+    }
+}
+
+/// What the operating system says in such trouble.
+const fn errno(kind: DiskErrorKind) -> Errno {
+    match kind {
+        DiskErrorKind::Full => Errno::NOSPC,
+        DiskErrorKind::Denied => Errno::ACCESS,
+        DiskErrorKind::Missing => Errno::NOENT,
+        DiskErrorKind::Io => Errno::IO,
     }
 }
 
@@ -217,8 +228,8 @@ impl Storage for MemoryStorage {
 
     fn sync(&self, file: FileIndex) -> io::Result<()> {
         let mut state = self.lock();
-        if let Some(errno) = state.faults.sync {
-            return Err(errno.into());
+        if let Some(kind) = state.faults.sync {
+            return Err(errno(kind).into());
         }
         if let Some(file) = state.files.get_mut(&file) {
             file.replaced.clear();

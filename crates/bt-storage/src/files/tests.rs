@@ -2,7 +2,6 @@ use super::*;
 use crate::memory::Faults;
 use crate::testing::{Counting, Torrent};
 use bt_core::disk::DiskErrorKind;
-use rustix::io::Errno;
 use std::sync::Arc;
 
 fn files(torrent: &Torrent, disk: &Arc<Counting>) -> TorrentFiles {
@@ -46,7 +45,7 @@ fn errors_name_the_file_and_the_cause() {
         ..Faults::default()
     };
     let broken = Faults {
-        write: Some(Errno::IO),
+        write: Some(DiskErrorKind::Io),
         ..Faults::default()
     };
     let rows = [
@@ -106,7 +105,7 @@ fn only_what_was_written_is_synced_and_a_failed_sync_is_remembered() {
         .write(10, vec![torrent.payload.slice(10..20)])
         .unwrap();
     disk.disk.set_faults(Faults {
-        sync: Some(Errno::IO),
+        sync: Some(DiskErrorKind::Io),
         ..Faults::default()
     });
     assert_eq!(files.sync().unwrap_err().kind, DiskErrorKind::Io);

@@ -3,8 +3,7 @@ use crate::memory::{Faults, MemoryStorage};
 use crate::testing::{Torrent, run, verdicts};
 use crate::verify::Control;
 use bt_core::Rng;
-use bt_core::disk::Verdict;
-use rustix::io::Errno;
+use bt_core::disk::{DiskErrorKind, Verdict};
 use std::sync::Arc;
 
 const HASH: InfoHash = InfoHash([7; 20]);
@@ -251,7 +250,7 @@ fn what_a_failed_sync_may_have_lost_is_not_claimed() {
     };
     let save = || save(run.state.path(), HASH, &store, &resume);
     run.disk.set_faults(Faults {
-        sync: Some(Errno::IO),
+        sync: Some(DiskErrorKind::Io),
         ..Faults::default()
     });
     assert!(save().is_err());

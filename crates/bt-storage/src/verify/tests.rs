@@ -2,7 +2,6 @@ use super::*;
 use crate::map::{FileIndex, FileSpec};
 use crate::memory::Faults;
 use crate::testing::{Counting, Torrent};
-use rustix::io::Errno;
 use std::sync::Arc;
 
 fn numbers(set: &Bitfield) -> Vec<u32> {
@@ -54,7 +53,7 @@ fn each_piece_is_told_apart() {
         (
             |disk| {
                 disk.disk.set_faults(Faults {
-                    read: Some(Errno::IO),
+                    read: Some(DiskErrorKind::Io),
                     ..Faults::default()
                 });
             },
@@ -82,7 +81,7 @@ fn each_error_is_told_once() {
     let disk = Counting::new();
     torrent.fill(&disk.disk);
     disk.disk.set_faults(Faults {
-        read: Some(Errno::IO),
+        read: Some(DiskErrorKind::Io),
         ..Faults::default()
     });
     let verified = torrent.store(disk).verify_all(threads(2)).unwrap();
