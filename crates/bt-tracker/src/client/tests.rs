@@ -105,6 +105,7 @@ const LEECH: Input = Input::Start { complete: false };
 const SEED: Input = Input::Start { complete: true };
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn one_tracker_hears_each_event_once() {
     use Input::{Completed, NeedPeers, Paused, Stop, Timeout};
     type Row<'a> = (&'a str, Answers, &'a [(u64, Input)], &'a [&'a str]);

@@ -107,7 +107,8 @@ const fn options() -> Options {
 
 fn nonsense(error: bt_bencode::Error) -> AnnounceFailure {
     AnnounceFailure::Unreachable {
-        message: format!("not the reply of a tracker: {error}"),
+        // The error names keys of the reply.
+        message: clean(format!("not the reply of a tracker: {error}").as_bytes()),
         retry_in: None,
     }
 }
