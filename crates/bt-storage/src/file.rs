@@ -1,8 +1,8 @@
 //! Files on a disk.
 //!
 //! Sparse unless told to preallocate; folders are made when the first file in them is. **Invariants:** nothing outside
-//! the folder is ever opened ([`crate::beneath`]); a file that this storage has made and that somebody else has taken
-//! away or cut is an error and not made again, since its pieces would then read as zeros.
+//! the folder is ever opened, and no symbolic link below it followed; a file that this storage has made and that
+//! somebody else has taken away or cut is an error and not made again, since its pieces would then read as zeros.
 
 use crate::beneath::{self, Parents};
 use crate::map::{FileIndex, FileSpec};

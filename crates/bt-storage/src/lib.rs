@@ -8,7 +8,7 @@
 //! | [`resume`], [`lock`] | what is known from one run to the next, and that only one run is at it |
 //! | [`map`] | [`FileMap`]: which bytes lie in which file |
 //! | [`storage`] | [`Storage`], the trait behind which the bytes lie |
-//! | [`file`], [`pool`] | files on a disk, and how many of them are open |
+//! | [`file`](mod@file), [`pool`] | files on a disk, and how many of them are open |
 //! | [`memory`] | files in memory that break on demand |
 //! | [`error`] | what the operating system says as [`DiskError`](bt_core::disk::DiskError) |
 //!

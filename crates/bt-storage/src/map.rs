@@ -19,8 +19,8 @@ pub struct FileSpec {
     pub path: PathBuf,
     /// Its length in bytes.
     pub length: u64,
-    /// True for a padding file (BEP 47): it reads as zeros and is never on the disk. So is a symbolic link, which has no
-    /// bytes.
+    /// True for a padding file (BEP 47), which reads as zeros and is never on the disk, and for a symbolic link, which
+    /// has no bytes.
     pub pad: bool,
 }
 

@@ -1,7 +1,7 @@
 //! A piece that is being received: what came, how far it is hashed, and what is still held in memory.
 //!
-//! Knows no file: it is told of blocks and says what to write and what to read back. **Invariant:** a block that came is
-//! either held or was handed out for writing; everything before `hashed` went into the hash exactly once.
+//! Knows no file: it is told of blocks and says what to write and what to read back. **Invariant:** a block that came
+//! is either held or was handed out for writing; everything before `hashed` went into the hash exactly once.
 
 use bt_core::{BLOCK_BYTES, Block};
 use bytes::Bytes;

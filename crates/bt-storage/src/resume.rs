@@ -1,8 +1,8 @@
 //! What is known of a torrent's data from one run to the next.
 //!
-//! **Invariant:** a claim is never a lie. It is written only after the data it speaks of is on the medium, to a new file
-//! that then takes the old one's place; and it is believed only if it is whole (a checksum covers it), speaks of this
-//! torrent, and each data file still has the length and time it names. All else is checked again.
+//! **Invariant:** a claim is never a lie. It is written only after the data it speaks of is on the medium, to a new
+//! file that then takes the old one's place; and it is believed only if it is whole (a checksum covers it), speaks of
+//! this torrent, and each data file still has the length and time it names. All else is checked again.
 //!
 //! File: `d 4:body <bencoded body> 4:sha1 <SHA-1 of the body> e`; body: `clean downloaded files have info_hash uploaded
 //! version`, where `files` has 16 bytes for each file: length and time of change, both big-endian.
@@ -160,20 +160,26 @@ fn doubtful_pieces(
     notes: &mut Vec<String>,
 ) -> Bitfield {
     let mut doubtful = Bitfield::new(store.map().layout().pieces_count());
-    let mut changed_count = 0_usize;
+    let mut changed = Vec::new();
     for (file, recorded) in file_indices(store).zip(files) {
         let now = store.stat(file);
         if now.as_ref() == Ok(recorded) {
             continue;
         }
-        changed_count += 1;
+        changed.push(file);
         pieces_of(store, file).for_each(|piece| {
             doubtful.set(piece);
         });
     }
-    if changed_count > 0 {
+    if let [first, others @ ..] = &changed[..] {
+        let path = store.map().file(*first).map(|spec| spec.path.display());
+        let path = path.map(|path| path.to_string()).unwrap_or_default();
+        let others = match others.len() {
+            0 => String::new(),
+            count => format!(" (and {count} other files)"),
+        };
         notes.push(format!(
-            "{changed_count} files are not as they were left; their data is checked again"
+            "{path}{others}: not as it was left, so its data is checked again"
         ));
     }
     doubtful

@@ -1,9 +1,10 @@
 //! The store of one torrent: carries out the jobs of its engine, and reads for uploads.
 //!
 //! **Invariants:** a piece is called good only after every byte of it was written; what was just received is not read
-//! back, unless memory ran short; at most [`HELD_BYTES_MAX`] of blocks are held, plus one block for each running call.
-//! No lock is held while bytes are hashed, read or written: who finds a piece busy leaves the job for the thread that is
-//! at it, so the jobs of a piece are carried out in the order in which they came, and nobody waits.
+//! back, unless memory ran short; at most [`HELD_BYTES_MAX`] of blocks are held, plus one block for each running call
+//! and those that wait for a busy piece (which are not answered yet, so the engine's budget bounds them).
+//! No lock is held while bytes are hashed, read or written: who finds a piece busy leaves the job for the thread that
+//! is at it, so the jobs of a piece are carried out in the order in which they came, and nobody waits.
 
 use crate::file::{Access, Allocation, FileStorage};
 use crate::files::TorrentFiles;
@@ -23,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The most bytes of blocks that a store holds in memory before it writes them early.
 ///
-/// Enough for 32 pieces at once with a run each of [`crate::progress::RUN_BYTES`] to write.
+/// Enough for 32 pieces at once with a run of 1 MiB each to write.
 pub const HELD_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// How a store treats its files.
@@ -67,7 +68,8 @@ struct Cell {
 }
 
 impl TorrentStore {
-    /// The store of a torrent in a folder. With [`Access::ReadWrite`] the folder and the torrent's empty files are made.
+    /// The store of a torrent in a folder. With [`Access::ReadWrite`] the folder and the torrent's empty files are
+    /// made.
     ///
     /// # Errors
     /// If the folder or an empty file can be neither opened nor made.
