@@ -238,6 +238,7 @@ mod tests {
         check(&[[(5, 1), (6, 7), (7, 8), (6, 9)], good], &[&[], &[6, 7]]);
         // What was here before may be the culprit.
         check(&[[(0, 7), (5, 1), (5, 1), (5, 1)], good], &[&[], &[]]);
+        check(&[[(5, 1), (5, 1), (0, 7), (5, 1)], good], &[&[], &[]]);
         // Two versions of one block from the same peer.
         let twice = [
             [(5, 7), (6, 1), (6, 1), (6, 1)],

@@ -160,7 +160,9 @@ impl Picker {
             let Some((piece, side)) = chosen else {
                 break;
             };
+            let before = out.len();
             self.ask(conn, piece, side, until, out);
+            assert!(out.len() > before, "piece {piece} was chosen for nothing");
         }
         if only.is_none() && out.len() < until && self.in_endgame() {
             self.ask_twice(conn, has, until, out);

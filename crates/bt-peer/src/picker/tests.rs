@@ -255,13 +255,15 @@ fn a_piece_no_longer_wanted_ends_quietly_and_goes_on_when_wanted_again() {
 fn endgame_asks_a_second_peer_and_cancels_the_slower() {
     let mut bench = Bench::new(2, 4);
     let seeder = bench.seeder();
-    assert_eq!(bench.pick(0, &seeder, 7).len(), 7);
+    let first = bench.pick(0, &seeder, 7);
+    assert_eq!(first.len(), 7);
     assert!(!bench.picker.in_endgame());
     let last = bench.pick(1, &seeder, 1);
     assert!(bench.picker.in_endgame());
     // The one that waits longest is the first connection; its latest block would come last.
     let twice = bench.pick(2, &seeder, 9);
     assert_eq!(twice.len(), ENDGAME_QUEUE_MAX);
+    assert_eq!(twice, [first[6], first[5]]);
     assert!(!twice.contains(&last[0]));
     assert_eq!(bench.pick(2, &seeder, 9), [], "it has enough to do");
     assert_eq!(bench.receive(2, twice[0]), wanted([0]));

@@ -300,6 +300,10 @@ impl Model {
                 .map(PieceIndex::get)
                 .eq(self.have.iter().copied())
         );
+        let owners = picker.partials.values().filter_map(|partial| partial.owner);
+        for owner in owners {
+            assert!(self.peers.contains_key(&owner.0), "{owner:?} is gone");
+        }
         let complete = pieces().all(|piece| !self.needs(piece));
         assert_eq!(picker.is_complete(), complete);
         for has in self.peers.values() {
