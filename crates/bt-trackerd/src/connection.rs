@@ -104,6 +104,8 @@ async fn converse(
         .header_read_timeout(IDLE_MAX)
         .max_buf_size(HEAD_MAX_BYTES)
         .pipeline_flush(true)
+        // Who says "no more requests" behind the last one still wants its answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let mut before = 0;
