@@ -38,6 +38,9 @@ pub(crate) enum Command {
     Magnet(commands::magnet::Args),
     Edit(commands::edit::Args),
     Verify(commands::verify::Args),
+    Get(Box<commands::get::Args>),
+    Seed(Box<commands::seed::Args>),
+    Scrape(commands::scrape::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
 }

@@ -48,3 +48,8 @@ mod torrent;
 pub use config::{SessionConfig, TorrentOptions};
 pub use handle::{Failure, Phase, Status, TorrentEvent, TorrentEvents, TorrentHandle};
 pub use session::{Session, SessionError};
+
+/// What engines tell and are told, and what trackers tell: for owners of torrents.
+pub use bt_peer::event::TrackerStatus;
+pub use bt_peer::{CloseReason, Command, Event, Stats};
+pub use bt_tracker::scrape::{ScrapeEntry, ScrapeResponse, ScrapedTorrent};

@@ -3,8 +3,11 @@
 pub(crate) mod completions;
 pub(crate) mod create;
 pub(crate) mod edit;
+pub(crate) mod get;
 pub(crate) mod magnet;
 pub(crate) mod man;
+pub(crate) mod scrape;
+pub(crate) mod seed;
 pub(crate) mod show;
 pub(crate) mod verify;
 
@@ -34,6 +37,9 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Magnet(args) => magnet::run(&args),
         Command::Edit(args) => edit::run(&args),
         Command::Verify(args) => verify::run(&args, context),
+        Command::Get(args) => get::run(&args, context),
+        Command::Seed(args) => seed::run(&args, context),
+        Command::Scrape(args) => scrape::run(&args, context),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

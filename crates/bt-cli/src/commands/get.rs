@@ -1,0 +1,199 @@
+//! `bt get`: downloads torrents, and seeds them if asked to.
+
+use super::Context;
+use crate::exit::{Exit, Failure};
+use crate::network::{self, NetworkArgs};
+use crate::output::Output;
+use crate::swarm::{self, Goal, Swarm};
+use crate::units;
+use anyhow::Context as _;
+use bt_core::Bitfield;
+use bt_metainfo::Info;
+use globset::{Glob, GlobMatcher};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Download torrents
+///
+/// Ends when all is there and verified, unless told to seed. What is there already is used, so the same command goes on
+/// after an interruption.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// .torrent files, or http or https URLs of them
+    #[arg(required = true)]
+    source: Vec<String>,
+    /// The folder that receives the torrent's top file or folder
+    #[arg(short, long, default_value = ".")]
+    dir: PathBuf,
+    /// Download these files only: a pattern such as '*.iso' or 'docs/*', or a file's number in the torrent, from 0
+    #[arg(long, value_name = "GLOB|INDEX")]
+    select: Vec<String>,
+    /// Fetch the pieces in order, not the rarest first
+    #[arg(long)]
+    sequential: bool,
+    /// Go on uploading after completion, until stopped
+    #[arg(long)]
+    seed: bool,
+    /// Seed until so many times the torrent's length is uploaded
+    #[arg(long, value_name = "X", value_parser = parse_ratio)]
+    seed_ratio: Option<f64>,
+    /// Seed for so long
+    #[arg(long, value_name = "DUR", value_parser = units::parse_duration)]
+    seed_time: Option<Duration>,
+    /// Give up with exit code 5 if nothing comes for so long, such as 90s or 10m
+    #[arg(long, value_name = "DUR", value_parser = units::parse_duration)]
+    timeout: Option<Duration>,
+    #[command(flatten)]
+    network: NetworkArgs,
+    /// Print one JSON object a line for each event
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok().filter(|ratio: &f64| ratio.is_finite());
+    let ratio = ratio.filter(|ratio| *ratio >= 0.0);
+    ratio.ok_or_else(|| format!("'{text}' is not a ratio; write for example 1.5"))
+}
+
+/// Downloads them.
+pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    swarm::block_on(get(args, context))
+}
+
+async fn get(args: &Args, context: &Context) -> Result<(), Failure> {
+    let chosen = Chosen::parse(&args.select)?;
+    let loading = async {
+        let mut torrents = Vec::new();
+        for source in &args.source {
+            let metainfo = network::load(source, &context.stop).await?;
+            let wanted = chosen.pieces(&metainfo.info)?;
+            torrents.push((metainfo, wanted));
+        }
+        Ok((torrents, args.network.torrent().await?))
+    };
+    let (torrents, options) = swarm::unless_stopped(context, loading).await?;
+    let goal = Goal {
+        seed: args.seed || args.seed_ratio.is_some() || args.seed_time.is_some(),
+        seed_ratio: args.seed_ratio,
+        seed_time: args.seed_time,
+        timeout: args.timeout,
+    };
+    let output = Output::new(args.json);
+    let mut swarm = Swarm::new(&args.network, output, context.quiet, goal)?;
+    for (metainfo, wanted) in torrents {
+        let mut options = options.clone();
+        options.wanted = wanted;
+        options.sequential = args.sequential;
+        swarm.add(metainfo, &args.dir, options)?;
+    }
+    swarm.run(context.stop.clone()).await
+}
+
+/// The files that the user wants.
+#[derive(Debug)]
+struct Chosen(Vec<Choice>);
+
+#[derive(Debug)]
+enum Choice {
+    Index(usize),
+    Pattern(GlobMatcher),
+}
+
+impl Chosen {
+    fn parse(choices: &[String]) -> Result<Self, Failure> {
+        let parse = |choice: &String| {
+            if let Ok(index) = choice.parse() {
+                return Ok(Choice::Index(index));
+            }
+            let glob = Glob::new(choice).with_context(|| format!("--select {choice}"));
+            let exit = Exit::Usage;
+            glob.map(|glob| Choice::Pattern(glob.compile_matcher()))
+                .map_err(|error| Failure { exit, error })
+        };
+        choices
+            .iter()
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// The pieces in which chosen files lie; `None` if the user wants everything.
+    fn pieces(&self, info: &Info) -> Result<Option<Bitfield>, Failure> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let layout = info.layout();
+        let mut pieces = Bitfield::new(layout.pieces_count());
+        let mut found = false;
+        for (index, file) in info.files().iter().enumerate() {
+            let inside: PathBuf = file.path.components().skip(1).collect();
+            let is_chosen = file.is_stored()
+                && self.0.iter().any(|choice| match choice {
+                    Choice::Index(chosen) => *chosen == index,
+                    Choice::Pattern(glob) => glob.is_match(&file.path) || glob.is_match(&inside),
+                });
+            found |= is_chosen;
+            let end = file.offset + file.length;
+            let mut next = file.offset;
+            while is_chosen
+                && next < end
+                && let Some(piece) = layout.piece_at(next)
+            {
+                pieces.set(piece);
+                next = layout.piece_offset(piece) + u64::from(layout.piece_length(piece));
+            }
+        }
+        if !found {
+            let message = format!("--select: no file of {} is meant by it", info.name());
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        Ok(Some(pieces))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bt_metainfo::Builder;
+
+    fn check(select: &[&str], expected: Option<&[u32]>) {
+        let hashes = [[0; 20]; 5];
+        let torrent = Builder::folder("top", 16_384)
+            .with_file(["a.txt"], 20_000)
+            .with_file(["docs", "b.txt"], 10_000)
+            .with_file(["docs", "empty"], 0)
+            .with_file(["docs", "deep", "c.iso"], 50_000)
+            .build(&hashes)
+            .unwrap();
+        let select: Vec<String> = select.iter().map(|&choice| choice.to_owned()).collect();
+        let chosen = Chosen::parse(&select).and_then(|chosen| chosen.pieces(&torrent.info));
+        let pieces = |field: Bitfield| field.iter().map(bt_core::PieceIndex::get).collect();
+        let got: Option<Vec<u32>> = chosen.ok().map(|field| field.map_or(vec![99], pieces));
+        assert_eq!(got.as_deref(), expected, "{select:?}");
+    }
+
+    #[test]
+    fn files_are_chosen_by_number_and_pattern() {
+        check(&[], Some(&[99]));
+        check(&["0"], Some(&[0, 1]));
+        check(&["1"], Some(&[1]));
+        check(&["2"], Some(&[]));
+        check(&["3"], Some(&[1, 2, 3, 4]));
+        check(&["4"], None);
+        check(&["*.txt"], Some(&[0, 1]));
+        check(&["docs/*"], Some(&[1, 2, 3, 4]));
+        check(&["top/a.txt"], Some(&[0, 1]));
+        check(&["*.iso", "0"], Some(&[0, 1, 2, 3, 4]));
+        check(&["nothing"], None);
+        check(&["[bad"], None);
+    }
+
+    #[test]
+    fn ratios() {
+        assert_eq!(parse_ratio("1.5"), Ok(1.5));
+        for wrong in ["-1", "inf", "NaN", "x"] {
+            assert!(parse_ratio(wrong).is_err(), "{wrong}");
+        }
+    }
+}

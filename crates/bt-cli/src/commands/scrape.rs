@@ -1,0 +1,113 @@
+//! `bt scrape`: how many take part in a torrent, as its trackers have it.
+
+use super::Context;
+use crate::exit::{Exit, Failure};
+use crate::network;
+use crate::output::Output;
+use crate::swarm;
+use crate::text::escape;
+use bt_core::InfoHash;
+use bt_session::announce::{ScrapeError, scrape};
+use serde::Serialize;
+
+/// Ask trackers how many take part in a torrent
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A .torrent file or the URL of one, all of whose trackers are asked; or the announce URL of a tracker
+    source: String,
+    /// With a tracker's URL: the torrents to ask for
+    info_hash: Vec<InfoHash>,
+    /// Print one JSON object a line for each answer
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Scraped<'a> {
+    url: &'a str,
+    info_hash: String,
+    complete: u32,
+    incomplete: u32,
+    downloaded: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Failed<'a> {
+    url: &'a str,
+    error: String,
+}
+
+/// Asks them.
+pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    swarm::block_on(swarm::unless_stopped(context, ask(args, context)))
+}
+
+async fn ask(args: &Args, context: &Context) -> Result<(), Failure> {
+    let (trackers, torrents) = if args.info_hash.is_empty() {
+        let metainfo = network::load(&args.source, &context.stop).await?;
+        let trackers: Vec<String> = metainfo.trackers.into_iter().flatten().collect();
+        (trackers, vec![metainfo.info_hash])
+    } else {
+        (vec![args.source.clone()], args.info_hash.clone())
+    };
+    if trackers.is_empty() {
+        return Err(Failure::new(Exit::Invalid, "the torrent names no tracker"));
+    }
+    let output = Output::new(args.json);
+    let mut answers = 0;
+    let mut last = None;
+    for url in &trackers {
+        match scrape(url, &torrents).await {
+            Ok(response) => {
+                answers += 1;
+                for torrent in &torrents {
+                    let found = response.torrents.iter().find(|t| t.info_hash == *torrent);
+                    let entry = found.map(|found| found.entry).unwrap_or_default();
+                    let scraped = Scraped {
+                        url,
+                        info_hash: torrent.to_string(),
+                        complete: entry.complete,
+                        incomplete: entry.incomplete,
+                        downloaded: entry.downloaded,
+                        name: found.and_then(|found| found.name.as_deref()),
+                    };
+                    print(output, &scraped)?;
+                }
+            }
+            Err(error) => {
+                tracing::warn!("{}: {}", escape(url), escape(&error.to_string()));
+                output.json(&Failed {
+                    url,
+                    error: error.to_string(),
+                })?;
+                last = Some(error);
+            }
+        }
+    }
+    match last {
+        Some(error) if answers == 0 => Err(failure(error)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn print(output: Output, scraped: &Scraped<'_>) -> Result<(), Failure> {
+    output.json(scraped)?;
+    output.line(format!(
+        "{}  {} seeders  {} leechers  {} completed  {}",
+        scraped.info_hash,
+        scraped.complete,
+        scraped.incomplete,
+        scraped.downloaded,
+        escape(scraped.url)
+    ))
+}
+
+fn failure(error: ScrapeError) -> Failure {
+    let exit = match &error {
+        ScrapeError::Unsupported { .. } => Exit::Invalid,
+        ScrapeError::Http(_) | ScrapeError::Tracker(_) => Exit::Network,
+    };
+    Failure::new(exit, error)
+}

@@ -1,0 +1,144 @@
+//! The network options, and the sources that come over the network.
+
+use crate::exit::{Exit, Failure};
+use crate::source::Source;
+use crate::stop::Stop;
+use crate::units;
+use bt_metainfo::Metainfo;
+use bt_session::{SessionConfig, TorrentOptions};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// How to take part in swarms.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Network options")]
+pub(crate) struct NetworkArgs {
+    /// Listen on this address only, and dial peers and ask trackers from it
+    #[arg(long, value_name = "ADDR")]
+    bind: Option<IpAddr>,
+    /// Listen on this port; 0 takes any [default: the first free of 6881 to 6889, else any]
+    #[arg(long, value_name = "N")]
+    port: Option<u16>,
+    /// Connect to this peer, without a tracker; may be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    peer: Vec<String>,
+    /// Download at most so many bytes per second, such as 2M or 500Ki
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
+    down_limit: Option<u64>,
+    /// Upload at most so many bytes per second
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
+    up_limit: Option<u64>,
+    /// Connect to at most so many peers for each torrent
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    max_peers: Option<usize>,
+    /// Upload to at most so many peers at a time for each torrent [default: by the upload rate]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    upload_slots: Option<usize>,
+    /// Ask no tracker
+    #[arg(long)]
+    no_tracker: bool,
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!("'{text}' is not a number from 1 on")),
+        Ok(count) => Ok(count),
+    }
+}
+
+impl NetworkArgs {
+    /// The address to listen on, if it was chosen.
+    pub(crate) const fn bind(&self) -> Option<IpAddr> {
+        self.bind
+    }
+
+    /// What all torrents share.
+    pub(crate) fn session(&self) -> SessionConfig {
+        SessionConfig {
+            bind: self.bind,
+            port: self.port,
+            state_dir: state_dir(),
+            down_limit: self.down_limit,
+            up_limit: self.up_limit,
+        }
+    }
+
+    /// What each torrent is told.
+    ///
+    /// # Errors
+    /// If a peer's name has no address.
+    pub(crate) async fn torrent(&self) -> Result<TorrentOptions, Failure> {
+        let mut peers = Vec::new();
+        for peer in &self.peer {
+            peers.extend(addresses(peer).await?);
+        }
+        Ok(TorrentOptions {
+            peers,
+            no_tracker: self.no_tracker,
+            peers_max: self.max_peers,
+            upload_slots: self.upload_slots,
+            ..TorrentOptions::default()
+        })
+    }
+}
+
+async fn addresses(peer: &str) -> Result<Vec<SocketAddr>, Failure> {
+    let found = tokio::net::lookup_host(peer).await;
+    let found: Vec<_> = found.into_iter().flatten().collect();
+    if found.is_empty() {
+        let message = format!("--peer {peer}: not an address or name with a port behind it");
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    Ok(found)
+}
+
+/// Where resume state is kept: `$XDG_STATE_HOME/bt`, else `~/.local/state/bt`. Never beside the data.
+fn state_dir() -> Option<PathBuf> {
+    let absolute = |name| {
+        let path = std::env::var_os(name).map(PathBuf::from);
+        // The XDG base directory specification: relative paths are to be ignored.
+        path.filter(|path| path.is_absolute())
+    };
+    let state = absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local").join("state")));
+    if state.is_none() {
+        tracing::warn!("neither XDG_STATE_HOME nor HOME is set: no resume state is kept");
+    }
+    state.map(|state| state.join("bt"))
+}
+
+/// The torrent that an argument names: a `.torrent` file, or the `http` or `https` URL of one.
+///
+/// # Errors
+/// If it cannot be had, is invalid, or is a magnet link; or the user does not want to wait for it.
+pub(crate) async fn load(argument: &str, stop: &Stop) -> Result<Metainfo, Failure> {
+    match Source::load(argument, stop.clone()).await? {
+        Source::Torrent(metainfo) => Ok(*metainfo),
+        Source::Magnet(_) => Err(Failure::new(
+            Exit::Invalid,
+            format!(
+                "{argument}: this version cannot get the metadata of a magnet link or info hash from peers; \
+                 give it the .torrent file or its URL"
+            ),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn peers_are_addresses_or_names_with_a_port() {
+        let found = addresses("127.0.0.1:6881").await.unwrap();
+        assert_eq!(found, ["127.0.0.1:6881".parse().unwrap()]);
+        assert_eq!(addresses("[::1]:1").await.unwrap().len(), 1);
+        for wrong in ["127.0.0.1", "", ":", "::1", "host:port"] {
+            assert_eq!(
+                addresses(wrong).await.unwrap_err().exit,
+                Exit::Usage,
+                "{wrong}"
+            );
+        }
+    }
+}

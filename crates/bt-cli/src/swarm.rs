@@ -1,0 +1,517 @@
+//! Torrents on their way: what their session tells, shown to a person or as JSON, until what was asked for is done.
+//!
+//! **Invariant:** each torrent that was added ends with exactly one of the events `stopped` and `error`, and the program
+//! ends with the first failure's exit code, after all torrents have taken leave of their swarms.
+
+mod bar;
+mod event;
+
+use crate::commands::Context;
+use crate::exit::{Exit, Failure};
+use crate::network::NetworkArgs;
+use crate::output::Output;
+use crate::stop::Stop;
+use crate::text::escape;
+use crate::units::format_size;
+use anyhow::{Context as _, anyhow};
+use bt_core::InfoHash;
+use bt_core::disk::{DiskError, DiskErrorKind};
+use bt_metainfo::Metainfo;
+use bt_session::{
+    Event, Session, Status, TorrentEvent, TorrentHandle, TorrentOptions, TrackerStatus,
+};
+use indicatif::ProgressBar;
+use std::path::Path;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// How often numbers are shown.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Events that wait to be shown. While they do, the session drops the oldest and goes on.
+const EVENTS_MAX: usize = 64;
+
+/// When it is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Goal {
+    /// Go on after completion.
+    pub(crate) seed: bool,
+    /// … until so much was uploaded, as a multiple of the torrent's length.
+    pub(crate) seed_ratio: Option<f64>,
+    /// … for so long.
+    pub(crate) seed_time: Option<Duration>,
+    /// Give up if nothing comes for so long.
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// The torrents of one command.
+pub(crate) struct Swarm {
+    session: Session,
+    output: Output,
+    quiet: bool,
+    goal: Goal,
+    torrents: Vec<Torrent>,
+    events: mpsc::Receiver<(usize, Option<TorrentEvent>)>,
+    events_in: mpsc::Sender<(usize, Option<TorrentEvent>)>,
+    /// What the program ends with, unless all is well.
+    failure: Option<Failure>,
+    /// Why nothing may be coming, for the message when time is up.
+    last_trouble: Option<String>,
+    /// Bytes and pieces that came so far, and when that last changed.
+    progress: (u64, Instant),
+}
+
+struct Torrent {
+    handle: TorrentHandle,
+    name: String,
+    bar: ProgressBar,
+    started: Instant,
+    state: State,
+    /// The disk's trouble, while it lasts.
+    disk: Option<DiskError>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Checking or downloading.
+    Going,
+    /// All that is wanted is there, since then.
+    Complete(Instant),
+    /// Told to stop; complete before or not.
+    Stopping {
+        complete: bool,
+    },
+    Ended {
+        complete: bool,
+    },
+}
+
+impl State {
+    const fn is_complete(self) -> bool {
+        match self {
+            Self::Going => false,
+            Self::Complete(_) => true,
+            Self::Stopping { complete } | Self::Ended { complete } => complete,
+        }
+    }
+}
+
+/// Runs `work` on a runtime of its own.
+///
+/// # Errors
+/// Those of `work`.
+pub(crate) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(work);
+    // Lookups of names and reads of a dead disk may hang; nobody waits for them any more.
+    runtime.shutdown_background();
+    result
+}
+
+/// Does `work` that a signal may interrupt: what comes before a swarm, which sees to signals itself.
+///
+/// # Errors
+/// Those of `work`, or what the signal means.
+pub(crate) async fn unless_stopped<T>(
+    context: &Context,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut stop = context.stop.clone();
+    tokio::select! {
+        result = work => result,
+        _ = stop.wait() => Err(context.stop.failure()),
+    }
+}
+
+impl Swarm {
+    /// A swarm without torrents. Says where it listens.
+    ///
+    /// # Errors
+    /// If the port is taken, or stdout cannot be written.
+    pub(crate) fn new(
+        network: &NetworkArgs,
+        output: Output,
+        quiet: bool,
+        goal: Goal,
+    ) -> Result<Self, Failure> {
+        let session =
+            Session::new(network.session()).map_err(|error| Failure::new(Exit::Network, error))?;
+        for addr in session.local_addrs() {
+            tracing::info!("listening on {addr}");
+            output.event(
+                "listening",
+                None,
+                &event::Listening {
+                    addr: addr.to_string(),
+                },
+            )?;
+        }
+        let (events_in, events) = mpsc::channel(EVENTS_MAX);
+        Ok(Self {
+            session,
+            output,
+            quiet,
+            goal,
+            torrents: Vec::new(),
+            events,
+            events_in,
+            failure: None,
+            last_trouble: None,
+            progress: (0, Instant::now()),
+        })
+    }
+
+    /// Starts a torrent whose data is or will be in `dir`.
+    ///
+    /// # Errors
+    /// If it was named twice, or stdout cannot be written.
+    pub(crate) fn add(
+        &mut self,
+        metainfo: Metainfo,
+        dir: &Path,
+        options: TorrentOptions,
+    ) -> Result<(), Failure> {
+        let name = escape(metainfo.info.name());
+        let total_length = metainfo.info.layout().total_length();
+        let info_hash = Some(metainfo.info_hash);
+        let metadata = event::Metadata {
+            name: metainfo.info.name(),
+            total_length,
+        };
+        self.output.event("metadata", info_hash, &metadata)?;
+        let (handle, mut events) = self
+            .session
+            .add(metainfo, dir, options)
+            .map_err(|error| Failure::new(Exit::Usage, format!("{name}: {error}")))?;
+        let (index, sender) = (self.torrents.len(), self.events_in.clone());
+        tokio::spawn(async move {
+            loop {
+                let event = events.next().await;
+                let is_last = event.is_none();
+                if sender.send((index, event)).await.is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        self.torrents.push(Torrent {
+            bar: bar::new(self.quiet || self.output.is_json(), &name, total_length),
+            handle,
+            name,
+            started: Instant::now(),
+            state: State::Going,
+            disk: None,
+        });
+        Ok(())
+    }
+
+    /// Goes on until every torrent is done, or the person or the system wants to stop.
+    ///
+    /// # Errors
+    /// The first failure of a torrent; [`Exit::Network`] if time ran out; what the signal means if a torrent was not
+    /// complete when it came.
+    pub(crate) async fn run(mut self, mut stop: Stop) -> Result<(), Failure> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut signalled = false;
+        while self
+            .torrents
+            .iter()
+            .any(|torrent| !matches!(torrent.state, State::Ended { .. }))
+        {
+            tokio::select! {
+                exit = stop.wait(), if !signalled => {
+                    signalled = true;
+                    self.signalled(exit);
+                }
+                Some((index, event)) = self.events.recv() => self.event(index, event)?,
+                _ = tick.tick() => self.tick()?,
+            }
+        }
+        self.session.shutdown().await;
+        self.failure.map_or(Ok(()), Err)
+    }
+
+    fn signalled(&mut self, exit: Exit) {
+        if self
+            .torrents
+            .iter()
+            .any(|torrent| !torrent.state.is_complete())
+        {
+            let message = "stopped before it was done; what was verified is kept";
+            self.fail(Failure::new(exit, message));
+        }
+        (0..self.torrents.len()).for_each(|index| self.stop(index));
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+    }
+
+    /// Tells one torrent to stop. Its last event follows.
+    fn stop(&mut self, index: usize) {
+        let Some(torrent) = self.torrents.get_mut(index) else {
+            return;
+        };
+        if matches!(torrent.state, State::Stopping { .. } | State::Ended { .. }) {
+            return;
+        }
+        torrent.state = State::Stopping {
+            complete: torrent.state.is_complete(),
+        };
+        let handle = torrent.handle.clone();
+        tokio::spawn(async move { handle.stop().await });
+    }
+
+    fn event(&mut self, index: usize, event: Option<TorrentEvent>) -> Result<(), Failure> {
+        let Some(torrent) = self.torrents.get_mut(index) else {
+            return Ok(());
+        };
+        let info_hash = torrent.handle.info_hash();
+        match event {
+            None => {
+                let complete = torrent.state.is_complete();
+                torrent.state = State::Ended { complete };
+                torrent.bar.finish_and_clear();
+                Ok(())
+            }
+            Some(TorrentEvent::Checked {
+                pieces_have,
+                pieces,
+                complete,
+            }) => {
+                tracing::info!(
+                    "{}: {pieces_have} of {pieces} pieces are there",
+                    torrent.name
+                );
+                let checked = event::Checked {
+                    pieces_have,
+                    pieces,
+                };
+                self.output.event("checked", Some(info_hash), &checked)?;
+                if complete {
+                    self.complete(index)
+                } else {
+                    Ok(())
+                }
+            }
+            Some(TorrentEvent::Engine(Event::Complete)) => self.complete(index),
+            Some(TorrentEvent::Engine(event)) => self.engine_event(index, event),
+            Some(TorrentEvent::Warning { message }) => self.warn(info_hash, &message),
+            Some(TorrentEvent::Failed(failure)) => self.failed(index, failure),
+            Some(TorrentEvent::Stopped) => {
+                let stats = torrent.handle.status().stats;
+                let stopped = event::Stopped {
+                    downloaded: stats.downloaded,
+                    uploaded: stats.uploaded,
+                };
+                self.output.event("stopped", Some(info_hash), &stopped)
+            }
+        }
+    }
+
+    fn engine_event(&mut self, index: usize, event: Event) -> Result<(), Failure> {
+        let Some(torrent) = self.torrents.get_mut(index) else {
+            return Ok(());
+        };
+        let info_hash = torrent.handle.info_hash();
+        match event {
+            // Complete is handled where it can stop the torrent; the session says itself when it has stopped.
+            Event::PieceDone { .. } | Event::Complete | Event::Stopped => Ok(()),
+            Event::Tracker { url, status } => self.tracker(info_hash, &url, &status),
+            Event::Banned { addr, reason } => {
+                self.warn(info_hash, &format!("{addr} is banned: {reason:?}"))
+            }
+            Event::HashFailure { piece } => {
+                let message = format!("piece {piece} came with wrong bytes; it is fetched again");
+                self.warn(info_hash, &message)
+            }
+            Event::UploadFailed { piece, error } => {
+                self.warn(info_hash, &format!("piece {piece} cannot be read: {error}"))
+            }
+            Event::DiskRecovered => {
+                torrent.disk = None;
+                self.warn(info_hash, "the disk works again")
+            }
+            Event::DiskTrouble(error) if error.kind == DiskErrorKind::Full => {
+                let message = format!("{error}; going on when there is space");
+                torrent.disk = Some(error);
+                self.warn(info_hash, &message)
+            }
+            Event::DiskTrouble(error) => {
+                let message = format!("{}: {error}", torrent.name);
+                self.error(info_hash, &message)?;
+                self.fail(Failure::new(Exit::Disk, message));
+                self.stop(index);
+                Ok(())
+            }
+        }
+    }
+
+    fn complete(&mut self, index: usize) -> Result<(), Failure> {
+        let Some(torrent) = self.torrents.get_mut(index) else {
+            return Ok(());
+        };
+        if torrent.state != State::Going {
+            return Ok(());
+        }
+        torrent.state = State::Complete(Instant::now());
+        let stats = torrent.handle.status().stats;
+        let seconds = torrent.started.elapsed().as_secs_f64();
+        let line = format!(
+            "{}: complete and verified, {} downloaded in {seconds:.1} s",
+            torrent.name,
+            format_size(stats.downloaded),
+        );
+        torrent.bar.suspend(|| self.output.line(line))?;
+        let complete = event::Complete {
+            downloaded: stats.downloaded,
+            uploaded: stats.uploaded,
+            wasted: stats.wasted,
+            hash_failures: stats.hash_failures,
+            seconds,
+        };
+        let info_hash = torrent.handle.info_hash();
+        self.output.event("complete", Some(info_hash), &complete)?;
+        if !self.goal.seed {
+            self.stop(index);
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, index: usize, failure: bt_session::Failure) -> Result<(), Failure> {
+        let Some(torrent) = self.torrents.get_mut(index) else {
+            return Ok(());
+        };
+        let message = format!("{}: {failure}", torrent.name);
+        let info_hash = torrent.handle.info_hash();
+        self.error(info_hash, &message)?;
+        let exit = match failure {
+            bt_session::Failure::Disk(_) => Exit::Disk,
+            bt_session::Failure::InUse { .. } | bt_session::Failure::Bug { .. } => Exit::Failed,
+        };
+        self.fail(Failure::new(exit, message));
+        Ok(())
+    }
+
+    fn tracker(
+        &mut self,
+        info_hash: InfoHash,
+        url: &str,
+        status: &TrackerStatus,
+    ) -> Result<(), Failure> {
+        let shown = escape(url);
+        let (status, peers, message) = match status {
+            TrackerStatus::Ok { peers, warning, .. } => {
+                tracing::info!("{shown}: {peers} peers");
+                if let Some(warning) = warning {
+                    tracing::warn!("{shown}: {}", escape(warning));
+                }
+                ("ok", Some(*peers), warning.as_deref())
+            }
+            TrackerStatus::Failed { message } => {
+                tracing::warn!("{shown}: {}", escape(message));
+                self.last_trouble = Some(format!("{url}: {message}"));
+                ("failed", None, Some(message.as_str()))
+            }
+        };
+        let tracker = event::Tracker {
+            url,
+            status,
+            peers,
+            message,
+        };
+        self.output.event("tracker", Some(info_hash), &tracker)
+    }
+
+    fn warn(&self, info_hash: InfoHash, message: &str) -> Result<(), Failure> {
+        tracing::warn!("{}", escape(message));
+        self.output
+            .event("warning", Some(info_hash), &event::Words { message })
+    }
+
+    /// The person sees it as the program's last words.
+    fn error(&self, info_hash: InfoHash, message: &str) -> Result<(), Failure> {
+        self.output
+            .event("error", Some(info_hash), &event::Words { message })
+    }
+
+    fn tick(&mut self) -> Result<(), Failure> {
+        let mut came = 0_u64;
+        for torrent in &self.torrents {
+            let status = torrent.handle.status();
+            came += status.stats.downloaded
+                + status.stats.bytes_done
+                + u64::from(status.pieces_checked);
+            bar::show(&torrent.bar, &status);
+            if !matches!(torrent.state, State::Ended { .. }) {
+                let progress = event::Progress::from(&status.stats);
+                let info_hash = Some(torrent.handle.info_hash());
+                self.output.event("progress", info_hash, &progress)?;
+            }
+        }
+        if came != self.progress.0 {
+            self.progress = (came, Instant::now());
+        }
+        for index in 0..self.torrents.len() {
+            if self.has_seeded_enough(index) {
+                self.stop(index);
+            }
+        }
+        self.check_timeout();
+        Ok(())
+    }
+
+    fn has_seeded_enough(&self, index: usize) -> bool {
+        let Some(torrent) = self.torrents.get(index) else {
+            return false;
+        };
+        let State::Complete(since) = torrent.state else {
+            return false;
+        };
+        let Status { stats, .. } = torrent.handle.status();
+        let goal = self.goal;
+        #[allow(clippy::cast_precision_loss, reason = "a ratio is not exact")]
+        let ratio = stats.uploaded as f64 / stats.total_length.max(1) as f64;
+        goal.seed_ratio.is_some_and(|wanted| ratio >= wanted)
+            || goal
+                .seed_time
+                .is_some_and(|wanted| since.elapsed() >= wanted)
+    }
+
+    /// Gives up what is not complete if nothing came for too long.
+    fn check_timeout(&mut self) {
+        let Some(timeout) = self.goal.timeout else {
+            return;
+        };
+        if self.progress.1.elapsed() < timeout {
+            return;
+        }
+        for index in 0..self.torrents.len() {
+            let Some(torrent) = self.torrents.get(index) else {
+                continue;
+            };
+            if torrent.state != State::Going {
+                continue;
+            }
+            let failure = match (&torrent.disk, &self.last_trouble) {
+                (Some(error), _) => Failure::new(Exit::Disk, format!("{}: {error}", torrent.name)),
+                (None, trouble) => {
+                    let cause = trouble.as_deref().unwrap_or("no peer has what is missing");
+                    let error = anyhow!(
+                        "{}: nothing came for {} s; {cause}",
+                        torrent.name,
+                        timeout.as_secs()
+                    );
+                    let exit = Exit::Network;
+                    Failure { exit, error }
+                }
+            };
+            self.fail(failure);
+            self.stop(index);
+        }
+    }
+}
