@@ -137,8 +137,12 @@ fn piece_hashes_run_through_the_files_in_their_order() {
 fn nothing_is_overwritten_without_force() {
     let place = Place::with_torrent();
     let before = place.read("data.torrent");
-    let refused = place.bt(&["create", "data", "--comment", "new"]);
+    let refused = place.bt(&["-v", "create", "data", "--comment", "new"]);
     assert_eq!(refused.code, 1);
+    assert!(
+        !refused.stderr.contains("hashing"),
+        "refused before the work"
+    );
     assert!(refused.stderr.contains("data.torrent") && refused.stderr.contains("--force"));
     assert_eq!(place.read("data.torrent"), before);
     assert_eq!(

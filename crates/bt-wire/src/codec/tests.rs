@@ -1,3 +1,5 @@
+//! Rows for each message, each limit and each fault, and the same outcome in any split.
+
 use super::*;
 use bytes::Bytes;
 use proptest::prelude::*;

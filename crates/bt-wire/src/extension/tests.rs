@@ -1,3 +1,5 @@
+//! Rows for each field and each fault, and a round trip.
+
 use super::*;
 use bt_bencode::ErrorKind;
 use proptest::prelude::*;
