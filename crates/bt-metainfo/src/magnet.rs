@@ -160,7 +160,11 @@ impl Reader {
             }
             "x.pe" => {
                 let text = String::from_utf8(unescape(&key, value)?).unwrap_or_default();
-                let peer = text.parse().ok().filter(|peer| addr::is_dialable(*peer));
+                // Without an IPv6 scope: it means nothing on another host.
+                let peer: Option<SocketAddr> = text.parse().ok();
+                let peer = peer
+                    .map(|peer| SocketAddr::new(peer.ip(), peer.port()))
+                    .filter(|peer| addr::is_dialable(*peer));
                 if let Some(peer) = peer
                     && magnet.peers.len() < PEERS_MAX
                     && !magnet.peers.contains(&peer)
@@ -311,7 +315,7 @@ impl fmt::Display for Magnet {
             parameter(f, "ws", &utf8_percent_encode(url, ESCAPED))?;
         }
         for peer in &self.peers {
-            parameter(f, "x.pe", peer)?;
+            parameter(f, "x.pe", &SocketAddr::new(peer.ip(), peer.port()))?;
         }
         if !self.select.is_empty() {
             let ranges: Vec<String> = self.select.iter().map(shown_range).collect();

@@ -165,8 +165,10 @@ fn what_is_read() {
             with(|m| m.peers = vec!["1.2.3.4:5".parse().unwrap()]),
         ),
         (
-            "&x.pe=%5B::1%5D:5",
-            with(|m| m.peers = vec!["[::1]:5".parse().unwrap()]),
+            "&x.pe=%5B::1%5D:5&x.pe=[fe80::1%257]:5",
+            with(|m| {
+                m.peers = vec!["[::1]:5".parse().unwrap(), "[fe80::1]:5".parse().unwrap()];
+            }),
         ),
         (
             "&so=0,2-4,+5,999999,1000000,3-1",
