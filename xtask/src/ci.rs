@@ -9,9 +9,12 @@ use crate::{programs, units};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Install what is missing (cargo-deny) instead of failing
+    /// Install what is missing (cargo-deny, the foreign programs) instead of failing
     #[arg(long)]
     install: bool,
+    /// Leave the foreign programs out: on a machine that has none of them
+    #[arg(long)]
+    no_interop: bool,
 }
 
 /// One check: its name, and the command that makes it.
@@ -31,8 +34,8 @@ impl Step {
     }
 }
 
-fn steps() -> Vec<Step> {
-    vec![
+fn steps(args: &Args) -> Vec<Step> {
+    let mut steps = vec![
         Step::new("format", "fmt --all --check"),
         Step::new("clippy", "clippy --workspace --all-targets -- -D warnings"),
         Step {
@@ -45,7 +48,15 @@ fn steps() -> Vec<Step> {
         Step::new("tests", "test --workspace"),
         Step::new("swarm", "xtask swarm-test --leechers 4 --size 64M"),
         Step::new("churn", "xtask swarm-test --leechers 3 --size 48M --churn"),
-    ]
+    ];
+    if !args.no_interop {
+        let interop = match args.install {
+            true => "xtask interop --size 4M --install",
+            false => "xtask interop --size 4M",
+        };
+        steps.push(Step::new("interop", interop));
+    }
+    steps
 }
 
 /// Runs every step even after one failed: one run then shows all there is to mend.
@@ -53,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let root = programs::workspace_root()?;
     programs::need_cargo_tool("cargo-deny", args.install)?;
     let mut results: Vec<(&str, bool, Duration)> = Vec::new();
-    for step in steps() {
+    for step in steps(args) {
         println!("── {}: cargo {}", step.name, step.arguments.join(" "));
         let started = Instant::now();
         let status = Command::new("cargo")

@@ -17,6 +17,8 @@
 mod ci;
 mod compare;
 mod fuzz;
+mod http;
+mod interop;
 mod payload;
 mod process;
 mod programs;
@@ -42,6 +44,8 @@ enum Chore {
     Ci(ci::Args),
     /// Run the fuzz targets of tests/fuzz
     Fuzz(fuzz::Args),
+    /// Share data with foreign programs, in both directions, and print the matrix
+    Interop(interop::Args),
     /// Share data between real processes on loopback and compare every byte
     SwarmTest(swarm::Args),
     /// Check the rules that no compiler knows: dependency arrows, pure crates, lengths, names in the docs
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Ci(args) => ci::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
+        Chore::Interop(args) => interop::run(&args),
         Chore::SwarmTest(args) => swarm::run(&args),
         Chore::Tidy => tidy::run(),
     };

@@ -1,0 +1,265 @@
+//! How each program is told to share one torrent. A seeder and a leecher are started alike: the one finds its data in the
+//! folder, the other finds it empty.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+/// Where every program listens; each has an address of its own.
+const PORT: u16 = 6881;
+
+/// A program that takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Client {
+    /// Ours.
+    Bt,
+    /// rasterbar's library, through its Python package.
+    Libtorrent,
+    /// transmission-daemon.
+    Transmission,
+    /// aria2c.
+    Aria2,
+    /// rtorrent.
+    Rtorrent,
+    /// rqbit.
+    Rqbit,
+}
+
+/// All programs but ours.
+pub(crate) const FOREIGN: [Client; 5] = [
+    Client::Libtorrent,
+    Client::Transmission,
+    Client::Aria2,
+    Client::Rtorrent,
+    Client::Rqbit,
+];
+
+/// Where the programs are.
+#[derive(Debug, Clone)]
+pub(crate) struct Tools {
+    /// Ours.
+    pub(crate) bt: PathBuf,
+    /// Our tracker.
+    pub(crate) trackerd: PathBuf,
+    /// A Python that has libtorrent.
+    pub(crate) python: PathBuf,
+    /// `foreign.py` of this folder, written out.
+    pub(crate) script: PathBuf,
+    /// rqbit, built.
+    pub(crate) rqbit: PathBuf,
+}
+
+/// What a program is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Has the data.
+    Seed,
+    /// Wants it.
+    Leech,
+}
+
+/// One program's place in a transfer.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    /// The torrent file.
+    pub(crate) torrent: &'a Path,
+    /// The folder that holds, or receives, the torrent's top.
+    pub(crate) data: &'a Path,
+    /// For its settings and state; empty.
+    pub(crate) home: &'a Path,
+}
+
+impl Client {
+    /// As the matrix calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bt => "bt",
+            Self::Libtorrent => "libtorrent",
+            Self::Transmission => "Transmission",
+            Self::Aria2 => "aria2",
+            Self::Rtorrent => "rtorrent",
+            Self::Rqbit => "rqbit",
+        }
+    }
+
+    /// transmission-create 3.00 leaves empty files out of a torrent, and its daemon does not make those a torrent has.
+    pub(crate) fn knows_empty_files(self) -> bool {
+        self != Self::Transmission
+    }
+
+    /// What to start. Encryption, µTP, DHT and local discovery are off: the matrix is about the tracker and the wire protocol.
+    pub(crate) fn command(self, role: Role, place: &Place<'_>, tools: &Tools) -> Result<Command> {
+        let Place {
+            torrent,
+            data,
+            home,
+        } = place;
+        let mut command = match self {
+            Self::Bt => {
+                let mut command = Command::new(&tools.bt);
+                command
+                    .arg(if role == Role::Seed { "seed" } else { "get" })
+                    .arg(torrent);
+                command
+                    .arg("-d")
+                    .arg(data)
+                    .arg("--port")
+                    .arg(PORT.to_string())
+                    .arg("--json");
+                command
+            }
+            Self::Libtorrent => {
+                let mut command = Command::new(&tools.python);
+                command
+                    .arg(&tools.script)
+                    .arg("share")
+                    .arg(torrent)
+                    .arg(data)
+                    .arg(PORT.to_string());
+                command
+            }
+            Self::Transmission => transmission(place)?,
+            Self::Aria2 => aria2(role, place),
+            Self::Rtorrent => rtorrent(place)?,
+            Self::Rqbit => {
+                let mut command = Command::new(&tools.rqbit);
+                command.args(["-v", "info", "--disable-dht", "--disable-lsd"]);
+                command.args(["--disable-upnp-port-forward", "--ipv4-only"]);
+                command.arg("--listen-port").arg(PORT.to_string());
+                command
+                    .args(["download", "--overwrite", "-o"])
+                    .arg(data)
+                    .arg(torrent);
+                command
+            }
+        };
+        command
+            .current_dir(home)
+            .env("HOME", home)
+            .env("XDG_STATE_HOME", home.join("state"));
+        Ok(command)
+    }
+
+    /// What tells its version, if it is installed.
+    pub(crate) fn version(self, tools: &Tools) -> Option<String> {
+        let mut command = match self {
+            Self::Bt => Command::new(&tools.bt),
+            Self::Libtorrent => Command::new(&tools.python),
+            Self::Transmission => Command::new("transmission-daemon"),
+            Self::Aria2 => Command::new("aria2c"),
+            Self::Rtorrent => Command::new("rtorrent"),
+            Self::Rqbit => Command::new(&tools.rqbit),
+        };
+        match self {
+            Self::Libtorrent => {
+                command.args(["-c", "import libtorrent; print(libtorrent.__version__)"])
+            }
+            Self::Rtorrent => command.arg("-h"),
+            Self::Bt | Self::Transmission | Self::Aria2 | Self::Rqbit => command.arg("--version"),
+        };
+        let output = command.output().ok()?;
+        let said = [output.stdout, output.stderr].concat();
+        version_in(&String::from_utf8_lossy(&said))
+    }
+}
+
+/// The first word that begins with a digit and has a dot: every program says its version in another sentence.
+fn version_in(text: &str) -> Option<String> {
+    text.split_ascii_whitespace()
+        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'))
+        .map(|word| word.trim_end_matches(['.', ',']).to_owned())
+}
+
+/// The daemon finds the torrent in its watch folder.
+fn transmission(place: &Place<'_>) -> Result<Command> {
+    let (watch, config) = (place.home.join("watch"), place.home.join("config"));
+    fs::create_dir_all(&watch).context("a watch folder")?;
+    fs::create_dir_all(&config).context("a settings folder")?;
+    fs::copy(place.torrent, watch.join("it.torrent")).context("a torrent to watch")?;
+    let settings = json!({
+        "peer-port": PORT, "dht-enabled": false, "lpd-enabled": false, "pex-enabled": false,
+        "utp-enabled": false, "encryption": 0, "port-forwarding-enabled": false,
+        "rpc-enabled": false, "download-dir": place.data, "incomplete-dir-enabled": false,
+        "start-added-torrents": true, "watch-dir": watch, "watch-dir-enabled": true,
+        "trash-original-torrent-files": false, "message-level": 2,
+    });
+    fs::write(config.join("settings.json"), settings.to_string()).context("settings")?;
+    let mut command = Command::new("transmission-daemon");
+    command.args(["--foreground", "--config-dir"]).arg(config);
+    Ok(command)
+}
+
+fn aria2(role: Role, place: &Place<'_>) -> Command {
+    let mut command = Command::new("aria2c");
+    command.args([
+        "--no-conf",
+        "--enable-dht=false",
+        "--bt-enable-lpd=false",
+        "--enable-peer-exchange=false",
+        "--file-allocation=none",
+        "--summary-interval=0",
+        "--show-console-readout=false",
+        "--disable-ipv6=true",
+        "--seed-ratio=0",
+        "--seed-time=1000",
+    ]);
+    command
+        .arg(format!("--listen-port={PORT}"))
+        .arg(format!("--dir={}", place.data.display()));
+    if role == Role::Seed {
+        command.arg("--check-integrity=true");
+    }
+    command.arg(place.torrent);
+    command
+}
+
+fn rtorrent(place: &Place<'_>) -> Result<Command> {
+    let session = place.home.join("session");
+    fs::create_dir_all(&session).context("a session folder")?;
+    let settings = format!(
+        "directory.default.set = {}\nsession.path.set = {}\nnetwork.port_range.set = {PORT}-{PORT}\n\
+         network.port_random.set = no\ndht.mode.set = off\nprotocol.pex.set = no\ntrackers.use_udp.set = no\n\
+         protocol.encryption.set = none\nsystem.daemon.set = true\nload.start = {}\n",
+        place.data.display(),
+        session.display(),
+        place.torrent.display(),
+    );
+    let file = place.home.join("rtorrent.rc");
+    fs::write(&file, settings).context("settings")?;
+    let mut command = Command::new("rtorrent");
+    command
+        .arg("-n")
+        .arg("-o")
+        .arg(format!("import={}", file.display()))
+        .env("TERM", "xterm");
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version_in;
+
+    #[test]
+    fn versions_are_found_in_every_sentence() {
+        let rows = [
+            ("transmission-daemon 3.00 (bb6b5a062e)", Some("3.00")),
+            (
+                "aria2 version 1.36.0\nCopyright (C) 2006, 2019",
+                Some("1.36.0"),
+            ),
+            (
+                "Rakshasa's BitTorrent client version 0.9.8.\n",
+                Some("0.9.8"),
+            ),
+            ("rqbit 9.1.0", Some("9.1.0")),
+            ("2.1.1.0\n", Some("2.1.1.0")),
+            ("nothing", None),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(version_in(text).as_deref(), expected, "{text}");
+        }
+    }
+}

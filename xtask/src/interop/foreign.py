@@ -1,0 +1,80 @@
+"""libtorrent, driven from the command line. Prints JSON, one object a line.
+
+    foreign.py show TORRENT                          what libtorrent reads in it
+    foreign.py create SOURCE OUT ANNOUNCE PIECE      a version 1 torrent of a file or folder
+    foreign.py share TORRENT DIR PORT                seeds, or downloads and then seeds, until stopped
+"""
+
+import json
+import os
+import sys
+
+import libtorrent as lt
+
+
+def show(torrent):
+    info = lt.torrent_info(torrent)
+    files = info.files()
+    listed = [
+        {"path": files.file_path(i), "length": files.file_size(i)}
+        for i in range(info.num_files())
+        if not files.file_flags(i) & lt.file_flags_t.flag_pad_file
+    ]
+    return {
+        "name": info.name(),
+        "info_hash": str(info.info_hash()),
+        "piece_length": info.piece_length(),
+        "pieces": info.num_pieces(),
+        "total_length": info.total_size(),
+        "files": listed,
+    }
+
+
+def create(source, out, announce, piece):
+    files = lt.file_storage()
+    lt.add_files(files, source)
+    torrent = lt.create_torrent(files, int(piece), lt.create_torrent.v1_only)
+    torrent.add_tracker(announce)
+    lt.set_piece_hashes(torrent, os.path.dirname(source))
+    with open(out, "wb") as file:
+        file.write(lt.bencode(torrent.generate()))
+
+
+def share(torrent, folder, port):
+    session = lt.session(
+        {
+            "listen_interfaces": "0.0.0.0:" + port,
+            "enable_dht": False,
+            "enable_lsd": False,
+            "enable_upnp": False,
+            "enable_natpmp": False,
+            "enable_outgoing_utp": False,
+            "enable_incoming_utp": False,
+            "alert_mask": lt.alert.category_t.status_notification
+            | lt.alert.category_t.error_notification
+            | lt.alert.category_t.tracker_notification,
+        }
+    )
+    wanted = lt.add_torrent_params()
+    wanted.ti = lt.torrent_info(torrent)
+    wanted.save_path = folder
+    session.add_torrent(wanted)
+    while True:
+        session.wait_for_alert(1000)
+        for alert in session.pop_alerts():
+            print(alert.message(), file=sys.stderr, flush=True)
+
+
+def main():
+    verb, *arguments = sys.argv[1:]
+    if verb == "show":
+        print(json.dumps(show(*arguments)))
+    elif verb == "create":
+        create(*arguments)
+    elif verb == "share":
+        share(*arguments)
+    else:
+        sys.exit(__doc__)
+
+
+main()

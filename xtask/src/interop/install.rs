@@ -1,0 +1,122 @@
+//! The foreign programs: which are missing, and how they get here. All but the Debian packages land under `target/interop`.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::programs::is_installed;
+
+/// Program and the Debian package that has it.
+const DEBIAN: [(&str, &str); 7] = [
+    ("unshare", "util-linux"),
+    ("ip", "iproute2"),
+    ("transmission-daemon", "transmission-daemon"),
+    ("transmission-create", "transmission-cli"),
+    ("aria2c", "aria2"),
+    ("rtorrent", "rtorrent"),
+    ("opentracker", "opentracker"),
+];
+
+/// The version the drivers were written for; its interface moves between versions.
+const LIBTORRENT: &str = "libtorrent==2.1.1";
+
+/// Without its web page and database, which nobody needs here.
+const RQBIT: [&str; 8] = [
+    "rqbit",
+    "--version",
+    "9.1.0",
+    "--locked",
+    "--no-default-features",
+    "--features",
+    "default-tls",
+    "--quiet",
+];
+
+/// Debian's packages would start their daemons; this file forbids it while it is there.
+const NO_SERVICES: &str = "/usr/sbin/policy-rc.d";
+
+/// Makes sure of everything: installs it if asked to, else says how.
+pub(crate) fn check(folder: &Path, install: bool) -> Result<()> {
+    let debian: Vec<&str> = DEBIAN
+        .iter()
+        .filter(|(program, _)| !is_installed(program))
+        .map(|(_, package)| *package)
+        .collect();
+    let python = folder.join("venv/bin/python");
+    let has_libtorrent = Command::new(&python)
+        .args(["-c", "import libtorrent"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    let has_rqbit = folder.join("bin/rqbit").is_file();
+    if install {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        if !debian.is_empty() {
+            install_debian(&debian)?;
+        }
+        if !has_libtorrent {
+            let venv = folder.join("venv");
+            run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+            run(Command::new(python).args(["-m", "pip", "--quiet", "install", LIBTORRENT]))?;
+        }
+        if !has_rqbit {
+            run(Command::new("cargo")
+                .arg("install")
+                .args(RQBIT)
+                .arg("--root")
+                .arg(folder))?;
+        }
+        return Ok(());
+    }
+    let mut missing = Vec::new();
+    if !debian.is_empty() {
+        missing.push(format!("apt-get install {}", debian.join(" ")));
+    }
+    let shown = folder.display();
+    if !has_libtorrent {
+        missing.push(format!(
+            "python3 -m venv {shown}/venv && {shown}/venv/bin/pip install {LIBTORRENT}"
+        ));
+    }
+    if !has_rqbit {
+        missing.push(format!("cargo install {} --root {shown}", RQBIT.join(" ")));
+    }
+    if !missing.is_empty() {
+        bail!(
+            "missing; run this with --install, or:\n  {}",
+            missing.join("\n  ")
+        );
+    }
+    Ok(())
+}
+
+fn install_debian(packages: &[&str]) -> Result<()> {
+    let forbidden = Path::new(NO_SERVICES).exists();
+    if !forbidden {
+        std::fs::write(NO_SERVICES, "#!/bin/sh\nexit 101\n").context(NO_SERVICES)?;
+        run(Command::new("chmod").args(["+x", NO_SERVICES]))?;
+    }
+    let apt = |arguments: &[&str]| {
+        run(Command::new("apt-get")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    let installed = apt(&["update", "-q"])
+        .and_then(|()| apt(&[&["install", "-qy", "--no-install-recommends"], packages].concat()));
+    if !forbidden {
+        std::fs::remove_file(NO_SERVICES).context(NO_SERVICES)?;
+    }
+    installed
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    eprintln!("{command:?}");
+    if !command
+        .status()
+        .with_context(|| format!("{command:?}"))?
+        .success()
+    {
+        bail!("failed: {command:?}");
+    }
+    Ok(())
+}
