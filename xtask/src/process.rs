@@ -61,6 +61,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        command.process_group(0);
         die_with_parent(&mut command);
         let mut child = command
             .spawn()
@@ -119,6 +120,7 @@ impl Process {
             self.usage.cpu = cpu;
         }
         if ended {
+            self.end_group();
             self.ended = Some(
                 self.child
                     .wait()
@@ -186,6 +188,12 @@ impl Process {
         text
     }
 
+    /// Ends whatever it started itself: such a process would hold the pipes open, and the readers would wait for it.
+    fn end_group(&self) {
+        // An empty group is no error of ours. The child is not waited for yet, so the number is still its own.
+        let _ = rustix::process::kill_process_group(self.pid(), Signal::KILL);
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
@@ -194,8 +202,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.ended.is_none() {
-            // Errors here mean that it is gone already.
-            let _ = self.child.kill();
+            self.end_group();
+            // It cannot refuse; an error means that it was waited for already.
             let _ = self.child.wait();
         }
     }
@@ -297,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_killed_or_dropped_process_is_gone() {
-        let (mut process, _lines) = shell("sleep 600");
+        let (mut process, _lines) = shell("sleep 600 & wait");
         assert!(process.poll().expect("polls").is_none());
         process.kill().expect("kills");
         assert_eq!(process.obituary(), "sh was killed by signal 9");
