@@ -223,10 +223,9 @@ fn key_of(_: &'static str, value: &[u8]) -> Result<Option<u32>, QueryError> {
 }
 
 fn tracker_id_of(name: &'static str, value: &[u8]) -> Result<Option<Vec<u8>>, QueryError> {
-    if value.len() > 3 * TRACKER_ID_MAX_BYTES {
-        return Ok(None);
-    }
-    unescape(name, value).collect::<Result<_, _>>().map(Some)
+    let most = unescape(name, value).take(TRACKER_ID_MAX_BYTES + 1);
+    let id: Vec<u8> = most.collect::<Result<_, _>>()?;
+    Ok(Some(id).filter(|id| id.len() <= TRACKER_ID_MAX_BYTES))
 }
 
 fn ip_of(name: &'static str, value: &[u8]) -> Result<Option<std::net::IpAddr>, QueryError> {

@@ -1,4 +1,5 @@
 use crate::announce::{AnnounceRequest, Event};
+use crate::http::TRACKER_ID_MAX_BYTES;
 use crate::http::query::{self, QueryError};
 use bt_core::InfoHash;
 
@@ -187,6 +188,13 @@ fn odd_queries_are_understood() {
         let mut expected = plain.clone();
         change(&mut expected);
         assert_eq!(read(more), expected, "{more}");
+    }
+    for (length, kept) in [
+        (TRACKER_ID_MAX_BYTES, true),
+        (TRACKER_ID_MAX_BYTES + 1, false),
+    ] {
+        let id = format!("&trackerid={}", "x".repeat(length));
+        assert_eq!(read(&id).tracker_id.is_some(), kept);
     }
     assert_eq!(query::scrape(b"x=1"), Ok(vec![]));
     let many = "info_hash=aaaaaaaaaaaaaaaaaaaa&".repeat(2_000);
