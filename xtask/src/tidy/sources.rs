@@ -43,7 +43,7 @@ fn rust_rules(path: &str, text: &str) -> Vec<Finding> {
         let what = format!("{lines} lines, more than {FILE_LINES_MAX}: split it");
         findings.push(Finding::new(path, what));
     }
-    if !opens_with_document(text) {
+    if !is_tests_of_a_module(path) && !opens_with_document(text) {
         findings.push(Finding::new(
             path,
             "does not open with `//!`: say what the module owns",
@@ -56,6 +56,14 @@ fn rust_rules(path: &str, text: &str) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Such a file belongs to the module it tests, whose document says what that owns.
+fn is_tests_of_a_module(path: &str) -> bool {
+    let below = path.split("/src/").nth(1).unwrap_or_default();
+    below
+        .split('/')
+        .any(|part| part == "tests" || part == "tests.rs")
 }
 
 /// Attributes of the whole file (as `#![no_main]`) may stand before its document.
@@ -109,11 +117,14 @@ mod tests {
         let long = format!("//! m\n{}", "\n".repeat(FILE_LINES_MAX));
         let ignored = format!("//! m\n{IGNORED_TEST}]\nfn x() {{}}\n");
         let path = format!("//! m\n// see {}x\n", PRIVATE_WORDS[0]);
-        let rows: [(&str, &str, Option<&str>); 11] = [
+        let rows: [(&str, &str, Option<&str>); 14] = [
             ("a/lib.rs", "//! m\nfn x() {}\n", None),
             ("a/lib.rs", "#![no_main]\n\n//! m\n", None),
             ("a/lib.rs", "// m\nfn x() {}\n", Some("does not open")),
             ("a/lib.rs", "", Some("does not open")),
+            ("a/src/x/tests.rs", "use super::*;\n", None),
+            ("a/src/tests/x.rs", "use super::*;\n", None),
+            ("a/tests/x.rs", "fn x() {}\n", Some("does not open")),
             ("a/lib.rs", &long, Some("801 lines")),
             ("a/lib.rs", &ignored, Some("a test runs or goes")),
             ("a/lib.rs", &path, Some("means nothing")),
