@@ -1,0 +1,342 @@
+//! The disk of a node: the real storage over files in memory, or one that remembers a digest for each block.
+//!
+//! The second costs eight bytes where the first costs a block, so a swarm can be large.
+
+use crate::payload::{Payload, digest};
+use bt_core::disk::{BlockDigest, DiskError, DiskErrorKind, Done, Job, Verdict};
+use bt_core::{Bitfield, Block, PieceIndex, Rng};
+use bt_storage::{Faults, FileIndex, FileMap, FileSpec, MemoryStorage, TorrentStore};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How many pieces are written between two syncs. What a crash may tear is younger than that.
+const PIECES_BETWEEN_SYNCS: u32 = 8;
+
+/// Which kind of disk the nodes have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiskKind {
+    /// The real storage over files in memory.
+    #[default]
+    Stored,
+    /// A digest for each block.
+    Stamped,
+}
+
+/// A disk: carries out the engine's jobs, and survives it.
+pub trait Disk {
+    /// Carries out a job and appends the answers.
+    fn run(&mut self, job: Job, done: &mut Vec<Done>);
+
+    /// Reads a block for an upload.
+    ///
+    /// # Errors
+    /// If it is not there.
+    fn read(&self, block: Block) -> Result<Bytes, DiskError>;
+
+    /// Nothing more can be written, or again.
+    fn set_full(&mut self, full: bool);
+
+    /// The node loses power: what is in memory is lost, and what was written last may be torn.
+    fn crash(&mut self, rng: &mut Rng);
+
+    /// The pieces that are whole, found by looking at all of them.
+    fn verify(&mut self) -> Bitfield;
+}
+
+/// A disk of this kind with all of the payload on it, or nothing.
+#[must_use]
+pub fn new(kind: DiskKind, payload: &Payload, hashes: &[[u8; 20]], full: bool) -> Box<dyn Disk> {
+    match kind {
+        DiskKind::Stored => Box::new(Stored::new(payload, hashes, full)),
+        DiskKind::Stamped => Box::new(Stamped::new(payload, full)),
+    }
+}
+
+struct Stored {
+    payload: Payload,
+    hashes: Vec<[u8; 20]>,
+    storage: Arc<MemoryStorage>,
+    store: TorrentStore,
+    unsynced_pieces: u32,
+}
+
+impl Stored {
+    fn new(payload: &Payload, hashes: &[[u8; 20]], full: bool) -> Self {
+        let storage = Arc::new(MemoryStorage::new());
+        if full {
+            storage.put(FileIndex(0), payload.bytes());
+        }
+        Self {
+            payload: *payload,
+            hashes: hashes.to_vec(),
+            store: store(payload, hashes, &storage),
+            storage,
+            unsynced_pieces: 0,
+        }
+    }
+}
+
+fn store(payload: &Payload, hashes: &[[u8; 20]], storage: &Arc<MemoryStorage>) -> TorrentStore {
+    let layout = payload.layout();
+    let file = FileSpec {
+        path: "payload".into(),
+        length: layout.total_length(),
+        pad: false,
+    };
+    let map = FileMap::new(layout, vec![file]);
+    TorrentStore::with_storage(map, hashes.to_vec(), Box::new(Arc::clone(storage)))
+}
+
+impl Disk for Stored {
+    fn run(&mut self, job: Job, done: &mut Vec<Done>) {
+        let before = done.len();
+        self.store.run(job, done);
+        let answers = done.iter().skip(before);
+        let good = answers.filter(|answer| is_good(answer)).count();
+        self.unsynced_pieces += u32::try_from(good).unwrap_or(0);
+        if self.unsynced_pieces >= PIECES_BETWEEN_SYNCS {
+            self.unsynced_pieces = 0;
+            // A disk that cannot sync has said so, or will, when it is written to.
+            let _ = self.store.sync();
+        }
+    }
+
+    fn read(&self, block: Block) -> Result<Bytes, DiskError> {
+        let mut bytes = vec![0; block.length as usize];
+        self.store.read(block, &mut bytes)?;
+        Ok(bytes.into())
+    }
+
+    fn set_full(&mut self, full: bool) {
+        self.storage.set_faults(Faults {
+            space_bytes: full.then_some(0),
+            ..Faults::default()
+        });
+    }
+
+    fn crash(&mut self, rng: &mut Rng) {
+        self.storage.crash(rng);
+        self.store = store(&self.payload, &self.hashes, &self.storage);
+    }
+
+    fn verify(&mut self) -> Bitfield {
+        verify(self.payload, |piece, done| {
+            self.store.run(Job::Check { piece }, done);
+        })
+    }
+}
+
+/// A disk that knows of each block only its digest.
+struct Stamped {
+    payload: Payload,
+    full: bool,
+    /// Whole pieces whose bytes are right.
+    right: Bitfield,
+    /// Blocks of the others. What is behind them is not known, only whether it would be right.
+    blocks: BTreeMap<PieceIndex, Vec<Option<BlockDigest>>>,
+}
+
+impl Stamped {
+    fn new(payload: &Payload, full: bool) -> Self {
+        let pieces_count = payload.layout().pieces_count();
+        Self {
+            payload: *payload,
+            full: false,
+            right: if full {
+                Bitfield::full(pieces_count)
+            } else {
+                Bitfield::new(pieces_count)
+            },
+            blocks: BTreeMap::new(),
+        }
+    }
+
+    fn digests(&self, piece: PieceIndex) -> Vec<BlockDigest> {
+        let blocks = self.payload.layout().blocks(piece);
+        blocks
+            .map(|block| digest(&self.payload.block(block)))
+            .collect()
+    }
+
+    fn write(&mut self, block: Block, data: &[u8]) -> Option<Verdict> {
+        let piece = block.piece;
+        if self.full {
+            self.blocks.remove(&piece);
+            return Some(Verdict::Failed(error(DiskErrorKind::Full, "no space left")));
+        }
+        let count = self.payload.layout().blocks_count(piece) as usize;
+        let slots = self
+            .blocks
+            .entry(piece)
+            .or_insert_with(|| vec![None; count]);
+        if let Some(slot) = slots.get_mut(block.index()) {
+            *slot = Some(digest(data));
+        }
+        let digests: Vec<_> = slots.iter().copied().collect::<Option<_>>()?;
+        self.blocks.remove(&piece);
+        if digests == self.digests(piece) {
+            self.right.set(piece);
+            Some(Verdict::Good)
+        } else {
+            Some(Verdict::Bad { digests })
+        }
+    }
+}
+
+impl Disk for Stamped {
+    fn run(&mut self, job: Job, done: &mut Vec<Done>) {
+        match job {
+            Job::Write { block, data } => {
+                done.push(Done::Wrote { block });
+                let piece = block.piece;
+                let verdict = self.write(block, &data);
+                done.extend(verdict.map(|verdict| Done::Checked { piece, verdict }));
+            }
+            Job::Discard { piece } => {
+                self.blocks.remove(&piece);
+            }
+            Job::Check { piece } => {
+                let verdict = if self.right.get(piece) {
+                    Verdict::Good
+                } else {
+                    Verdict::Failed(error(DiskErrorKind::Missing, "nothing there"))
+                };
+                done.push(Done::Checked { piece, verdict });
+            }
+            Job::Digest { piece } => {
+                let known = self.right.get(piece).then(|| self.digests(piece));
+                let digests = known.unwrap_or_default();
+                done.push(Done::Digests { piece, digests });
+            }
+        }
+    }
+
+    fn read(&self, block: Block) -> Result<Bytes, DiskError> {
+        let missing = || error(DiskErrorKind::Missing, "nothing there");
+        let right = self.right.get(block.piece);
+        right.then(|| self.payload.block(block)).ok_or_else(missing)
+    }
+
+    fn set_full(&mut self, full: bool) {
+        self.full = full;
+    }
+
+    fn crash(&mut self, _rng: &mut Rng) {
+        self.blocks.clear();
+    }
+
+    fn verify(&mut self) -> Bitfield {
+        self.right.clone()
+    }
+}
+
+fn verify(payload: Payload, mut check: impl FnMut(PieceIndex, &mut Vec<Done>)) -> Bitfield {
+    let layout = payload.layout();
+    let mut found = Bitfield::new(layout.pieces_count());
+    let mut done = Vec::new();
+    for piece in layout.pieces() {
+        done.clear();
+        check(piece, &mut done);
+        if done.iter().any(is_good) {
+            found.set(piece);
+        }
+    }
+    found
+}
+
+const fn is_good(done: &Done) -> bool {
+    let Done::Checked { verdict, .. } = done else {
+        return false;
+    };
+    matches!(verdict, Verdict::Good)
+}
+
+fn error(kind: DiskErrorKind, message: &str) -> DiskError {
+    let message = message.to_owned();
+    DiskError { kind, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bt_core::Layout;
+
+    /// Writes a piece, one of its blocks spoiled or none; the kinds of the answers.
+    fn write(disk: &mut dyn Disk, payload: &Payload, piece: u32, spoil: Option<usize>) -> String {
+        let layout = payload.layout();
+        let piece = layout.piece(piece).unwrap();
+        let mut done = Vec::new();
+        for block in layout.blocks(piece) {
+            let mut data = payload.block(block).to_vec();
+            if spoil == Some(block.index()) {
+                data[7] ^= 1;
+            }
+            let data = data.into();
+            disk.run(Job::Write { block, data }, &mut done);
+        }
+        let kind = |done: &Done| match done {
+            Done::Wrote { .. } => "w".to_owned(),
+            Done::Checked { verdict, .. } => match verdict {
+                Verdict::Good => "good".to_owned(),
+                Verdict::Bad { digests } => format!("bad{}", digests.len()),
+                Verdict::Failed(error) => format!("{:?}", error.kind),
+            },
+            Done::Digests { digests, .. } => format!("digests{}", digests.len()),
+        };
+        done.iter().map(kind).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn both_kinds_do_the_same() {
+        let payload = Payload::new(Layout::new(100_000, 32_768).unwrap(), 1);
+        for kind in [DiskKind::Stored, DiskKind::Stamped] {
+            let mut disk = new(kind, &payload, &payload.hashes(), false);
+            assert!(disk.verify().is_empty());
+            assert_eq!(write(&mut *disk, &payload, 0, None), "w w good", "{kind:?}");
+            assert_eq!(write(&mut *disk, &payload, 1, Some(1)), "w w bad2");
+            let block = payload
+                .layout()
+                .blocks(payload.layout().piece(0).unwrap())
+                .next();
+            let block = block.unwrap();
+            assert_eq!(disk.read(block).unwrap(), payload.block(block));
+            let mut done = Vec::new();
+            disk.run(Job::Digest { piece: block.piece }, &mut done);
+            assert!(matches!(&done[..], [Done::Digests { digests, .. }] if digests.len() == 2));
+            disk.set_full(true);
+            let full = write(&mut *disk, &payload, 2, None);
+            assert!(full.contains("Full") && !full.contains("good"), "{full}");
+            disk.set_full(false);
+            assert_eq!(write(&mut *disk, &payload, 3, None), "w good");
+            let found: Vec<_> = disk.verify().iter().map(PieceIndex::get).collect();
+            assert_eq!(found, [0, 3], "{kind:?}");
+            let seeder = new(kind, &payload, &payload.hashes(), true).verify();
+            assert!(seeder.is_full());
+        }
+    }
+
+    #[test]
+    fn a_crash_leaves_only_what_looks_right() {
+        let payload = Payload::new(Layout::new(1_000_000, 32_768).unwrap(), 1);
+        let hashes = payload.hashes();
+        let (mut kept, mut torn) = (0, 0);
+        for seed in 0..20 {
+            let mut disk = Stored::new(&payload, &hashes, false);
+            for piece in 0..12 {
+                assert!(write(&mut disk, &payload, piece, None).ends_with("good"));
+            }
+            disk.crash(&mut Rng::new(seed));
+            let found = disk.verify();
+            assert!(found.count_ones() >= PIECES_BETWEEN_SYNCS);
+            kept += found.count_ones() - PIECES_BETWEEN_SYNCS;
+            torn += 12 - found.count_ones();
+            for piece in found.iter() {
+                for block in payload.layout().blocks(piece) {
+                    assert!(payload.is_right(block, &disk.read(block).unwrap()));
+                }
+            }
+        }
+        assert!(kept > 0 && torn > 0, "{kept} kept, {torn} torn");
+    }
+}

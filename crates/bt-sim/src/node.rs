@@ -1,0 +1,132 @@
+//! One member of the swarm: an engine when it is up, its disk, its line, and what the oracle knows of it.
+
+use crate::disk::Disk;
+use crate::link::{LinkId, Side};
+use bt_core::{Bitfield, PeerId, Time};
+use bt_peer::{ConnId, Engine, Stats};
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+/// How a node behaves towards others. Its engine is the same in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nature {
+    /// As the protocol asks.
+    #[default]
+    Honest,
+    /// It spoils one bit of this percentage of the blocks it sends.
+    Liar(u64),
+    /// It takes requests and never sends a block.
+    Mute,
+}
+
+/// What a node is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// It has everything from the start.
+    pub seeder: bool,
+    /// How it behaves.
+    pub nature: Nature,
+    /// What its line sends, in bytes per second.
+    pub up: u64,
+    /// What its line receives, in bytes per second; `None`: any amount.
+    pub down: Option<u64>,
+    /// How long a byte takes from it to the middle of the network.
+    pub latency: Duration,
+    /// What its disk writes, in bytes per second.
+    pub disk: u64,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self {
+            seeder: false,
+            nature: Nature::Honest,
+            up: 1_000_000,
+            down: None,
+            latency: Duration::from_millis(20),
+            disk: 200_000_000,
+        }
+    }
+}
+
+/// One member of the swarm.
+pub(crate) struct Node {
+    pub(crate) host: Host,
+    pub(crate) addr: SocketAddr,
+    pub(crate) peer_id: PeerId,
+    pub(crate) disk: Box<dyn Disk>,
+    /// `None` while the node is down.
+    pub(crate) engine: Option<Engine>,
+    /// One more with each start, so that what was meant for an earlier run is not given to a later one.
+    pub(crate) run: u64,
+    /// The pieces whose hash the disk found right, as the oracle saw it.
+    pub(crate) verified: Bitfield,
+    pub(crate) conns: BTreeMap<ConnId, (LinkId, Side)>,
+    /// The number of the next connection that it accepts; odd.
+    pub(crate) next_conn: u64,
+    /// The ends with something to send, each once, in turn.
+    pub(crate) line: VecDeque<(LinkId, Side)>,
+    pub(crate) line_busy: bool,
+    pub(crate) down_free_at: Time,
+    pub(crate) disk_free_at: Time,
+    /// The next wake-up that is planned.
+    pub(crate) wake_at: Option<Time>,
+    pub(crate) completed_at: Option<Time>,
+    /// It will not come back.
+    pub(crate) gone: bool,
+    /// The numbers of earlier runs.
+    past: Stats,
+}
+
+impl Node {
+    pub(crate) fn new(host: Host, addr: SocketAddr, disk: Box<dyn Disk>, pieces: u32) -> Self {
+        Self {
+            host,
+            addr,
+            peer_id: PeerId([0; 20]),
+            disk,
+            engine: None,
+            run: 0,
+            verified: Bitfield::new(pieces),
+            conns: BTreeMap::new(),
+            next_conn: 1,
+            line: VecDeque::new(),
+            line_busy: false,
+            down_free_at: Time::ZERO,
+            disk_free_at: Time::ZERO,
+            wake_at: None,
+            completed_at: None,
+            gone: false,
+            past: Stats::default(),
+        }
+    }
+
+    /// True if the swarm's success hangs on it: it came to download, behaves, and has not left.
+    pub(crate) fn counts(&self) -> bool {
+        !self.host.seeder && self.host.nature == Nature::Honest && !self.gone
+    }
+
+    /// Ends the engine's run, and keeps its numbers.
+    pub(crate) fn stop(&mut self, now: Time) {
+        self.past = self.stats(now);
+        self.engine = None;
+        self.run += 1;
+        self.conns.clear();
+        self.line.clear();
+        self.wake_at = None;
+    }
+
+    /// The numbers of all runs together.
+    pub(crate) fn stats(&self, now: Time) -> Stats {
+        let current = self.engine.as_ref().map(|engine| engine.stats(now));
+        let current = current.unwrap_or_default();
+        Stats {
+            downloaded: self.past.downloaded + current.downloaded,
+            uploaded: self.past.uploaded + current.uploaded,
+            wasted: self.past.wasted + current.wasted,
+            hash_failures: self.past.hash_failures + current.hash_failures,
+            ..current
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What no swarm may ever do, checked at every step.
+//!
+//! One [`Monitor`] stands at each end of each connection. It sees what its end sends and hears, in that order, and knows
+//! what the protocol allows then (BEP 3 "peer messages", BEP 6). It shares no code with the engine.
+
+use bt_core::{Bitfield, Block, Layout};
+use bt_peer::limits::REQUESTS_MAX;
+use bt_wire::Message;
+use bt_wire::message::BlockAddress;
+use std::collections::BTreeSet;
+
+/// Something was sent that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breach(pub String);
+
+/// One end of a connection as the protocol sees it.
+#[derive(Debug)]
+pub struct Monitor {
+    layout: Layout,
+    fast: bool,
+    sent_any: bool,
+    choking: bool,
+    choked: bool,
+    interested: bool,
+    /// Pieces that this end told of.
+    told: Bitfield,
+    /// Pieces that the other end told of.
+    heard: Bitfield,
+    /// Pieces that this end may ask for though choked.
+    allowed: BTreeSet<u32>,
+    /// Requests of this end without an answer.
+    asked: BTreeSet<BlockAddress>,
+    /// Requests of the other end without an answer.
+    owed: BTreeSet<BlockAddress>,
+}
+
+macro_rules! demand {
+    ($holds:expr, $($words:tt)+) => {
+        if !$holds {
+            return Err(Breach(format!($($words)+)));
+        }
+    };
+}
+
+impl Monitor {
+    /// The end of a connection on which both handshakes were exchanged; `fast` if both speak BEP 6.
+    #[must_use]
+    pub fn new(layout: Layout, fast: bool) -> Self {
+        Self {
+            layout,
+            fast,
+            sent_any: false,
+            choking: true,
+            choked: true,
+            interested: false,
+            told: Bitfield::new(layout.pieces_count()),
+            heard: Bitfield::new(layout.pieces_count()),
+            allowed: BTreeSet::new(),
+            asked: BTreeSet::new(),
+            owed: BTreeSet::new(),
+        }
+    }
+
+    /// The pieces that this end told of.
+    #[must_use]
+    pub const fn told(&self) -> &Bitfield {
+        &self.told
+    }
+
+    /// This end sends a message, at a time when it has `have`.
+    ///
+    /// # Errors
+    /// [`Breach`] if it must not.
+    pub fn send(&mut self, message: &Message, have: &Bitfield) -> Result<(), Breach> {
+        if matches!(message, Message::KeepAlive) {
+            return Ok(());
+        }
+        let first = !core::mem::replace(&mut self.sent_any, true);
+        let opening = matches!(
+            message,
+            Message::Bitfield(_) | Message::HaveAll | Message::HaveNone
+        );
+        demand!(first || !opening, "{message:?} is not the first message");
+        demand!(
+            !first || opening || !self.fast,
+            "{message:?} comes first (BEP 6)"
+        );
+        match message {
+            Message::Bitfield(bytes) => {
+                let told = Bitfield::from_bytes(bytes, self.layout.pieces_count());
+                let told = told.map_err(|error| Breach(error.to_string()))?;
+                demand!(!told.has_more_than(have), "told of more than is verified");
+                self.told = told;
+            }
+            Message::HaveAll => {
+                demand!(self.fast && have.is_full(), "have all without all");
+                self.told = have.clone();
+            }
+            Message::Have { piece } => {
+                let piece = self.layout.piece(*piece);
+                let piece = piece.ok_or_else(|| Breach("have out of range".to_owned()))?;
+                demand!(have.get(piece), "have {piece} before it is verified");
+                demand!(self.told.set(piece), "have {piece} twice");
+            }
+            Message::Choke => self.set_choking(true),
+            Message::Unchoke => self.set_choking(false),
+            Message::Interested => self.interested = true,
+            Message::NotInterested => self.interested = false,
+            Message::Request(address) => self.request(*address)?,
+            Message::Cancel(address) => {
+                self.asked.remove(address);
+            }
+            Message::RejectRequest(address) => {
+                demand!(self.fast, "reject without the fast extension");
+                demand!(self.owed.remove(address), "reject of what was not asked");
+            }
+            Message::Piece { .. } => demand!(false, "a block that was not ordered as an upload"),
+            Message::HaveNone | Message::AllowedFast { .. } | Message::SuggestPiece { .. } => {
+                demand!(self.fast, "{message:?} without the fast extension");
+            }
+            Message::KeepAlive | Message::Port(_) | Message::Extended { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// This end uploads a block, at a time when it has `have`.
+    ///
+    /// # Errors
+    /// [`Breach`] if it was not asked for, or is not verified.
+    pub fn upload(&mut self, block: Block, have: &Bitfield) -> Result<(), Breach> {
+        demand!(have.get(block.piece), "{block:?} is uploaded unverified");
+        demand!(
+            self.owed.remove(&BlockAddress::from(block)),
+            "{block:?} was not asked for"
+        );
+        self.sent_any = true;
+        Ok(())
+    }
+
+    /// This end hears a message. What the other end does wrong is its own monitor's affair.
+    pub fn hear(&mut self, message: &Message) {
+        match message {
+            Message::Bitfield(bytes) => {
+                if let Ok(heard) = Bitfield::from_bytes(bytes, self.layout.pieces_count()) {
+                    self.heard = heard;
+                }
+            }
+            Message::HaveAll => self.heard = Bitfield::full(self.layout.pieces_count()),
+            Message::Have { piece } => {
+                if let Some(piece) = self.layout.piece(*piece) {
+                    self.heard.set(piece);
+                }
+            }
+            Message::Choke => {
+                self.choked = true;
+                if !self.fast {
+                    self.asked.clear();
+                }
+            }
+            Message::Unchoke => self.choked = false,
+            Message::Request(address) => {
+                self.owed.insert(*address);
+            }
+            Message::Cancel(address) => {
+                // With the fast extension an answer is still due (BEP 6, "reject request").
+                if !self.fast {
+                    self.owed.remove(address);
+                }
+            }
+            Message::Piece { piece, begin, data } => {
+                let length = u32::try_from(data.len()).unwrap_or(0);
+                let (piece, begin) = (*piece, *begin);
+                self.asked.remove(&BlockAddress {
+                    piece,
+                    begin,
+                    length,
+                });
+            }
+            Message::RejectRequest(address) => {
+                self.asked.remove(address);
+            }
+            Message::AllowedFast { piece } => {
+                self.allowed.insert(*piece);
+            }
+            Message::KeepAlive
+            | Message::Interested
+            | Message::NotInterested
+            | Message::HaveNone
+            | Message::SuggestPiece { .. }
+            | Message::Port(_)
+            | Message::Extended { .. } => {}
+        }
+    }
+
+    fn set_choking(&mut self, choking: bool) {
+        self.choking = choking;
+        if choking && !self.fast {
+            self.owed.clear();
+        }
+    }
+
+    fn request(&mut self, address: BlockAddress) -> Result<(), Breach> {
+        let block = self
+            .layout
+            .block(address.piece, address.begin, address.length);
+        let block = block.ok_or_else(|| Breach(format!("{address:?} is no block")))?;
+        let allowed = self.fast && self.allowed.contains(&address.piece);
+        demand!(
+            !self.choked || allowed,
+            "{block:?} is asked for while choked"
+        );
+        demand!(self.interested, "{block:?} is asked for without interest");
+        demand!(
+            self.heard.get(block.piece),
+            "{block:?} is asked of who lacks it"
+        );
+        demand!(self.asked.insert(address), "{block:?} is asked for twice");
+        let asked = self.asked.len();
+        demand!(asked <= REQUESTS_MAX, "{asked} requests to one peer");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! What may be sent when: scripts of one end of a connection.
+
+use super::*;
+
+const BLOCK: BlockAddress = BlockAddress {
+    piece: 1,
+    begin: 0,
+    length: 16_384,
+};
+
+/// `>` what this end sends, `<` what it hears; it has pieces 0 and 2 of three.
+fn check(fast: bool, script: &[&str], breach: Option<&str>) {
+    let layout = Layout::new(3 * 16_384, 16_384).unwrap();
+    let mut have = Bitfield::new(3);
+    have.set(layout.piece(0).unwrap());
+    have.set(layout.piece(2).unwrap());
+    let mut monitor = Monitor::new(layout, fast);
+    let mut result = Ok(());
+    for line in script {
+        assert_eq!(result, Ok(()), "before {line} of {script:?}");
+        let (direction, words) = line.split_at(1);
+        let (word, number) = words.split_once(' ').unwrap_or((words, "1"));
+        let piece: u32 = number.parse().unwrap();
+        let address = BlockAddress { piece, ..BLOCK };
+        let message = match word {
+            "bitfield" => Message::Bitfield(vec![0b1010_0000].into()),
+            "greedy" => Message::Bitfield(vec![0b1110_0000].into()),
+            "all" => Message::HaveAll,
+            "none" => Message::HaveNone,
+            "have" => Message::Have { piece },
+            "choke" => Message::Choke,
+            "unchoke" => Message::Unchoke,
+            "interested" => Message::Interested,
+            "bored" => Message::NotInterested,
+            "request" => Message::Request(address),
+            "cancel" => Message::Cancel(address),
+            "reject" => Message::RejectRequest(address),
+            "allowed" => Message::AllowedFast { piece },
+            "alive" => Message::KeepAlive,
+            "piece" => Message::Piece {
+                piece,
+                begin: 0,
+                data: vec![0; 16_384].into(),
+            },
+            "upload" => {
+                let block = layout.block(piece, 0, 16_384).unwrap();
+                result = monitor.upload(block, &have);
+                continue;
+            }
+            other => panic!("{other}"),
+        };
+        if direction == ">" {
+            result = monitor.send(&message, &have);
+        } else {
+            monitor.hear(&message);
+        }
+    }
+    match (result, breach) {
+        (Ok(()), None) => {}
+        (Err(Breach(found)), Some(expected)) if found.contains(expected) => {}
+        (found, expected) => panic!("{script:?}: {found:?}, expected {expected:?}"),
+    }
+}
+
+#[test]
+fn what_may_be_sent_when() {
+    check(
+        true,
+        &[">alive", ">bitfield", ">have 1"],
+        Some("before it is verified"),
+    );
+    check(true, &[">have 0"], Some("comes first"));
+    check(false, &[">have 0", ">have 0"], Some("twice"));
+    check(false, &[">have 0", ">bitfield"], Some("not the first"));
+    check(true, &[">greedy"], Some("more than is verified"));
+    check(true, &[">all"], Some("without all"));
+    check(false, &[">none"], Some("without the fast extension"));
+    check(false, &[">allowed 1"], Some("without the fast extension"));
+    check(true, &[">none", ">piece"], Some("not ordered"));
+}
+
+#[test]
+fn what_may_be_asked_for() {
+    let ready = [">none", "<all", ">interested", "<unchoke"];
+    let row = |more: &[&str], breach| {
+        check(true, &[ready.as_slice(), more].concat(), breach);
+    };
+    row(&[">request 1", ">request 2"], None);
+    row(&[">request 1", ">request 1"], Some("twice"));
+    row(&[">request 1", "<piece 1", ">request 1"], None);
+    row(&[">request 1", "<reject 1", ">request 1"], None);
+    row(&[">request 1", ">cancel 1", ">request 1"], None);
+    row(&["<choke", ">request 1"], Some("while choked"));
+    row(&["<choke", "<allowed 1", ">request 1"], None);
+    row(&[">request 3"], Some("no block"));
+    row(&[">bored", ">request 1"], Some("without interest"));
+    let lacks = [
+        ">none",
+        "<bitfield",
+        ">interested",
+        "<unchoke",
+        ">request 1",
+    ];
+    check(true, &lacks, Some("who lacks it"));
+    // Without the fast extension a choke answers all requests; with it none.
+    let choked = [
+        ">interested",
+        "<have 1",
+        "<unchoke",
+        ">request 1",
+        "<choke",
+        "<unchoke",
+    ];
+    check(false, &[&choked, [">request 1"].as_slice()].concat(), None);
+    row(
+        &[">request 1", "<choke", "<unchoke", ">request 1"],
+        Some("twice"),
+    );
+}
+
+#[test]
+fn what_may_be_answered() {
+    check(
+        true,
+        &[">none", ">unchoke", "<request 0", ">upload 0"],
+        None,
+    );
+    check(
+        true,
+        &[">none", "<request 1", ">upload 1"],
+        Some("unverified"),
+    );
+    check(true, &[">none", ">upload 0"], Some("not asked for"));
+    check(
+        true,
+        &[">none", "<request 0", ">upload 0", ">upload 0"],
+        Some("not asked for"),
+    );
+    check(true, &[">none", "<request 0", ">choke", ">upload 0"], None);
+    check(
+        false,
+        &["<request 0", ">choke", ">upload 0"],
+        Some("not asked for"),
+    );
+    check(
+        false,
+        &["<request 0", "<cancel 0", ">upload 0"],
+        Some("not asked for"),
+    );
+    check(
+        true,
+        &[">none", "<request 0", "<cancel 0", ">reject 0"],
+        None,
+    );
+    check(true, &[">none", ">reject 0"], Some("not asked"));
+    check(
+        false,
+        &["<request 0", ">reject 0"],
+        Some("without the fast extension"),
+    );
+}

@@ -1,0 +1,284 @@
+//! What happens to a swarm: who is in it, and what goes wrong when.
+//!
+//! First faults, all drawn from the seed; then they heal, and the swarm must come to its end within a bound.
+
+use crate::disk::DiskKind;
+use crate::node::{Host, Nature};
+use crate::world::{Fault, Settings, World};
+use bt_core::{Layout, Rng};
+use core::time::Duration;
+
+/// Everything that a run depends on.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The world.
+    pub settings: Settings,
+    /// Its nodes, and when each starts.
+    pub hosts: Vec<(Host, Duration)>,
+    /// What goes wrong, and when. Each fault is healed by `healed_after`.
+    pub faults: Vec<(Duration, Fault)>,
+    /// When nothing goes wrong any more.
+    pub healed_after: Duration,
+    /// How long the swarm may take from then on.
+    pub bound: Duration,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// From the start until the last one was complete.
+    pub took: Duration,
+    /// The same by arithmetic, if every line were always full with what is needed.
+    pub least: Duration,
+    /// Payload bytes that the seeders sent, in copies of the payload.
+    pub seeder_copies: f64,
+    /// Bytes received that were of no use, of all received.
+    pub wasted_percent: f64,
+    /// Pieces that failed their hash.
+    pub hash_failures: u64,
+    /// Who downloaded.
+    pub leechers: usize,
+    /// How many things happened.
+    pub steps: u64,
+    /// A hash of all that happened.
+    pub trace: u64,
+}
+
+/// The swarm did not come to its end within the bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// The nodes that are not complete, and how many pieces each has.
+    pub incomplete: Vec<(usize, u32)>,
+}
+
+impl Scenario {
+    /// Everybody comes at once to one seeder, and nothing goes wrong.
+    #[must_use]
+    pub fn flash_crowd(seed: u64, layout: Layout, leechers: usize, up: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let leecher = Host {
+            up,
+            ..Host::default()
+        };
+        let seeder = Host {
+            seeder: true,
+            ..leecher
+        };
+        let late = |rng: &mut Rng| Duration::from_millis(rng.below(1_000));
+        let mut hosts = vec![(seeder, Duration::ZERO)];
+        hosts.extend((0..leechers).map(|_| (leecher, late(&mut rng))));
+        let mut scenario = Self {
+            settings: Settings::new(layout, seed),
+            hosts,
+            faults: Vec::new(),
+            healed_after: Duration::ZERO,
+            bound: Duration::ZERO,
+        };
+        scenario.bound = scenario.least() * 4 + Duration::from_secs(60);
+        scenario
+    }
+
+    /// A small swarm with everything that can go wrong, drawn from the seed.
+    #[must_use]
+    pub fn random(seed: u64) -> Self {
+        let mut rng = Rng::new(seed ^ 0x5ce0_a210);
+        let piece_length = 16_384 << rng.below(4);
+        let pieces = 20 + rng.below(80);
+        let length = pieces * u64::from(piece_length) - rng.below(u64::from(piece_length));
+        let layout = Layout::new(length, piece_length).expect("lengths in range");
+        let mut settings = Settings::new(layout, seed);
+        if rng.chance(30) {
+            settings.disk = DiskKind::Stamped;
+        }
+        let mut hosts = vec![(draw_host(&mut rng, true), Duration::ZERO)];
+        for _ in 0..2 + rng.below(8) {
+            let late = Duration::from_millis(rng.below(8_000));
+            hosts.push((draw_host(&mut rng, false), late));
+        }
+        for nature in [Nature::Liar(1 + rng.below(100)), Nature::Mute] {
+            if rng.chance(40) {
+                let seeder = rng.chance(50);
+                let host = draw_host(&mut rng, seeder);
+                let host = Host { nature, ..host };
+                hosts.push((host, Duration::from_millis(rng.below(2_000))));
+            }
+        }
+        let healed_after = Duration::from_secs(40);
+        let mut scenario = Self {
+            faults: draw_faults(&mut rng, hosts.len(), healed_after),
+            settings,
+            hosts,
+            healed_after,
+            bound: Duration::ZERO,
+        };
+        // Bans and snubs take a minute or two to sort out who is of use; the bytes take as long as they take.
+        scenario.bound = scenario.least() * 8 + Duration::from_secs(300);
+        scenario
+    }
+
+    /// The least time by arithmetic: the seeders' lines carry one copy, all lines together all copies.
+    #[must_use]
+    pub fn least(&self) -> Duration {
+        let bytes = self.settings.layout.total_length();
+        let honest = || {
+            let hosts = self.hosts.iter().map(|(host, _)| host);
+            hosts.filter(|host| host.nature == Nature::Honest)
+        };
+        let seeders: u64 = honest()
+            .filter(|host| host.seeder)
+            .map(|host| host.up)
+            .sum();
+        let all: u64 = honest().map(|host| host.up).sum();
+        let leechers = honest().filter(|host| !host.seeder).count() as u64;
+        let seconds = |bytes: u64, rate: u64| bytes as f64 / rate.max(1) as f64;
+        let own = honest().filter(|host| !host.seeder);
+        let slowest = own.filter_map(|host| host.down).min().unwrap_or(u64::MAX);
+        let bounds = [
+            seconds(bytes, seeders),
+            seconds(bytes * leechers, all),
+            seconds(bytes, slowest),
+        ];
+        Duration::from_secs_f64(bounds.into_iter().fold(0.0, f64::max))
+    }
+
+    /// A world in which all of this is going to happen.
+    #[must_use]
+    pub fn build(&self) -> World {
+        let mut world = World::new(self.settings);
+        for (host, after) in &self.hosts {
+            world.add(*host, *after);
+        }
+        for (after, fault) in &self.faults {
+            world.break_later(*after, *fault);
+        }
+        world
+    }
+
+    /// Runs it to the end.
+    ///
+    /// # Errors
+    /// [`Stuck`] if somebody is not complete within the bound.
+    ///
+    /// # Panics
+    /// If a node does what it never may.
+    pub fn run(&self) -> Result<Report, Stuck> {
+        self.finish(self.build())
+    }
+
+    /// Runs a world that this scenario built to the end.
+    ///
+    /// # Errors
+    /// [`Stuck`] if somebody is not complete within the bound.
+    ///
+    /// # Panics
+    /// If a node does what it never may.
+    pub fn finish(&self, mut world: World) -> Result<Report, Stuck> {
+        let start = world.now();
+        world.pass(self.healed_after);
+        let done = world.run(self.bound);
+        let numbers = 0..world.nodes_count();
+        let came = |number: &usize| {
+            let host = world.host(*number);
+            !host.seeder && host.nature == Nature::Honest && !world.is_gone(*number)
+        };
+        if !done {
+            let short = numbers.filter(came);
+            let short = short.map(|number| (number, world.stats(number).pieces_have));
+            let all = self.settings.layout.pieces_count();
+            let incomplete = short.filter(|(_, pieces)| *pieces < all).collect();
+            return Err(Stuck { incomplete });
+        }
+        let ends = numbers.clone().filter(came);
+        let last = ends.filter_map(|number| world.completed_at(number)).max();
+        let took = last.unwrap_or(start) - start;
+        // What is under way arrives, and then everybody knows everything.
+        world.pass(Duration::from_secs(5));
+        world.assert_at_rest();
+        Ok(self.report(&world, took))
+    }
+
+    fn report(&self, world: &World, took: Duration) -> Report {
+        let numbers = 0..world.nodes_count();
+        let stats = || {
+            numbers
+                .clone()
+                .map(|number| (world.host(number), world.stats(number)))
+        };
+        let honest = |host: &Host| host.nature == Nature::Honest;
+        let seeders = stats().filter(|(host, _)| host.seeder && honest(host));
+        let sent: u64 = seeders.map(|(_, stats)| stats.uploaded).sum();
+        let leechers = || stats().filter(|(host, _)| !host.seeder && honest(host));
+        let downloaded: u64 = leechers().map(|(_, stats)| stats.downloaded).sum();
+        let wasted: u64 = leechers().map(|(_, stats)| stats.wasted).sum();
+        let total = self.settings.layout.total_length();
+        Report {
+            seed: self.settings.seed,
+            took,
+            least: self.least(),
+            seeder_copies: sent as f64 / total.max(1) as f64,
+            wasted_percent: 100.0 * wasted as f64 / downloaded.max(1) as f64,
+            hash_failures: leechers().map(|(_, stats)| stats.hash_failures).sum(),
+            leechers: leechers().count(),
+            steps: world.steps(),
+            trace: world.trace(),
+        }
+    }
+}
+
+impl core::fmt::Display for Report {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (took, least) = (self.took.as_secs_f64(), self.least.as_secs_f64());
+        write!(
+            f,
+            "seed {}: {} leechers in {took:.1} s, {:.2} x the least; the seeders sent {:.2} copies; \
+             {:.2} % wasted, {} bad pieces; {} steps, trace {:016x}",
+            self.seed,
+            self.leechers,
+            took / least.max(f64::EPSILON),
+            self.seeder_copies,
+            self.wasted_percent,
+            self.hash_failures,
+            self.steps,
+            self.trace,
+        )
+    }
+}
+
+fn draw_host(rng: &mut Rng, seeder: bool) -> Host {
+    Host {
+        seeder,
+        nature: Nature::Honest,
+        up: 100_000 + rng.below(2_000_000),
+        down: rng.chance(50).then(|| 500_000 + rng.below(5_000_000)),
+        latency: Duration::from_millis(1 + rng.below(150)),
+        disk: 5_000_000 + rng.below(200_000_000),
+    }
+}
+
+/// Faults of every kind for all nodes but the first, which is the seeder that must not leave.
+fn draw_faults(rng: &mut Rng, nodes: usize, healed_after: Duration) -> Vec<(Duration, Fault)> {
+    let end = u64::try_from(healed_after.as_millis()).unwrap_or(0);
+    let mut faults = Vec::new();
+    for _ in 0..rng.below(12) {
+        let at = rng.below(end);
+        let span = Duration::from_millis(rng.below(end - at));
+        let other = 1 + rng.index(nodes - 1);
+        let fault = match rng.below(10) {
+            0..=2 => Fault::Reset {
+                node: rng.index(nodes),
+            },
+            3 | 4 => Fault::Freeze {
+                node: rng.index(nodes),
+                span,
+            },
+            5 => Fault::TrackerDown { span },
+            6 | 7 => Fault::DiskFull { node: other, span },
+            8 => Fault::Crash { node: other, span },
+            _ => Fault::Leave { node: other },
+        };
+        faults.push((Duration::from_millis(at), fault));
+    }
+    faults
+}

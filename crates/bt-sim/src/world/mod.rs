@@ -1,0 +1,458 @@
+//! The world: nodes, links, a tracker and one clock, all from one seed.
+//!
+//! Everything that happens is an entry in one queue, ordered by time and then by number, so the same seed gives the same
+//! run. **Invariant:** an engine is drained by `poll` before it is given the next fact.
+
+mod faults;
+mod network;
+mod orders;
+
+pub use faults::Fault;
+
+use crate::disk::{self, DiskKind};
+use crate::link::{Link, LinkId, Segment, Side};
+use crate::node::{Host, Nature, Node};
+use crate::payload::{Payload, mix};
+use bt_core::disk::{Done, Job, Verdict};
+use bt_core::{Bitfield, InfoHash, Layout, PeerId, Rng, Time};
+use bt_peer::{Config, ConnId, Engine, Input, Stats, Torrent};
+use bt_tracker::announce::AnnounceRequest;
+use bt_tracker::server::{self, Swarms};
+use bt_wire::Limits;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// The torrent that the world shares.
+const INFO_HASH: InfoHash = InfoHash([0xb7; 20]);
+
+/// The port of every node; each has an address of its own.
+const PORT: u16 = 6_881;
+
+/// After so many steps the oracle looks at all of a node, and not only at what just happened.
+const STEPS_BETWEEN_LOOKS: u64 = 64;
+
+/// What a world is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How the payload is cut.
+    pub layout: Layout,
+    /// Where all randomness comes from.
+    pub seed: u64,
+    /// Which disks the nodes have.
+    pub disk: DiskKind,
+    /// How often the tracker wants announces.
+    pub announce_interval: Duration,
+}
+
+impl Settings {
+    /// Real disks, and a tracker that wants to hear from its peers every minute.
+    #[must_use]
+    pub const fn new(layout: Layout, seed: u64) -> Self {
+        Self {
+            layout,
+            seed,
+            disk: DiskKind::Stored,
+            announce_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What is going to happen.
+enum Happening {
+    Start(usize),
+    Wake(usize),
+    /// Given to the node's run of that number, if it still runs.
+    Fact(usize, u64, Input),
+    Connect {
+        dialler: usize,
+        run: u64,
+        conn: ConnId,
+        addr: SocketAddr,
+    },
+    Sent(usize, LinkId, Side, Segment),
+    Arrived(LinkId, Side, Segment),
+    Delivered(LinkId, Side, Segment),
+    Thaw(LinkId, Side),
+    Disk(usize, u64, Job),
+    Announce(usize, u64, u64, AnnounceRequest),
+    Fault(Fault),
+    DiskHasRoom(usize),
+}
+
+/// Takes a line of text.
+type Teller = Box<dyn FnMut(&str)>;
+
+/// A swarm in one process.
+pub struct World {
+    settings: Settings,
+    payload: Payload,
+    hashes: Vec<[u8; 20]>,
+    limits: Limits,
+    now: Time,
+    queue: BTreeMap<(Time, u64), Happening>,
+    serial: u64,
+    nodes: Vec<Node>,
+    links: BTreeMap<LinkId, Link>,
+    next_link: u64,
+    tracker: Swarms,
+    tracker_down_until: Time,
+    rng: Rng,
+    steps: u64,
+    trace: u64,
+    teller: Option<Teller>,
+}
+
+impl World {
+    /// A world without nodes.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let mut rng = Rng::new(settings.seed);
+        let payload = Payload::new(settings.layout, rng.next_u64());
+        let tracker = server::Config::with_interval(settings.announce_interval);
+        Self {
+            hashes: match settings.disk {
+                DiskKind::Stored => payload.hashes(),
+                DiskKind::Stamped => Vec::new(),
+            },
+            payload,
+            limits: Limits::for_torrent(settings.layout.pieces_count()),
+            now: Time::from_secs(1),
+            queue: BTreeMap::new(),
+            serial: 0,
+            nodes: Vec::new(),
+            links: BTreeMap::new(),
+            next_link: 0,
+            tracker: Swarms::new(tracker, rng.next_u64()),
+            tracker_down_until: Time::ZERO,
+            rng,
+            steps: 0,
+            trace: 0,
+            teller: None,
+            settings,
+        }
+    }
+
+    /// Has each fact and order told as a line of text.
+    pub fn tell(&mut self, teller: impl FnMut(&str) + 'static) {
+        self.teller = Some(Box::new(teller));
+    }
+
+    /// Adds a node that starts after a while; its number.
+    pub fn add(&mut self, host: Host, after: Duration) -> usize {
+        let number = self.nodes.len();
+        let [_, high, middle, low] = u32::try_from(number + 1).unwrap_or(0).to_be_bytes();
+        let addr = SocketAddr::from(([10, high, middle, low], PORT));
+        let disk = disk::new(self.settings.disk, &self.payload, &self.hashes, host.seeder);
+        let pieces_count = self.settings.layout.pieces_count();
+        self.nodes.push(Node::new(host, addr, disk, pieces_count));
+        self.later(after, Happening::Start(number));
+        number
+    }
+
+    /// Lets something go wrong after a while.
+    pub fn break_later(&mut self, after: Duration, fault: Fault) {
+        self.later(after, Happening::Fault(fault));
+    }
+
+    /// Runs until everybody who came to download is complete, or the time is over; true if complete.
+    pub fn run(&mut self, limit: Duration) -> bool {
+        let end = self.now + limit;
+        while !self.is_done() {
+            if !self.step(end) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Runs for so long, whatever happens.
+    pub fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.step(end) {}
+        self.now = end;
+    }
+
+    /// The moment it is in the world.
+    #[must_use]
+    pub const fn now(&self) -> Time {
+        self.now
+    }
+
+    /// How many things have happened.
+    #[must_use]
+    pub const fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// A hash of all that has happened. Equal seeds give equal hashes.
+    #[must_use]
+    pub const fn trace(&self) -> u64 {
+        self.trace
+    }
+
+    /// How many nodes there are, up or down.
+    #[must_use]
+    pub const fn nodes_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The numbers of a node.
+    #[must_use]
+    pub fn stats(&self, number: usize) -> Stats {
+        self.node(number).stats(self.now)
+    }
+
+    /// What the node is made of.
+    #[must_use]
+    pub fn host(&self, number: usize) -> Host {
+        self.node(number).host
+    }
+
+    /// When the node had everything.
+    #[must_use]
+    pub fn completed_at(&self, number: usize) -> Option<Time> {
+        self.node(number).completed_at
+    }
+
+    /// True if the node left for good.
+    #[must_use]
+    pub fn is_gone(&self, number: usize) -> bool {
+        self.node(number).gone
+    }
+
+    /// True if everybody who came to download is up and complete.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        let mut counting = self.nodes.iter().filter(|node| node.counts());
+        counting.all(|node| node.engine.is_some() && node.verified.is_full())
+    }
+
+    /// Demands what must hold when the swarm has come to rest.
+    ///
+    /// # Panics
+    /// If a node's bytes are not the payload's, or somebody was not told of a piece that it lacks.
+    pub fn assert_at_rest(&mut self) {
+        for number in 0..self.nodes.len() {
+            self.look(number);
+            let node = self.node_mut(number);
+            let found = node.disk.verify();
+            assert!(
+                !node.verified.has_more_than(&found),
+                "node {number} lost bytes"
+            );
+        }
+        for link in self.links.values() {
+            for side in [Side::Dialler, Side::Listener] {
+                self.assert_told(link, side);
+            }
+        }
+    }
+
+    /// Does the next thing, if it is due by `end`.
+    fn step(&mut self, end: Time) -> bool {
+        let Some(entry) = self
+            .queue
+            .first_entry()
+            .filter(|entry| entry.key().0 <= end)
+        else {
+            return false;
+        };
+        let ((at, _), happening) = entry.remove_entry();
+        self.now = at;
+        self.steps += 1;
+        self.happen(happening);
+        true
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Start(number) => self.start(number),
+            Happening::Wake(number) => self.wake(number),
+            Happening::Fact(number, run, input) => {
+                if self.node(number).run == run {
+                    self.fact(number, input);
+                }
+            }
+            Happening::Connect {
+                dialler,
+                run,
+                conn,
+                addr,
+            } => self.connect(dialler, run, conn, addr),
+            Happening::Sent(number, link, side, segment) => self.sent(number, link, side, segment),
+            Happening::Arrived(link, side, segment) => self.arrived(link, side, segment),
+            Happening::Delivered(link, side, segment) => self.delivered(link, side, &segment),
+            Happening::Thaw(link, side) => self.thaw(link, side),
+            Happening::Disk(number, run, job) => self.disk(number, run, job),
+            Happening::Announce(number, run, id, request) => {
+                self.announce(number, run, id, &request);
+            }
+            Happening::Fault(fault) => self.fail(fault),
+            Happening::DiskHasRoom(number) => self.node_mut(number).disk.set_full(false),
+        }
+    }
+
+    /// The node comes up with what is right on its disk.
+    fn start(&mut self, number: usize) {
+        let peer_id = PeerId::generate(b"-BT0000-", &mut self.rng);
+        let seed = self.rng.next_u64();
+        let layout = self.settings.layout;
+        let node = self.node_mut(number);
+        let have = node.disk.verify();
+        node.verified = have.clone();
+        node.peer_id = peer_id;
+        let torrent = Torrent {
+            info_hash: INFO_HASH,
+            layout,
+            private: false,
+            trackers: vec![vec!["http://tracker.test/announce".to_owned()]],
+            have,
+            wanted: Bitfield::full(layout.pieces_count()),
+        };
+        let mut config = Config::new(peer_id);
+        config.listen_port = PORT;
+        node.engine = Some(Engine::new(torrent, config, seed));
+        node.run += 1;
+        self.note(number, || "starts".to_owned(), 1);
+        self.wake_when_due(number);
+    }
+
+    fn wake(&mut self, number: usize) {
+        let now = self.now;
+        let node = self.node_mut(number);
+        node.wake_at = None;
+        let deadline = node.engine.as_ref().and_then(Engine::deadline);
+        if deadline.is_some_and(|at| at <= now) {
+            self.feed(number, Input::Timeout);
+            let engine = self.node(number).engine.as_ref();
+            let deadline = engine.and_then(Engine::deadline);
+            assert!(deadline.is_none_or(|at| at > now), "a shell would spin");
+        }
+        self.wake_when_due(number);
+    }
+
+    /// A fact that was under way; one about a connection that the engine closed meanwhile is dropped.
+    fn fact(&mut self, number: usize, input: Input) {
+        if let Input::Closed { conn, .. } | Input::Uploaded { conn, .. } = &input {
+            let conn = *conn;
+            if !self.node(number).conns.contains_key(&conn) {
+                return;
+            }
+            if matches!(input, Input::Closed { .. }) {
+                self.node_mut(number).conns.remove(&conn);
+            }
+        }
+        self.feed(number, input);
+    }
+
+    /// Gives the node's engine a fact, and carries out what it orders.
+    fn feed(&mut self, number: usize, input: Input) {
+        let now = self.now;
+        let weight = orders::weigh_input(&input);
+        self.note(number, || orders::describe_input(&input), weight);
+        let Some(engine) = &mut self.node_mut(number).engine else {
+            return;
+        };
+        engine.handle(now, input);
+        while let Some(output) = self.node_mut(number).engine.as_mut().and_then(Engine::poll) {
+            self.obey(number, output);
+        }
+        if self.steps.is_multiple_of(STEPS_BETWEEN_LOOKS) {
+            self.look(number);
+        }
+        self.wake_when_due(number);
+    }
+
+    /// The oracle looks at the whole node: it claims nothing that is not verified.
+    fn look(&self, number: usize) {
+        let node = self.node(number);
+        if let Some(engine) = &node.engine {
+            let more = engine.have().has_more_than(&node.verified);
+            assert!(!more, "node {number} has what is not verified");
+        }
+    }
+
+    fn wake_when_due(&mut self, number: usize) {
+        let now = self.now;
+        let node = self.node_mut(number);
+        let Some(due) = node.engine.as_ref().and_then(Engine::deadline) else {
+            return;
+        };
+        if node.wake_at.is_some_and(|at| at <= due) {
+            return;
+        }
+        let at = due.max(now);
+        node.wake_at = Some(at);
+        self.at(at, Happening::Wake(number));
+    }
+
+    fn disk(&mut self, number: usize, run: u64, job: Job) {
+        let node = self.node_mut(number);
+        if node.run != run {
+            return;
+        }
+        let mut answers = Vec::new();
+        node.disk.run(job, &mut answers);
+        for done in answers {
+            if let Done::Checked { piece, verdict } = &done {
+                let piece = *piece;
+                if *verdict == Verdict::Good {
+                    self.assert_right(number, piece);
+                    self.node_mut(number).verified.set(piece);
+                } else {
+                    self.node_mut(number).verified.clear(piece);
+                }
+            }
+            self.feed(number, Input::DiskDone(done));
+        }
+        let now = self.now;
+        let node = self.node_mut(number);
+        if node.verified.is_full() {
+            node.completed_at.get_or_insert(now);
+        }
+    }
+
+    fn assert_right(&self, number: usize, piece: bt_core::PieceIndex) {
+        let disk = &self.node(number).disk;
+        for block in self.settings.layout.blocks(piece) {
+            let right = disk
+                .read(block)
+                .map(|bytes| self.payload.is_right(block, &bytes));
+            assert_eq!(right, Ok(true), "node {number}: {block:?} passed for good");
+        }
+    }
+
+    fn later(&mut self, after: Duration, happening: Happening) {
+        self.at(self.now + after, happening);
+    }
+
+    fn at(&mut self, at: Time, happening: Happening) {
+        self.serial += 1;
+        self.queue.insert((at, self.serial), happening);
+    }
+
+    /// Adds to the trace.
+    fn note(&mut self, number: usize, line: impl FnOnce() -> String, weight: u64) {
+        self.trace = mix(
+            mix(mix(self.trace, self.now.as_nanos()), number as u64),
+            weight,
+        );
+        if let Some(teller) = &mut self.teller {
+            teller(&format!("{:?} node {number}: {}", self.now, line()));
+        }
+    }
+
+    fn node(&self, number: usize) -> &Node {
+        self.nodes.get(number).expect("nodes are never removed")
+    }
+
+    fn node_mut(&mut self, number: usize) -> &mut Node {
+        self.nodes.get_mut(number).expect("nodes are never removed")
+    }
+
+    /// True if the node is one whose word may be doubted.
+    fn is_liar(&self, number: usize) -> bool {
+        self.node(number).host.nature != Nature::Honest
+    }
+}

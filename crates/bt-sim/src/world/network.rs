@@ -1,0 +1,303 @@
+//! Links: how they come to be, carry bytes, freeze and break.
+
+use super::{Happening, INFO_HASH, World};
+use crate::link::{End, Link, LinkId, Phase, Segment, Side};
+use crate::oracle::Monitor;
+use bt_core::Time;
+use bt_peer::{CloseReason, ConnId, Direction, Input, RESERVED};
+use bt_wire::{Decoder, Handshake, Message};
+use bytes::{Buf, Bytes};
+use core::time::Duration;
+use std::net::SocketAddr;
+
+/// The port from which nodes dial.
+const EPHEMERAL_PORT: u16 = 50_000;
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// What became of the bytes at a link's end.
+enum Came {
+    Handshake(Handshake),
+    Message(Message),
+}
+
+impl World {
+    /// A dial reaches the other end, or nobody.
+    pub(super) fn connect(&mut self, dialler: usize, run: u64, conn: ConnId, addr: SocketAddr) {
+        if self.node(dialler).run != run {
+            return;
+        }
+        let mut nodes = self.nodes.iter();
+        let listener = nodes.position(|node| node.addr == addr && node.engine.is_some());
+        let Some(listener) = listener else {
+            self.feed(dialler, Input::DialFailed { conn });
+            return;
+        };
+        let id = LinkId(self.next_link);
+        self.next_link += 1;
+        let target = self.node_mut(listener);
+        let theirs = ConnId(target.next_conn);
+        target.next_conn += 2;
+        target.conns.insert(theirs, (id, Side::Listener));
+        self.node_mut(dialler)
+            .conns
+            .insert(conn, (id, Side::Dialler));
+        let decoder = || Decoder::new(self.limits);
+        let link = Link {
+            dialler: End::new(dialler, conn, decoder()),
+            listener: End::new(listener, theirs, decoder()),
+            latency: self.latency(dialler, listener),
+        };
+        self.links.insert(id, link);
+        self.shake(id, Side::Dialler);
+    }
+
+    /// How long a byte is under way between two nodes.
+    pub(super) fn latency(&self, a: usize, b: usize) -> Duration {
+        self.node(a).host.latency + self.node(b).host.latency
+    }
+
+    /// Sends this end's handshake.
+    fn shake(&mut self, id: LinkId, side: Side) {
+        let Some(number) = self.links.get(&id).map(|link| link.end(side).node) else {
+            return;
+        };
+        let handshake = Handshake {
+            reserved: RESERVED,
+            info_hash: INFO_HASH,
+            peer_id: self.node(number).peer_id,
+        };
+        let bytes = Bytes::copy_from_slice(&handshake.encode());
+        if let Some(link) = self.links.get_mut(&id) {
+            link.end_mut(side).push(bytes, None);
+        }
+        self.enqueue(id, side);
+    }
+
+    /// The end has something to send: it takes its turn on its node's line.
+    pub(super) fn enqueue(&mut self, id: LinkId, side: Side) {
+        let now = self.now;
+        let Some(end) = self.links.get_mut(&id).map(|link| link.end_mut(side)) else {
+            return;
+        };
+        if end.queued || !end.has_output() {
+            return;
+        }
+        end.queued = true;
+        let (number, frozen_until) = (end.node, end.frozen_until);
+        if frozen_until > now {
+            self.at(frozen_until, Happening::Thaw(id, side));
+            return;
+        }
+        self.node_mut(number).line.push_back((id, side));
+        self.use_line(number);
+    }
+
+    pub(super) fn thaw(&mut self, id: LinkId, side: Side) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.end_mut(side).queued = false;
+            self.enqueue(id, side);
+        }
+    }
+
+    /// Nothing that the node sends goes out before `until`.
+    pub(super) fn freeze(&mut self, number: usize, until: Time) {
+        for (id, side) in self
+            .node(number)
+            .conns
+            .values()
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            if let Some(link) = self.links.get_mut(&id) {
+                link.end_mut(side).frozen_until = until;
+            }
+        }
+    }
+
+    /// Puts the next segment on the node's line if that is free.
+    fn use_line(&mut self, number: usize) {
+        while !self.node(number).line_busy {
+            let Some((id, side)) = self.node_mut(number).line.pop_front() else {
+                return;
+            };
+            let now = self.now;
+            let Some(end) = self.links.get_mut(&id).map(|link| link.end_mut(side)) else {
+                continue;
+            };
+            end.queued = false;
+            if end.frozen_until > now {
+                self.enqueue(id, side);
+                continue;
+            }
+            let segment = end.take_segment(&mut self.rng);
+            let node = self.node_mut(number);
+            node.line_busy = true;
+            let span = transfer_time(segment.length_bytes, node.host.up);
+            self.enqueue(id, side);
+            self.later(span, Happening::Sent(number, id, side, segment));
+        }
+    }
+
+    /// The node's line has sent a segment. The link may be gone, but the line was busy with it all the same.
+    pub(super) fn sent(&mut self, number: usize, id: LinkId, side: Side, segment: Segment) {
+        self.node_mut(number).line_busy = false;
+        if let Some(link) = self.links.get(&id) {
+            let (conn, latency) = (link.end(side).conn, link.latency);
+            let uploads = segment.uploads.clone();
+            self.later(latency, Happening::Arrived(id, side.other(), segment));
+            for block in uploads {
+                let result = Ok(());
+                let uploaded = Input::Uploaded {
+                    conn,
+                    block,
+                    result,
+                };
+                self.fact(number, uploaded);
+            }
+        }
+        self.use_line(number);
+    }
+
+    pub(super) fn arrived(&mut self, id: LinkId, side: Side, segment: Segment) {
+        let Some(number) = self.links.get(&id).map(|link| link.end(side).node) else {
+            return;
+        };
+        let now = self.now;
+        let node = self.node_mut(number);
+        let Some(down) = node.host.down else {
+            self.delivered(id, side, &segment);
+            return;
+        };
+        let at = node.down_free_at.max(now) + transfer_time(segment.length_bytes, down);
+        node.down_free_at = at;
+        self.at(at, Happening::Delivered(id, side, segment));
+    }
+
+    /// Bytes are with the receiver: whole messages go to its engine.
+    pub(super) fn delivered(&mut self, id: LinkId, side: Side, segment: &Segment) {
+        if let Some(link) = self.links.get_mut(&id) {
+            let end = link.end_mut(side);
+            for part in &segment.parts {
+                end.inbox.extend_from_slice(part);
+            }
+        }
+        while let Some((number, conn, came)) = self.next_message(id, side) {
+            match came {
+                Came::Handshake(handshake) => self.opened(id, side, number, conn, &handshake),
+                Came::Message(message) => self.feed(number, Input::Received { conn, message }),
+            }
+        }
+        if segment.finish {
+            self.finish(id, side);
+        }
+    }
+
+    /// The next whole thing that came to the end, unless its node has closed it.
+    fn next_message(&mut self, id: LinkId, side: Side) -> Option<(usize, ConnId, Came)> {
+        let end = self.links.get_mut(&id)?.end_mut(side);
+        let came = match &mut end.phase {
+            Phase::Closed => return None,
+            Phase::Shaking => {
+                let handshake = Handshake::parse(&end.inbox);
+                let handshake = handshake.expect("nodes send right handshakes")?;
+                end.inbox.advance(bt_wire::handshake::HANDSHAKE_BYTES);
+                Came::Handshake(handshake)
+            }
+            Phase::Open(monitor) => {
+                let message = end.decoder.decode(&mut end.inbox);
+                let message = message.expect("nodes send right messages")?;
+                monitor.hear(&message);
+                Came::Message(message)
+            }
+        };
+        Some((end.node, end.conn, came))
+    }
+
+    fn opened(&mut self, id: LinkId, side: Side, number: usize, conn: ConnId, came: &Handshake) {
+        if side == Side::Listener {
+            self.shake(id, side);
+        }
+        let layout = self.settings.layout;
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        let fast = came.reserved.has_fast() && RESERVED.has_fast();
+        link.end_mut(side).phase = Phase::Open(Box::new(Monitor::new(layout, fast)));
+        let other = link.end(side.other()).node;
+        let addr = self.node(other).addr;
+        let (direction, addr) = match side {
+            Side::Dialler => (Direction::Outgoing, addr),
+            Side::Listener => {
+                let from = SocketAddr::new(addr.ip(), EPHEMERAL_PORT);
+                (Direction::Incoming, from)
+            }
+        };
+        let opened = Input::Opened {
+            conn,
+            addr,
+            direction,
+            peer_id: came.peer_id,
+            reserved: came.reserved,
+        };
+        self.feed(number, opened);
+    }
+
+    /// The other end closed its stream.
+    fn finish(&mut self, id: LinkId, side: Side) {
+        if let Some(link) = self.links.remove(&id) {
+            self.tell_closed(link.end(side), side, Duration::ZERO);
+        }
+    }
+
+    /// The link breaks: what is under way is lost, and both ends learn of it.
+    pub(super) fn tear(&mut self, id: LinkId) {
+        if let Some(link) = self.links.remove(&id) {
+            for side in [Side::Dialler, Side::Listener] {
+                self.tell_closed(link.end(side), side, link.latency);
+            }
+        }
+    }
+
+    fn tell_closed(&mut self, end: &End, side: Side, after: Duration) {
+        let conn = end.conn;
+        let run = self.node(end.node).run;
+        let fact = match (&end.phase, side) {
+            (Phase::Closed, _) => return,
+            (Phase::Shaking, Side::Dialler) => {
+                self.node_mut(end.node).conns.remove(&conn);
+                Input::DialFailed { conn }
+            }
+            (Phase::Shaking, Side::Listener) => {
+                self.node_mut(end.node).conns.remove(&conn);
+                return;
+            }
+            (Phase::Open(_), _) => Input::Closed {
+                conn,
+                reason: CloseReason::Gone,
+            },
+        };
+        self.later(after, Happening::Fact(end.node, run, fact));
+    }
+
+    /// Each piece that an end's node has was told to the other end's node, if that lacks it.
+    pub(super) fn assert_told(&self, link: &Link, side: Side) {
+        let (near, far) = (link.end(side), link.end(side.other()));
+        if let (Phase::Open(monitor), Phase::Open(_)) = (&near.phase, &far.phase) {
+            let (mine, theirs) = (self.node(near.node), self.node(far.node));
+            for piece in mine.verified.iter_minus(&theirs.verified) {
+                let told = monitor.told().get(piece);
+                assert!(
+                    told,
+                    "node {} kept {piece} from node {}",
+                    near.node, far.node
+                );
+            }
+        }
+    }
+}
+
+fn transfer_time(length_bytes: usize, bytes_per_s: u64) -> Duration {
+    let nanos = length_bytes as u64 * NANOS_PER_SECOND / bytes_per_s.max(1);
+    Duration::from_nanos(nanos)
+}

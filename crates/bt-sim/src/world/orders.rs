@@ -1,0 +1,281 @@
+//! What engines order, and how it is carried out and told.
+
+use super::{Happening, World};
+use crate::link::Phase;
+use crate::node::Nature;
+use crate::payload::mix;
+use bt_core::Block;
+use bt_core::disk::{Done, Job};
+use bt_peer::{ConnId, Event, Input, Output};
+use bt_tracker::announce::{AnnounceFailure, AnnounceRequest};
+use bt_wire::Message;
+use bt_wire::message::piece_header;
+use bytes::{Bytes, BytesMut};
+use core::time::Duration;
+use std::net::SocketAddr;
+
+/// What each job of the disk takes at least.
+const DISK_LATENCY: Duration = Duration::from_micros(200);
+
+/// How long a tracker that is down keeps its clients waiting.
+const TRACKER_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl World {
+    pub(super) fn obey(&mut self, number: usize, output: Output) {
+        let weight = weigh_output(&output);
+        self.note(number, || describe_output(&output), weight);
+        match output {
+            Output::Dial { conn, addr } => self.dial(number, conn, addr),
+            Output::Send { conn, message } => self.send(number, conn, &message),
+            Output::Upload { conn, block } => self.upload(number, conn, block),
+            Output::Close { conn, .. } => self.close(number, conn),
+            Output::Disk(job) => self.order_job(number, job),
+            Output::Announce { id, request, .. } => {
+                let run = self.node(number).run;
+                let latency = self.node(number).host.latency;
+                self.later(latency, Happening::Announce(number, run, id, request));
+            }
+            Output::Emit(event) => self.heed(number, &event),
+        }
+    }
+
+    /// A dial takes two more ways than a byte: there, back, and there again with the first bytes.
+    fn dial(&mut self, dialler: usize, conn: ConnId, addr: SocketAddr) {
+        let run = self.node(dialler).run;
+        let target = self.nodes.iter().position(|node| node.addr == addr);
+        let latency = self.latency(dialler, target.unwrap_or(dialler));
+        let connect = Happening::Connect {
+            dialler,
+            run,
+            conn,
+            addr,
+        };
+        self.later(latency * 2, connect);
+    }
+
+    fn send(&mut self, number: usize, conn: ConnId, message: &Message) {
+        let Some((id, side)) = self.node(number).conns.get(&conn).copied() else {
+            return;
+        };
+        let node = self.nodes.get(number);
+        let Some((node, link)) = node.zip(self.links.get_mut(&id)) else {
+            return;
+        };
+        let end = link.end_mut(side);
+        if let Phase::Open(monitor) = &mut end.phase
+            && let Err(breach) = monitor.send(message, &node.verified)
+        {
+            panic!("node {number}: {}", breach.0);
+        }
+        let mut bytes = BytesMut::new();
+        message.encode_into(&mut bytes);
+        end.push(bytes.freeze(), None);
+        self.enqueue(id, side);
+    }
+
+    fn upload(&mut self, number: usize, conn: ConnId, block: Block) {
+        let Some((id, side)) = self.node(number).conns.get(&conn).copied() else {
+            return;
+        };
+        let node = self.nodes.get(number);
+        let Some((node, link)) = node.zip(self.links.get_mut(&id)) else {
+            return;
+        };
+        let end = link.end_mut(side);
+        if let Phase::Open(monitor) = &mut end.phase
+            && let Err(breach) = monitor.upload(block, &node.verified)
+        {
+            panic!("node {number}: {}", breach.0);
+        }
+        let data = match (node.host.nature, node.disk.read(block)) {
+            (Nature::Mute, _) => return,
+            (Nature::Liar(percent), Ok(data)) if self.rng.chance(percent) => spoil(&data),
+            (_, Ok(data)) => data,
+            (_, Err(error)) => {
+                let run = node.run;
+                let result = Err(error);
+                let failed = Input::Uploaded {
+                    conn,
+                    block,
+                    result,
+                };
+                self.later(DISK_LATENCY, Happening::Fact(number, run, failed));
+                return;
+            }
+        };
+        let header = piece_header(block.piece.get(), block.begin, block.length);
+        end.push(Bytes::copy_from_slice(&header), None);
+        end.push(data, Some(block));
+        self.enqueue(id, side);
+    }
+
+    fn close(&mut self, number: usize, conn: ConnId) {
+        let Some((id, side)) = self.node_mut(number).conns.remove(&conn) else {
+            return;
+        };
+        if let Some(link) = self.links.get_mut(&id) {
+            let end = link.end_mut(side);
+            end.phase = Phase::Closed;
+            end.finish();
+            let both = matches!(link.end(side.other()).phase, Phase::Closed);
+            if both {
+                self.links.remove(&id);
+            } else {
+                self.enqueue(id, side);
+            }
+        }
+    }
+
+    fn order_job(&mut self, number: usize, job: Job) {
+        let length_bytes = match &job {
+            Job::Write { block, .. } => block.length,
+            Job::Check { piece } | Job::Digest { piece } => {
+                self.settings.layout.piece_length(*piece)
+            }
+            Job::Discard { .. } => 0,
+        };
+        let now = self.now;
+        let node = self.node_mut(number);
+        let nanos = u64::from(length_bytes) * 1_000_000_000 / node.host.disk.max(1);
+        let at = node.disk_free_at.max(now) + Duration::from_nanos(nanos);
+        node.disk_free_at = at;
+        let run = node.run;
+        self.at(at + DISK_LATENCY, Happening::Disk(number, run, job));
+    }
+
+    /// The tracker hears an announce, or is down.
+    pub(super) fn announce(&mut self, number: usize, run: u64, id: u64, request: &AnnounceRequest) {
+        let (source, latency) = (self.node(number).addr, self.node(number).host.latency);
+        let down = self.tracker_down_until > self.now;
+        let result = if down {
+            let message = "no answer".to_owned();
+            let retry_in = None;
+            Err(AnnounceFailure::Unreachable { message, retry_in })
+        } else {
+            let answer = self
+                .tracker
+                .announce(self.now, source, request, &mut self.rng);
+            answer.map_err(|refusal| AnnounceFailure::Refused {
+                reason: refusal.to_string(),
+                retry_in: None,
+            })
+        };
+        let after = if down { TRACKER_TIMEOUT } else { latency };
+        let announced = Input::Announced { id, result };
+        self.later(after, Happening::Fact(number, run, announced));
+    }
+
+    fn heed(&mut self, number: usize, event: &Event) {
+        match event {
+            Event::PieceDone { piece } => {
+                let verified = self.node(number).verified.get(*piece);
+                assert!(verified, "node {number} claims {piece}");
+            }
+            Event::Banned { addr, .. } => {
+                let ip = addr.ip();
+                let banned = self.nodes.iter().position(|node| node.addr.ip() == ip);
+                let deserved = banned.is_some_and(|banned| self.is_liar(banned));
+                assert!(deserved, "node {number} bans honest {ip}");
+            }
+            Event::Stopped => self.vanish(number),
+            Event::Complete
+            | Event::Tracker { .. }
+            | Event::HashFailure { .. }
+            | Event::DiskTrouble(_)
+            | Event::DiskRecovered
+            | Event::UploadFailed { .. } => {}
+        }
+    }
+}
+
+fn spoil(data: &Bytes) -> Bytes {
+    let mut spoiled = data.to_vec();
+    if let Some(last) = spoiled.last_mut() {
+        *last ^= 1;
+    }
+    spoiled.into()
+}
+
+/// A number that differs where two facts differ in what matters.
+pub(super) fn weigh_input(input: &Input) -> u64 {
+    match input {
+        Input::Opened { conn, .. } => mix(10, conn.0),
+        Input::DialFailed { conn } => mix(11, conn.0),
+        Input::Received { conn, message } => mix(mix(12, conn.0), weigh(message)),
+        Input::Uploaded { conn, block, .. } => mix(mix(13, conn.0), weigh_block(*block)),
+        Input::Closed { conn, .. } => mix(14, conn.0),
+        Input::DiskDone(done) => match done {
+            Done::Wrote { block } => mix(15, weigh_block(*block)),
+            Done::Checked { piece, .. } => mix(16, u64::from(piece.get())),
+            Done::Digests { piece, .. } => mix(17, u64::from(piece.get())),
+        },
+        Input::Announced { id, .. } => mix(18, *id),
+        Input::PeersFound(addrs) => mix(19, addrs.len() as u64),
+        Input::Command(_) => 20,
+        Input::Timeout => 21,
+    }
+}
+
+fn weigh_output(output: &Output) -> u64 {
+    match output {
+        Output::Dial { conn, .. } => mix(30, conn.0),
+        Output::Send { conn, message } => mix(mix(31, conn.0), weigh(message)),
+        Output::Upload { conn, block } => mix(mix(32, conn.0), weigh_block(*block)),
+        Output::Close { conn, .. } => mix(33, conn.0),
+        Output::Disk(_) => 34,
+        Output::Announce { id, .. } => mix(35, *id),
+        Output::Emit(_) => 36,
+    }
+}
+
+fn weigh_block(block: Block) -> u64 {
+    mix(u64::from(block.piece.get()), u64::from(block.begin))
+}
+
+/// All of a message but the bytes of its block.
+fn weigh(message: &Message) -> u64 {
+    if let Message::Piece { piece, begin, data } = message {
+        let place = mix(u64::from(*piece), u64::from(*begin));
+        return mix(place, data.len() as u64);
+    }
+    let mut bytes = BytesMut::new();
+    message.encode_into(&mut bytes);
+    crate::payload::digest(&bytes)
+}
+
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a text for people; what is new is told as it stands"
+)]
+pub(super) fn describe_input(input: &Input) -> String {
+    match input {
+        Input::Received { conn, message } => format!("{conn:?} got {}", describe(message)),
+        Input::Opened { conn, addr, .. } => format!("{conn:?} opened to {addr}"),
+        other => format!("{other:?}"),
+    }
+}
+
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a text for people; what is new is told as it stands"
+)]
+fn describe_output(output: &Output) -> String {
+    match output {
+        Output::Send { conn, message } => format!("{conn:?} send {}", describe(message)),
+        Output::Disk(Job::Write { block, .. }) => format!("write {block:?}"),
+        other => format!("{other:?}"),
+    }
+}
+
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a text for people; what is new is told as it stands"
+)]
+fn describe(message: &Message) -> String {
+    match message {
+        Message::Piece { piece, begin, data } => {
+            format!("Piece {piece} {begin} {} bytes", data.len())
+        }
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,114 @@
+//! Small swarms under faults drawn from seeds, and a flash crowd without any.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests: a failure is to be seen, and so are the numbers"
+)]
+
+use bt_core::Layout;
+use bt_sim::{DiskKind, Fault, Host, Nature, Report, Scenario};
+use core::time::Duration;
+
+const SEEDS: u64 = 12;
+
+fn layout(mebibytes: u64) -> Layout {
+    Layout::new(mebibytes << 20, 64 * 1024).unwrap()
+}
+
+fn run(scenario: &Scenario) -> Report {
+    let seed = scenario.settings.seed;
+    match scenario.run() {
+        Ok(report) => {
+            println!("{report}");
+            report
+        }
+        Err(stuck) => panic!("seed {seed} is stuck: {stuck:?}"),
+    }
+}
+
+#[test]
+fn random_swarms_come_to_their_end() {
+    for seed in 0..SEEDS {
+        println!("seed {seed}");
+        run(&Scenario::random(seed));
+    }
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    for seed in [3, 5] {
+        let scenario = Scenario::random(seed);
+        assert_eq!(run(&scenario), run(&scenario));
+    }
+    assert_ne!(
+        run(&Scenario::random(3)).trace,
+        run(&Scenario::random(4)).trace
+    );
+}
+
+#[test]
+fn a_flash_crowd_shares_the_work() {
+    let crowd = Scenario::flash_crowd(1, layout(8), 8, 1_000_000);
+    let report = run(&crowd);
+    assert!(report.took < report.least * 3, "{report}");
+    assert!(report.seeder_copies < 3.0, "{report}");
+    assert!(report.wasted_percent < 3.0, "{report}");
+}
+
+#[test]
+fn both_kinds_of_disk_give_the_same_swarm() {
+    let mut crowd = Scenario::flash_crowd(2, layout(4), 4, 2_000_000);
+    let stored = run(&crowd);
+    crowd.settings.disk = DiskKind::Stamped;
+    assert_eq!(stored, run(&crowd));
+}
+
+#[test]
+fn liars_are_found_out_and_nobody_else() {
+    for (seed, percent) in [(1, 100), (2, 20), (3, 2)] {
+        let mut crowd = Scenario::flash_crowd(seed, layout(4), 5, 1_000_000);
+        let liar = Host {
+            nature: Nature::Liar(percent),
+            seeder: true,
+            up: 4_000_000,
+            ..Host::default()
+        };
+        crowd.hosts.push((liar, Duration::ZERO));
+        crowd.bound += Duration::from_secs(120);
+        let report = run(&crowd);
+        assert!(report.hash_failures > 0, "the liar had no say");
+    }
+}
+
+#[test]
+fn a_crashed_leecher_goes_on_where_its_disk_is_right() {
+    let mut crowd = Scenario::flash_crowd(4, layout(4), 4, 1_000_000);
+    for node in 1..4 {
+        let span = Duration::from_secs(3);
+        let after = Duration::from_millis(4_000 + 700 * node as u64);
+        crowd.faults.push((after, Fault::Crash { node, span }));
+    }
+    crowd.healed_after = Duration::from_secs(10);
+    run(&crowd);
+}
+
+#[test]
+fn a_full_disk_delays_and_no_more() {
+    let mut crowd = Scenario::flash_crowd(5, layout(4), 3, 1_000_000);
+    let span = Duration::from_secs(20);
+    let full = Fault::DiskFull { node: 1, span };
+    crowd.faults.push((Duration::from_secs(3), full));
+    crowd.healed_after = Duration::from_secs(25);
+    run(&crowd);
+}
+
+#[test]
+fn a_silent_tracker_delays_and_no_more() {
+    let mut crowd = Scenario::flash_crowd(6, layout(2), 3, 1_000_000);
+    let span = Duration::from_secs(30);
+    let down = Fault::TrackerDown { span };
+    crowd.faults.push((Duration::ZERO, down));
+    crowd.healed_after = span;
+    crowd.bound += Duration::from_secs(120);
+    run(&crowd);
+}
