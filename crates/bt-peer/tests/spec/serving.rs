@@ -1,0 +1,180 @@
+//! What peers get of us.
+
+use crate::script::{FAST, PIECE_BYTES, PIECES, PLAIN, Script, block};
+use bt_peer::limits::{CHOKED_REQUESTS_MAX, UPLOAD_QUEUE_MAX};
+use bt_wire::Message;
+use bt_wire::message::BlockAddress;
+
+fn rejects(told: &[Message]) -> Vec<BlockAddress> {
+    let rejected = told.iter().filter_map(|message| match message {
+        Message::RejectRequest(address) => Some(*address),
+        _ => None,
+    });
+    rejected.collect()
+}
+
+#[test]
+fn only_what_can_be_served_is_served() {
+    // FAULTS 73. (piece, begin, length), and whether the block is sent.
+    let rows = [
+        ((0, 0, 16_384), true),
+        ((19, 49_152, 16_384), true),
+        // Neither the place nor the length need be those of a block.
+        ((0, 1, 1), true),
+        ((0, 12_345, 30_000), true),
+        ((0, 0, 0), false),
+        ((0, 0, 128 * 1024 + 1), false),
+        ((0, PIECE_BYTES, 1), false),
+        ((0, PIECE_BYTES - 1, 2), false),
+        ((0, u32::MAX, 2), false),
+        ((0, 1, u32::MAX), false),
+        ((PIECES, 0, 16_384), false),
+        ((u32::MAX, 0, 16_384), false),
+    ];
+    for ((piece, begin, length), expected) in rows {
+        let asked = BlockAddress {
+            piece,
+            begin,
+            length,
+        };
+        for reserved in [PLAIN, FAST] {
+            let mut script = Script::seeder();
+            let conn = script.open_leecher(1, reserved);
+            script.hear(conn, Message::Request(asked));
+            let served: Vec<BlockAddress> = script
+                .served(conn)
+                .into_iter()
+                .map(BlockAddress::from)
+                .collect();
+            let told = script.told(conn);
+            if expected {
+                assert_eq!(served, [asked]);
+                assert_eq!(script.closed(conn), None);
+            } else if reserved == FAST {
+                assert_eq!((served.len(), rejects(&told)), (0, vec![asked]));
+                assert_eq!(script.closed(conn), None);
+            } else {
+                assert!(served.is_empty() && script.is_violation(conn), "{asked:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_is_choked_gets_nothing_and_is_told_so_if_it_can_be() {
+    for reserved in [PLAIN, FAST] {
+        let mut script = Script::seeder();
+        let conn = script.open_idle(1, reserved);
+        script.told(conn);
+        script.hear(conn, Message::Request(block(0)));
+        assert_eq!(script.served(conn), []);
+        let expected = if reserved == FAST {
+            vec![block(0)]
+        } else {
+            vec![]
+        };
+        assert_eq!(rejects(&script.told(conn)), expected);
+        assert_eq!(script.closed(conn), None, "it may not have known");
+    }
+}
+
+#[test]
+fn nothing_that_is_not_verified_is_announced_or_served() {
+    // FAULTS: an invariant of the engine; BTP/1.0, 7.6.
+    let mut script = Script::new([0]);
+    let (leech, seed) = (script.open_leecher(1, FAST), script.open_seeder(2, PLAIN));
+    script.told(leech);
+    script.hear(leech, Message::Request(block(4)));
+    assert_eq!(
+        rejects(&script.told(leech)),
+        [block(4)],
+        "piece 1 is not here"
+    );
+    script.piece_comes(seed, 1);
+    assert_eq!(script.told(leech), [Message::Have { piece: 1 }]);
+    script.hear(leech, Message::Request(block(4)));
+    assert_eq!(script.served(leech).len(), 1);
+    let told = script.told(seed);
+    let again = told
+        .iter()
+        .any(|message| matches!(message, Message::Have { .. }));
+    assert!(!again, "who has the piece is not told");
+}
+
+#[test]
+fn a_cancelled_request_is_forgotten() {
+    // BTP/1.0, 6.3.11; BEP 6: and answered by a reject.
+    for reserved in [PLAIN, FAST] {
+        let mut script = Script::seeder();
+        let conn = script.open_leecher(1, reserved);
+        (0..40).for_each(|n| script.hear(conn, Message::Request(block(n))));
+        script.told(conn);
+        script.hear(conn, Message::Cancel(block(39)));
+        script.hear(conn, Message::Cancel(block(39)));
+        let expected = if reserved == FAST {
+            vec![block(39)]
+        } else {
+            vec![]
+        };
+        assert_eq!(rejects(&script.told(conn)), expected);
+        let served: Vec<BlockAddress> = script
+            .served(conn)
+            .into_iter()
+            .map(BlockAddress::from)
+            .collect();
+        let others: Vec<BlockAddress> = (0..39).map(block).collect();
+        assert_eq!(served, others);
+    }
+}
+
+#[test]
+fn a_choke_throws_away_what_waits() {
+    // BTP/1.0, 6.3.1; BEP 3: that is why requests are kept in memory. BEP 6: each gets exactly one answer.
+    for reserved in [PLAIN, FAST] {
+        let mut script = Script::with(0..PIECES, |_, config| config.upload_slots = Some(1));
+        let conn = script.open_leecher(1, reserved);
+        (0..40).for_each(|n| script.hear(conn, Message::Request(block(n))));
+        assert!(script.told(conn).contains(&Message::Unchoke));
+        // The one slot goes round: some time it is another's turn.
+        script.open_leecher(2, PLAIN);
+        let mut told = Vec::new();
+        for _ in 0..60 {
+            script.pass(10);
+            told.extend(script.told(conn));
+            if told.contains(&Message::Choke) {
+                break;
+            }
+        }
+        assert!(told.contains(&Message::Choke), "{told:?}");
+        let served = script.served(conn).len();
+        assert!(served < 40, "only a window of them is on its way");
+        let rejected = rejects(&told).len();
+        assert_eq!(rejected, if reserved == FAST { 40 - served } else { 0 });
+    }
+}
+
+#[test]
+fn floods_of_requests_are_bounded() {
+    // FAULTS 72: choked, and unchoked.
+    for reserved in [PLAIN, FAST] {
+        let mut script = Script::seeder();
+        let choked = script.open_idle(1, reserved);
+        for n in 0..=CHOKED_REQUESTS_MAX {
+            assert_eq!(script.closed(choked), None, "{n}");
+            script.hear(choked, Message::Request(block(n % 40)));
+        }
+        assert!(script.is_violation(choked));
+
+        let unchoked = script.open_leecher(2, reserved);
+        script.told(unchoked);
+        for n in 0..200_000 {
+            script.hear(unchoked, Message::Request(block(n % 40)));
+        }
+        // Who can be told is told; who cannot is closed.
+        assert_eq!(script.is_violation(unchoked), reserved == PLAIN);
+        if reserved == FAST {
+            let waiting = 200_000 - rejects(&script.told(unchoked)).len();
+            assert!(waiting <= UPLOAD_QUEUE_MAX + 40, "{waiting}");
+        }
+    }
+}
