@@ -40,6 +40,7 @@ pub(crate) enum Command {
     Verify(commands::verify::Args),
     Get(Box<commands::get::Args>),
     Seed(Box<commands::seed::Args>),
+    Publish(Box<commands::publish::Args>),
     Scrape(commands::scrape::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),

@@ -1,6 +1,6 @@
 //! Torrents on their way: what their session tells, shown to a person or as JSON, until what was asked for is done.
 //!
-//! **Invariant:** each torrent that was added ends with exactly one of the events `stopped` and `error`, and the program
+//! **Invariant:** each torrent that was added ends with the event `stopped`, or `error` if it had to, and the program
 //! ends with the first failure's exit code, after all torrents have taken leave of their swarms.
 
 mod bar;
@@ -35,6 +35,8 @@ const EVENTS_MAX: usize = 64;
 /// When it is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Goal {
+    /// Nothing is to be downloaded: what is there is all there is.
+    pub(crate) only_seed: bool,
     /// Go on after completion.
     pub(crate) seed: bool,
     /// … until so much was uploaded, as a multiple of the torrent's length.
@@ -283,15 +285,12 @@ impl Swarm {
                 pieces,
                 complete,
             }) => {
-                tracing::info!(
-                    "{}: {pieces_have} of {pieces} pieces are there",
-                    torrent.name
-                );
                 let checked = event::Checked {
                     pieces_have,
                     pieces,
                 };
                 self.output.event("checked", Some(info_hash), &checked)?;
+                self.checked(index, checked)?;
                 if complete {
                     self.complete(index)
                 } else {
@@ -311,6 +310,32 @@ impl Swarm {
                 self.output.event("stopped", Some(info_hash), &stopped)
             }
         }
+    }
+
+    /// Whoever only seeds wants to know if there is less than he thinks.
+    fn checked(&mut self, index: usize, checked: event::Checked) -> Result<(), Failure> {
+        let Some(torrent) = self.torrents.get(index) else {
+            return Ok(());
+        };
+        let (name, info_hash) = (&torrent.name, torrent.handle.info_hash());
+        let event::Checked {
+            pieces_have,
+            pieces,
+        } = checked;
+        if self.goal.only_seed && pieces_have == 0 && pieces > 0 {
+            let message =
+                format!("{name}: none of its data is there; does -d name the right folder?");
+            self.error(info_hash, &message)?;
+            self.fail(Failure::new(Exit::Failed, message));
+            self.stop(index);
+        } else if self.goal.only_seed && pieces_have < pieces {
+            let message =
+                format!("{name}: only {pieces_have} of {pieces} pieces are there and right");
+            self.warn(info_hash, &message)?;
+        } else {
+            tracing::info!("{name}: {pieces_have} of {pieces} pieces are there");
+        }
+        Ok(())
     }
 
     fn engine_event(&mut self, index: usize, event: Event) -> Result<(), Failure> {
@@ -361,11 +386,16 @@ impl Swarm {
         torrent.state = State::Complete(Instant::now());
         let stats = torrent.handle.status().stats;
         let seconds = torrent.started.elapsed().as_secs_f64();
-        let line = format!(
-            "{}: complete and verified, {} downloaded in {seconds:.1} s",
-            torrent.name,
-            format_size(stats.downloaded),
-        );
+        let what = if stats.bytes_done == stats.total_length {
+            "complete and verified"
+        } else {
+            "all that is wanted is there and verified"
+        };
+        let how = match stats.downloaded {
+            0 => String::new(),
+            bytes => format!(", {} downloaded in {seconds:.1} s", format_size(bytes)),
+        };
+        let line = format!("{}: {what}{how}", torrent.name);
         torrent.bar.suspend(|| self.output.line(line))?;
         let complete = event::Complete {
             downloaded: stats.downloaded,

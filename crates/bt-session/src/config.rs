@@ -48,4 +48,6 @@ pub struct TorrentOptions {
     pub upload_slots: Option<usize>,
     /// The data is complete and only read: no file is made or opened for writing, and the data folder may be read-only.
     pub seed_only: bool,
+    /// All data is there and right, as the caller has just found out: nothing is hashed at the start.
+    pub trusted: bool,
 }

@@ -36,7 +36,7 @@ pub(crate) struct Args {
 }
 
 /// How to make a torrent.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct MakeArgs {
     /// Tracker URLs; each -a is a tier, to be tried after the ones before it
     #[arg(short, long, value_name = "URL[,URL…]")]

@@ -74,6 +74,7 @@ async fn get(args: &Args, context: &Context) -> Result<(), Failure> {
     };
     let (torrents, options) = swarm::unless_stopped(context, loading).await?;
     let goal = Goal {
+        only_seed: false,
         seed: args.seed || args.seed_ratio.is_some() || args.seed_time.is_some(),
         seed_ratio: args.seed_ratio,
         seed_time: args.seed_time,

@@ -6,6 +6,7 @@ pub(crate) mod edit;
 pub(crate) mod get;
 pub(crate) mod magnet;
 pub(crate) mod man;
+pub(crate) mod publish;
 pub(crate) mod scrape;
 pub(crate) mod seed;
 pub(crate) mod show;
@@ -39,6 +40,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Verify(args) => verify::run(&args, context),
         Command::Get(args) => get::run(&args, context),
         Command::Seed(args) => seed::run(&args, context),
+        Command::Publish(args) => publish::run(&args, context),
         Command::Scrape(args) => scrape::run(&args, context),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

@@ -42,6 +42,7 @@ async fn seed(args: &Args, context: &Context) -> Result<(), Failure> {
     let (torrents, mut options) = swarm::unless_stopped(context, loading).await?;
     options.seed_only = true;
     let goal = Goal {
+        only_seed: true,
         seed: true,
         ..Goal::default()
     };

@@ -17,7 +17,7 @@ pub(super) struct Metadata<'a> {
 }
 
 /// `checked`: what of it was there at the start.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Checked {
     pub(super) pieces_have: u32,
     pub(super) pieces: u32,
