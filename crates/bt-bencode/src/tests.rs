@@ -75,7 +75,8 @@ fn verdicts_of_both_profiles() {
             "UnsortedKey@7",
             "ok UnsortedKey@7 DuplicateKey@13",
         ),
-        // An inner dictionary has keys of its own.
+        // An inner dictionary has keys of its own, also when those of the outer one are looked at.
+        ("d1:bd1:ai1ee1:ai1ee", "UnsortedKey@12", "ok UnsortedKey@12"),
         ("d1:bd1:ai1ee1:ci1ee", "ok", "ok"),
         (
             "d1:bd1:bi1e1:ai1ee1:ci1ee",
