@@ -38,7 +38,7 @@ pub struct Magnet {
     /// Addresses of peers (`x.pe`) that may be dialled.
     pub peers: Vec<SocketAddr>,
     /// Which files to get, by index (`so`, BEP 53); all if empty. All indices are below
-    /// [`FILES_MAX`](crate::info::FILES_MAX).
+    /// [`FILES_MAX`].
     pub select: Vec<RangeInclusive<u32>>,
 }
 
