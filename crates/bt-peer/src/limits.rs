@@ -47,9 +47,15 @@ pub const REJECT_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Requests of a peer that are queued; also what our extension handshake promises as `reqq`.
 pub const UPLOAD_QUEUE_MAX: usize = 2_000;
 
-/// Bytes ordered to be sent to one peer and not yet in its socket. Few, so that a choke or cancel finds the rest still
-/// queued; enough to keep a fast link busy between two turns of the shell.
-pub const UPLOAD_WINDOW_BYTES: u64 = 512 * 1024;
+/// How far ahead blocks are ordered to be sent, in time at the connection's rate. Little, so that a choke or cancel finds
+/// the rest still queued; enough to keep a fast link busy between two turns of the shell.
+pub const UPLOAD_AHEAD: Duration = Duration::from_millis(250);
+
+/// The least that may be ordered ahead, in bytes: some blocks, so that a new connection gets going.
+pub const UPLOAD_WINDOW_MIN_BYTES: u64 = 128 * 1024;
+
+/// The most that may be ordered ahead, in bytes; bounds what a peer that does not read holds.
+pub const UPLOAD_WINDOW_MAX_BYTES: u64 = 1024 * 1024;
 
 /// The longest block that is served, in bytes (community specification, "request": 2¹⁷ at most).
 pub const REQUEST_BYTES_MAX: u32 = 128 * 1024;

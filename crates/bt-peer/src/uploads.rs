@@ -1,21 +1,43 @@
 //! What one peer has asked of us and not yet got.
 //!
 //! Requests wait here and not in the network's buffers, so that a choke or a cancel finds them (BEP 3: "keep requests in
-//! memory"). Only a few at a time are ordered to be sent.
+//! memory"). Only as many at a time are ordered to be sent as leave within a moment at the rate of this connection.
 //!
-//! **Invariant:** no more than [`UPLOAD_QUEUE_MAX`] requests wait, and no more than [`UPLOAD_WINDOW_BYTES`] and one
+//! **Invariant:** no more than [`UPLOAD_QUEUE_MAX`] requests wait, and no more than [`UPLOAD_WINDOW_MAX_BYTES`] and one
 //! block are ordered and not yet sent.
 
-use crate::limits::{UPLOAD_QUEUE_MAX, UPLOAD_WINDOW_BYTES};
-use bt_core::Block;
+use crate::limits::{
+    UPLOAD_AHEAD, UPLOAD_QUEUE_MAX, UPLOAD_WINDOW_MAX_BYTES, UPLOAD_WINDOW_MIN_BYTES,
+};
+use bt_core::{Block, Time};
+use core::time::Duration;
 use std::collections::VecDeque;
 
 /// The upload queue of one connection.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Uploads {
     queue: VecDeque<Block>,
     /// Ordered, but not yet sent, in bytes.
     ordered_bytes: u64,
+    /// How much may be ordered.
+    window_bytes: u64,
+    span_started: Time,
+    span_bytes: u64,
+}
+
+/// The shortest span over which the rate is measured.
+const SPAN: Duration = Duration::from_millis(100);
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            ordered_bytes: 0,
+            window_bytes: UPLOAD_WINDOW_MIN_BYTES,
+            span_started: Time::ZERO,
+            span_bytes: 0,
+        }
+    }
 }
 
 impl Uploads {
@@ -44,22 +66,36 @@ impl Uploads {
     /// True if a request waits and may be ordered now.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.queue.is_empty() && self.ordered_bytes < UPLOAD_WINDOW_BYTES
+        !self.queue.is_empty() && self.ordered_bytes < self.window_bytes
     }
 
     /// The next block to order to be sent, if the window is open.
-    pub fn order(&mut self) -> Option<Block> {
+    pub fn order(&mut self, now: Time) -> Option<Block> {
         if !self.is_ready() {
             return None;
         }
         let block = self.queue.pop_front()?;
+        if self.ordered_bytes == 0 {
+            // The time without anything to send says nothing about the rate.
+            self.span_started = now;
+            self.span_bytes = 0;
+        }
         self.ordered_bytes += u64::from(block.length);
         Some(block)
     }
 
     /// An order was carried out, or failed.
-    pub fn done(&mut self, block: Block) {
+    pub fn done(&mut self, now: Time, block: Block) {
         self.ordered_bytes = self.ordered_bytes.saturating_sub(u64::from(block.length));
+        self.span_bytes += u64::from(block.length);
+        let span = now - self.span_started;
+        if span >= SPAN {
+            let bytes = u128::from(self.span_bytes) * UPLOAD_AHEAD.as_nanos() / span.as_nanos();
+            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+            self.window_bytes = bytes.clamp(UPLOAD_WINDOW_MIN_BYTES, UPLOAD_WINDOW_MAX_BYTES);
+            self.span_started = now;
+            self.span_bytes = 0;
+        }
     }
 
     /// How many requests wait.
@@ -89,21 +125,52 @@ mod tests {
             .collect()
     }
 
+    fn order_all(uploads: &mut Uploads, now: Time) -> Vec<Block> {
+        core::iter::from_fn(|| uploads.order(now)).collect()
+    }
+
     #[test]
     fn few_are_ordered_and_the_rest_can_be_taken_back() {
         let mut uploads = Uploads::default();
         let all = blocks(100);
         assert!(all.iter().all(|block| uploads.push(*block)));
-        let ordered: Vec<Block> = core::iter::from_fn(|| uploads.order()).collect();
-        assert_eq!(ordered, all[..32], "512 KiB in blocks of 16 KiB");
+        assert_eq!(
+            order_all(&mut uploads, Time::ZERO),
+            all[..8],
+            "128 KiB in blocks of 16 KiB"
+        );
         assert!(!uploads.cancel(all[0]), "ordered: too late");
         assert!(uploads.cancel(all[40]) && !uploads.cancel(all[40]));
-        uploads.done(all[0]);
-        assert_eq!(uploads.order(), Some(all[32]));
-        assert_eq!(uploads.order(), None);
+        uploads.done(Time::ZERO, all[0]);
+        assert_eq!(order_all(&mut uploads, Time::ZERO), [all[8]]);
         let dropped = uploads.clear(|block| block == all[99]);
-        assert_eq!(dropped.len(), 100 - 33 - 1 - 1);
+        assert_eq!(dropped.len(), 100 - 9 - 1 - 1);
         assert_eq!(uploads.len(), 1);
+    }
+
+    #[test]
+    fn the_window_follows_the_rate() {
+        // (blocks per 100 ms, window in KiB): a quarter of a second's worth, within bounds.
+        for (blocks_per_span, kib) in [(1, 128), (8, 320), (200, 1_024), (1, 128)] {
+            let mut uploads = Uploads::default();
+            let mut now = Time::from_secs(1);
+            for block in blocks(2_000) {
+                uploads.push(block);
+            }
+            let mut ordered: VecDeque<Block> = order_all(&mut uploads, now).into();
+            for _ in 0..5 {
+                for _ in 0..blocks_per_span {
+                    now += Duration::from_millis(100) / blocks_per_span;
+                    uploads.done(now, ordered.pop_front().unwrap());
+                    ordered.extend(order_all(&mut uploads, now));
+                }
+            }
+            let window = ordered.len() * 16;
+            assert!(
+                window.abs_diff(kib) <= 16,
+                "{blocks_per_span}: {window} KiB"
+            );
+        }
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Engine {
         result: Result<(), DiskError>,
     ) {
         if let Some(conn) = self.conns.get_mut(&id) {
-            conn.uploads.done(block);
+            conn.uploads.done(now, block);
             match &result {
                 Ok(()) => {
                     conn.up.add(now, u64::from(block.length));
@@ -152,7 +152,7 @@ impl Engine {
             let Some(conn) = self.conns.get_mut(&id) else {
                 continue;
             };
-            if let Some(block) = conn.uploads.order() {
+            if let Some(block) = conn.uploads.order(now) {
                 self.upload.limiter.take(now, u64::from(block.length));
                 self.out.push_back(Output::Upload { conn: id, block });
             }
@@ -223,6 +223,7 @@ impl Engine {
 
     /// A slot has become free: whoever has waited longest gets it.
     pub(super) fn fill_free_slot(&mut self, now: Time) {
+        self.upload.at_once = self.upload.at_once.saturating_sub(1);
         let waiting = self
             .conns
             .values()

@@ -1,4 +1,10 @@
-//! The engine under test: in swarms on a virtual clock.
+//! The engine under test: alone against scripts (`lone`), and in swarms on a virtual clock (`swarm`).
 
+mod admission;
+mod disk_faults;
+mod downloading;
+mod lone;
+mod messages;
 mod swarm;
 mod transfers;
+mod uploading;

@@ -1,0 +1,250 @@
+//! Which connections are made, kept and given up (BEP 3; FAULTS 40, 42, 49, 78).
+
+use super::lone::*;
+use crate::engine::contract::*;
+use crate::{CloseReason, Config};
+use bt_core::{Bitfield, PeerId};
+use bt_tracker::announce::{AnnounceResponse, Peer};
+use bt_wire::Message;
+use std::net::SocketAddr;
+
+const PIECES: u32 = 12;
+
+fn addr(host: u8) -> SocketAddr {
+    ([10, 0, 0, host], 6_881).into()
+}
+
+#[test]
+fn ourselves_is_closed_and_never_dialled_again() {
+    let mut lone = Lone::leecher(PIECES);
+    lone.handle(Input::PeersFound(vec![addr(9)]));
+    let (conn, to) = lone.dials()[0];
+    assert_eq!((conn, to), (ConnId(0), addr(9)));
+    lone.open_as(conn.0, 9, Direction::Outgoing, OWN_ID, FAST);
+    assert_eq!(lone.close_reason(conn), Some(CloseReason::Duplicate));
+    lone.pass_secs(7_200);
+    assert_eq!(lone.dials(), []);
+}
+
+#[test]
+fn both_ends_keep_the_same_one_of_two() {
+    use Direction::{Incoming, Outgoing};
+    // Both dial at once. The connection that the smaller id dialled stays, whichever comes to be first.
+    let (small, large) = (PeerId([1; 20]), PeerId([99; 20]));
+    for (peer_id, stays) in [(small, Incoming), (large, Outgoing)] {
+        for (first, second) in [(Incoming, Outgoing), (Outgoing, Incoming)] {
+            let mut lone = Lone::leecher(PIECES);
+            let one = lone.open_as(1, 1, first, peer_id, FAST);
+            let two = lone.open_as(2, 1, second, peer_id, FAST);
+            let (kept, closed) = if first == stays {
+                (one, two)
+            } else {
+                (two, one)
+            };
+            assert_eq!(
+                lone.close_reason(closed),
+                Some(CloseReason::Duplicate),
+                "{peer_id:?} {first:?}"
+            );
+            assert_eq!(lone.close_reason(kept), None);
+            assert_eq!(lone.engine.stats(lone.now).peers, 1);
+        }
+    }
+}
+
+#[test]
+fn an_older_connection_stays() {
+    for direction in [Direction::Incoming, Direction::Outgoing] {
+        for host in [1, 99] {
+            let mut lone = Lone::leecher(PIECES);
+            let old = lone.open_as(1, host, Direction::Incoming, PeerId([host; 20]), FAST);
+            lone.pass_secs(11);
+            let new = lone.open_as(2, host, direction, PeerId([host; 20]), FAST);
+            assert_eq!(lone.close_reason(new), Some(CloseReason::Duplicate));
+            assert_eq!(lone.close_reason(old), None);
+        }
+    }
+}
+
+#[test]
+fn idle_connections_make_room_for_new_ones() {
+    // FAULTS 40: all places taken by peers that never say a word; an honest one comes.
+    let mut config = Config::new(OWN_ID);
+    config.peers_max = 10;
+    let mut lone = Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config);
+    let busy = lone.open_leecher(1, FAST);
+    for host in 2..=10 {
+        lone.open(host, FAST);
+    }
+    lone.pass_secs(5);
+    let honest = lone.open_leecher(11, FAST);
+    assert_eq!(lone.close_reason(honest), None);
+    assert!(
+        lone.sent(honest).contains(&Message::Unchoke),
+        "and is served at once"
+    );
+    assert_eq!(
+        lone.close_reason(ConnId(5)),
+        Some(CloseReason::Full),
+        "the oldest idle one"
+    );
+    assert_eq!(lone.close_reason(busy), None);
+    // Those that are of use are not given up for a stranger.
+    for host in 3..=10 {
+        lone.receive(ConnId(host * 2 + 1), Message::Interested);
+    }
+    lone.pass_secs(5);
+    let late = lone.open(12, FAST);
+    assert_eq!(lone.close_reason(late), Some(CloseReason::Full));
+}
+
+#[test]
+fn silence_ends_a_connection_and_keep_alives_prevent_it() {
+    let mut lone = Lone::leecher(PIECES);
+    let (silent, alive) = (lone.open(1, FAST), lone.open(2, FAST));
+    lone.sent(alive);
+    for _ in 0..4 {
+        lone.pass_secs(100);
+        lone.receive(alive, Message::KeepAlive);
+    }
+    assert_eq!(lone.close_reason(silent), Some(CloseReason::Idle));
+    assert_eq!(lone.close_reason(alive), None);
+    // BEP 3: "keepalives are generally sent once every two minutes".
+    let ours = lone
+        .sent(alive)
+        .iter()
+        .filter(|message| **message == Message::KeepAlive)
+        .count();
+    assert!((3..=4).contains(&ours), "{ours} in 400 s");
+}
+
+#[test]
+fn dials_are_bounded_and_back_off() {
+    let mut lone = Lone::leecher(PIECES);
+    lone.handle(Input::PeersFound((1..=100).map(addr).collect()));
+    let first = lone.dials();
+    assert_eq!(first.len(), crate::limits::DIALS_MAX);
+    for (conn, _) in &first {
+        lone.handle(Input::DialFailed { conn: *conn });
+    }
+    assert_eq!(
+        lone.dials().len(),
+        crate::limits::DIALS_MAX,
+        "others are next"
+    );
+    // One address that never answers is called ever less often (FAULTS 78).
+    let mut lone = Lone::leecher(PIECES);
+    lone.handle(Input::PeersFound(vec![addr(1)]));
+    let mut calls = 0;
+    for _ in 0..3_600 {
+        for (conn, _) in lone.dials() {
+            calls += 1;
+            lone.handle(Input::DialFailed { conn });
+        }
+        lone.pass_secs(1);
+    }
+    assert!((5..=12).contains(&calls), "{calls} in an hour");
+}
+
+#[test]
+fn no_more_connections_than_allowed() {
+    let mut config = Config::new(OWN_ID);
+    config.peers_max = 4;
+    let mut lone = Lone::with(torrent(PIECES, Bitfield::new(PIECES)), config);
+    lone.handle(Input::PeersFound((1..=100).map(addr).collect()));
+    let dials = lone.dials();
+    assert_eq!(dials.len(), 4);
+    for ((conn, _), host) in dials.into_iter().zip(1..) {
+        lone.open_as(conn.0, host, Direction::Outgoing, PeerId([host; 20]), FAST);
+    }
+    lone.pass_secs(60);
+    assert_eq!(lone.dials(), []);
+    lone.handle(Input::Closed {
+        conn: ConnId(0),
+        reason: CloseReason::Gone,
+    });
+    assert_eq!(lone.dials().len(), 1, "a place is free");
+}
+
+#[test]
+fn peers_of_trackers_are_dialled_but_not_ourselves() {
+    let mut torrent = torrent(PIECES, Bitfield::new(PIECES));
+    torrent.trackers = vec![vec!["http://tracker.test/announce".to_owned()]];
+    let mut lone = Lone::with(torrent, Config::new(OWN_ID));
+    let asked = lone.out.iter().find_map(|output| {
+        if let Output::Announce { id, request, .. } = output {
+            return Some((*id, request.clone()));
+        }
+        None
+    });
+    let (id, request) = asked.unwrap();
+    assert_eq!(request.event, bt_tracker::announce::Event::Started);
+    assert_eq!(request.left, u64::from(PIECES * PIECE_BYTES));
+    let peer = |host, peer_id| Peer {
+        addr: addr(host),
+        peer_id,
+    };
+    let result = Ok(AnnounceResponse {
+        peers: vec![
+            peer(1, None),
+            peer(2, Some(OWN_ID)),
+            peer(3, Some(PeerId([3; 20]))),
+        ],
+        ..AnnounceResponse::default()
+    });
+    lone.handle(Input::Announced { id, result });
+    let mut dialled: Vec<SocketAddr> = lone.dials().into_iter().map(|(_, to)| to).collect();
+    dialled.sort();
+    assert_eq!(dialled, [addr(1), addr(3)]);
+}
+
+#[test]
+fn two_seeders_have_nothing_to_say_to_each_other() {
+    let mut lone = Lone::seeder(PIECES);
+    let conn = lone.open(1, FAST);
+    lone.receive(conn, Message::HaveAll);
+    assert_eq!(lone.close_reason(conn), Some(CloseReason::Redundant));
+    let conn = lone.open(2, PLAIN);
+    for piece in 0..PIECES {
+        assert_eq!(lone.close_reason(conn), None);
+        lone.receive(conn, Message::Have { piece });
+    }
+    assert_eq!(
+        lone.close_reason(conn),
+        Some(CloseReason::Redundant),
+        "by its last have"
+    );
+}
+
+#[test]
+fn stopping_closes_everything_and_ends() {
+    let mut lone = Lone::leecher(PIECES);
+    let conn = lone.open(1, FAST);
+    lone.handle(Input::PeersFound(vec![addr(5)]));
+    let (dial, _) = lone.dials()[0];
+    lone.handle(Input::Command(Command::Stop));
+    assert_eq!(lone.close_reason(conn), Some(CloseReason::Stopping));
+    assert_eq!(lone.close_reason(dial), Some(CloseReason::Stopping));
+    assert_eq!(
+        lone.events.last(),
+        Some(&crate::Event::Stopped),
+        "no tracker to tell"
+    );
+    assert_eq!(lone.engine.deadline(), None);
+    let late = lone.open(2, FAST);
+    assert_eq!(lone.close_reason(late), Some(CloseReason::Stopping));
+}
+
+#[test]
+fn stopping_waits_for_the_tracker_but_not_for_ever() {
+    let mut torrent = torrent(PIECES, Bitfield::new(PIECES));
+    torrent.trackers = vec![vec!["http://tracker.test/announce".to_owned()]];
+    let mut lone = Lone::with(torrent, Config::new(OWN_ID));
+    let result = Ok(AnnounceResponse::default());
+    lone.handle(Input::Announced { id: 1, result });
+    lone.handle(Input::Command(Command::Stop));
+    lone.pass_secs(4);
+    assert!(!lone.events.contains(&crate::Event::Stopped));
+    lone.pass_secs(2);
+    assert_eq!(lone.events.last(), Some(&crate::Event::Stopped));
+}

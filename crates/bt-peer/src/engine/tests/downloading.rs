@@ -1,0 +1,466 @@
+//! What is asked of peers that are slow, false or broken (BEP 3 "request", BEP 6; FAULTS 66–71).
+
+use super::lone::*;
+use crate::engine::contract::*;
+use crate::limits::{REQUESTS_MAX, REQUESTS_START};
+use crate::{CloseReason, Event};
+use bt_core::disk::{Done, Job, Verdict};
+use bt_core::{BLOCK_BYTES, Block};
+use bt_wire::Message;
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+const PIECES: u32 = 200;
+
+#[test]
+fn a_queue_is_kept_and_grows() {
+    let mut lone = Lone::leecher(PIECES);
+    let conn = lone.open_seeder(1, FAST);
+    let mut waiting = lone.requests(conn);
+    assert_eq!(waiting.len(), REQUESTS_START);
+    let mut asked: BTreeSet<Block> = waiting.iter().copied().collect();
+    for _ in 0..40 {
+        lone.pass(Duration::from_millis(10));
+        for block in core::mem::take(&mut waiting) {
+            lone.deliver(conn, block);
+        }
+        let requests = lone.requests(conn);
+        assert!(
+            requests.iter().all(|block| asked.insert(*block)),
+            "nothing is asked twice"
+        );
+        waiting.extend(requests);
+        assert!(waiting.len() <= REQUESTS_MAX);
+    }
+    assert!(
+        waiting.is_empty() && asked.len() == PIECES as usize * 4,
+        "everything was asked for"
+    );
+}
+
+#[test]
+fn no_request_without_interest_and_unchoke() {
+    let mut lone = Lone::leecher(PIECES);
+    let conn = lone.open(1, FAST);
+    lone.receive(conn, Message::Unchoke);
+    assert_eq!(lone.requests(conn), []);
+    lone.receive(conn, Message::Have { piece: 3 });
+    assert_eq!(lone.requests(conn).len(), 4);
+    let conn = lone.open(2, FAST);
+    lone.receive(conn, Message::HaveAll);
+    assert_eq!(lone.requests(conn), [], "choked");
+}
+
+#[test]
+fn a_silent_peer_is_snubbed_and_its_blocks_go_to_others() {
+    // FAULTS 68.
+    let mut lone = Lone::leecher(2);
+    let silent = lone.open_seeder(1, PLAIN);
+    let held = lone.requests(silent);
+    assert_eq!(held.len(), 8, "everything there is");
+    lone.pass_secs(10);
+    let honest = lone.open_seeder(2, PLAIN);
+    let endgame = lone.requests(honest);
+    assert!(endgame.len() < 8);
+    for block in &endgame {
+        lone.deliver(honest, *block);
+    }
+    lone.pass_secs(12);
+    let cancels = lone.sent(silent);
+    let cancelled = |block: &Block| cancels.contains(&Message::Cancel(address(*block)));
+    assert!(held.iter().all(cancelled), "{cancels:?}");
+    let mut got: BTreeSet<Block> = endgame.into_iter().collect();
+    for _ in 0..8 {
+        for block in lone.requests(honest) {
+            got.insert(block);
+            lone.deliver(honest, block);
+        }
+        lone.pass_secs(1);
+    }
+    assert_eq!(got.len(), 8, "the honest one gave all of it");
+    assert_eq!(lone.close_reason(silent), None, "it may wake up yet");
+    lone.pass_secs(120);
+    assert_eq!(lone.close_reason(silent), None, "it owes nothing now");
+}
+
+#[test]
+fn a_peer_that_owes_and_is_silent_is_closed() {
+    let mut lone = Lone::leecher(PIECES);
+    let silent = lone.open_seeder(1, FAST);
+    lone.pass_secs(119);
+    assert_eq!(lone.close_reason(silent), None);
+    assert!(
+        lone.requests(silent).len() < REQUESTS_START + 10,
+        "one try at a time"
+    );
+    lone.pass_secs(2);
+    assert_eq!(lone.close_reason(silent), Some(CloseReason::Idle));
+}
+
+#[test]
+fn rejects_are_taken_but_not_for_ever() {
+    // FAULTS 70: below ten requests a second to a peer that rejects everything.
+    let mut lone = Lone::leecher(PIECES);
+    let conn = lone.open_seeder(1, FAST);
+    let mut asked = 0;
+    for _ in 0..600 {
+        for block in lone.requests(conn) {
+            asked += 1;
+            lone.receive(conn, Message::RejectRequest(address(block)));
+        }
+        lone.pass(Duration::from_millis(100));
+    }
+    assert!(asked < 20, "{asked} requests in a minute");
+    assert_eq!(lone.close_reason(conn), None, "it is within its rights");
+}
+
+#[test]
+fn rejected_blocks_go_to_others_at_once() {
+    let mut lone = Lone::leecher(1);
+    let first = lone.open_seeder(1, FAST);
+    let asked = lone.requests(first);
+    assert_eq!(asked.len(), 4);
+    let second = lone.open_seeder(2, FAST);
+    lone.requests(second);
+    for block in &asked {
+        lone.receive(first, Message::RejectRequest(address(*block)));
+    }
+    let mut moved = lone.requests(second);
+    moved.sort();
+    assert!(moved.len() >= 2, "{moved:?}");
+}
+
+#[test]
+fn choking_flaps_cost_little() {
+    // FAULTS 71: unchoke, choke, unchoke … without ever sending a block.
+    for reserved in [PLAIN, FAST] {
+        let mut lone = Lone::leecher(PIECES);
+        let conn = lone.open_seeder(1, reserved);
+        let mut asked = lone.requests(conn).len();
+        for _ in 0..1_000 {
+            lone.receive(conn, Message::Choke);
+            lone.receive(conn, Message::Unchoke);
+            asked += lone.requests(conn).len();
+        }
+        assert!(asked <= 2 * REQUESTS_START, "{asked}");
+    }
+}
+
+#[test]
+fn a_choke_gives_the_requests_back() {
+    // SEEDS 9: the choked side counts its pending requests as lost; a late block is nevertheless taken (BEP 3).
+    let mut lone = Lone::leecher(1);
+    let first = lone.open_seeder(1, PLAIN);
+    let asked = lone.requests(first);
+    lone.receive(first, Message::Choke);
+    let second = lone.open_seeder(2, PLAIN);
+    assert_eq!(lone.requests(second), asked, "free for others");
+    lone.deliver(first, asked[0]);
+    assert_eq!(lone.engine.stats(lone.now).wasted, 0, "it is of use");
+    assert_eq!(lone.sent(second), [Message::Cancel(address(asked[0]))]);
+    lone.deliver(second, asked[0]);
+    assert_eq!(
+        lone.engine.stats(lone.now).wasted,
+        u64::from(BLOCK_BYTES),
+        "too late"
+    );
+    assert_eq!(lone.jobs().len(), 1, "written once");
+}
+
+#[test]
+fn allowed_fast_pieces_are_asked_for_while_choked() {
+    // BEP 6: "if you ask for this piece, I'll give it to you even if you're choked".
+    let mut lone = Lone::leecher(PIECES);
+    let conn = lone.open(1, FAST);
+    lone.receive(conn, Message::HaveAll);
+    lone.receive(conn, Message::AllowedFast { piece: 7 });
+    let asked = lone.requests(conn);
+    assert_eq!(asked.len(), 4);
+    assert!(asked.iter().all(|block| block.piece.get() == 7));
+    // The sender may name pieces it lacks: "must not be interpreted as meaning that the sender has the piece".
+    let conn = lone.open(2, FAST);
+    lone.receive(conn, Message::Have { piece: 1 });
+    lone.receive(conn, Message::AllowedFast { piece: 9 });
+    assert_eq!(lone.requests(conn), []);
+    // A reject while choked withdraws the offer.
+    let conn = lone.open(3, FAST);
+    lone.receive(conn, Message::HaveAll);
+    lone.receive(conn, Message::AllowedFast { piece: 11 });
+    for block in lone.requests(conn) {
+        lone.receive(conn, Message::RejectRequest(address(block)));
+    }
+    lone.pass_secs(30);
+    assert_eq!(lone.requests(conn), []);
+}
+
+#[test]
+fn garbage_is_never_written() {
+    // FAULTS 69.
+    let mut lone = Lone::leecher(PIECES);
+    let conn = lone.open_seeder(1, FAST);
+    let asked = lone.requests(conn);
+    let other = lone.layout.block(150, 0, BLOCK_BYTES).unwrap();
+    lone.deliver(conn, other);
+    lone.deliver(
+        conn,
+        Block {
+            length: 100,
+            ..asked[0]
+        },
+    );
+    lone.deliver(
+        conn,
+        Block {
+            begin: 5,
+            ..asked[1]
+        },
+    );
+    assert_eq!(lone.jobs(), []);
+    let stats = lone.engine.stats(lone.now);
+    assert_eq!(stats.wasted, u64::from(BLOCK_BYTES) * 2 + 100);
+    assert_eq!(stats.wasted, stats.downloaded);
+    lone.deliver(conn, asked[0]);
+    lone.deliver(conn, asked[0]);
+    assert_eq!(lone.jobs().len(), 1);
+}
+
+#[test]
+fn a_good_piece_is_announced_to_those_who_lack_it() {
+    let mut lone = Lone::leecher(2);
+    let seeder = lone.open_seeder(1, FAST);
+    let leecher = lone.open_leecher(2, FAST);
+    let peer = lone.open(3, FAST);
+    lone.receive(peer, Message::Have { piece: 0 });
+    lone.receive(peer, Message::Have { piece: 1 });
+    let mut asked = lone.requests(seeder);
+    asked.sort();
+    for conn in [leecher, peer] {
+        lone.sent(conn);
+    }
+    asked
+        .iter()
+        .take(4)
+        .for_each(|block| lone.deliver(seeder, *block));
+    let has = |lone: &mut Lone, conn| lone.sent(conn).contains(&Message::Have { piece: 0 });
+    assert!(!has(&mut lone, leecher), "not before it is verified");
+    lone.run_disk(|_| Verdict::Good);
+    assert!(has(&mut lone, leecher));
+    assert!(
+        !has(&mut lone, seeder) && !has(&mut lone, peer),
+        "they have it"
+    );
+    assert_eq!(lone.engine.stats(lone.now).pieces_have, 1);
+    asked
+        .iter()
+        .skip(4)
+        .for_each(|block| lone.deliver(seeder, *block));
+    lone.run_disk(|_| Verdict::Good);
+    assert_eq!(lone.events.last(), Some(&Event::Complete));
+    assert_eq!(lone.close_reason(seeder), Some(CloseReason::Redundant));
+    assert_eq!(lone.close_reason(leecher), None);
+}
+
+#[test]
+fn who_alone_sent_a_bad_piece_is_banned_at_once() {
+    // FAULTS 66.
+    let mut lone = Lone::leecher(2);
+    let liar = lone.open_seeder(1, FAST);
+    let mut asked = lone.requests(liar);
+    asked.sort();
+    asked
+        .iter()
+        .take(4)
+        .for_each(|block| lone.deliver(liar, *block));
+    lone.run_disk(|_| Verdict::Bad {
+        digests: vec![1, 2, 3, 4],
+    });
+    assert_eq!(lone.close_reason(liar), Some(CloseReason::BadData));
+    assert!(
+        lone.events
+            .iter()
+            .any(|event| matches!(event, Event::Banned { .. }))
+    );
+    assert_eq!(lone.engine.stats(lone.now).hash_failures, 1);
+    assert_eq!(lone.engine.stats(lone.now).wasted, u64::from(PIECE_BYTES));
+    let again = lone.open(1, FAST);
+    assert_eq!(lone.close_reason(again), Some(CloseReason::BadData));
+    // Its piece is wanted again.
+    let honest = lone.open_seeder(2, FAST);
+    assert_eq!(lone.requests(honest).len(), 8);
+}
+
+#[test]
+fn a_ban_spares_those_behind_the_same_address() {
+    let mut lone = Lone::leecher(2);
+    let liar = lone.open_seeder(1, FAST);
+    let conn = ConnId(101);
+    let (addr, direction) = (([10, 0, 0, 1], 7_000).into(), Direction::Incoming);
+    let neighbour = |peer_id| Input::Opened {
+        conn,
+        addr,
+        direction,
+        peer_id,
+        reserved: FAST,
+    };
+    lone.handle(neighbour(bt_core::PeerId([77; 20])));
+    let mut asked = lone.requests(liar);
+    asked.sort();
+    asked
+        .iter()
+        .take(4)
+        .for_each(|block| lone.deliver(liar, *block));
+    lone.run_disk(|_| Verdict::Bad {
+        digests: vec![1, 2, 3, 4],
+    });
+    assert_eq!(lone.close_reason(liar), Some(CloseReason::BadData));
+    assert_eq!(lone.close_reason(conn), None);
+    let again = lone.open(1, FAST);
+    assert_eq!(
+        lone.close_reason(again),
+        Some(CloseReason::BadData),
+        "known by its id"
+    );
+}
+
+#[test]
+fn a_slow_disk_stops_the_requests() {
+    // FAULTS 92: what is handed over and not taken is bounded.
+    let mut lone = Lone::leecher(2_000);
+    let conn = lone.open_seeder(1, FAST);
+    let (mut handed, mut written) = (0, Vec::new());
+    loop {
+        lone.pass(Duration::from_millis(10));
+        let asked = lone.requests(conn);
+        if asked.is_empty() {
+            break;
+        }
+        for block in asked {
+            lone.deliver(conn, block);
+            handed += u64::from(block.length);
+            written.push(block);
+        }
+        lone.jobs();
+    }
+    let bound = crate::limits::WRITES_MAX_BYTES;
+    let flight = REQUESTS_MAX as u64 * u64::from(BLOCK_BYTES);
+    assert!(handed >= bound && handed <= bound + flight, "{handed}");
+    let resume =
+        usize::try_from(crate::limits::WRITES_RESUME_BYTES / u64::from(BLOCK_BYTES)).unwrap();
+    let taken = written.len() - resume;
+    for block in written.drain(..taken) {
+        lone.handle(Input::DiskDone(Done::Wrote { block }));
+    }
+    assert!(
+        !lone.requests(conn).is_empty(),
+        "and they go on when the disk has caught up"
+    );
+}
+
+#[test]
+fn the_down_limit_paces_requests_exactly() {
+    let mut config = crate::Config::new(OWN_ID);
+    config.down_limit = Some(10 * u64::from(BLOCK_BYTES));
+    let none = bt_core::Bitfield::new(PIECES);
+    let mut lone = Lone::with(torrent(PIECES, none), config);
+    let conns = [lone.open_seeder(1, FAST), lone.open_seeder(2, FAST)];
+    let mut asked = [0, 0];
+    for _ in 0..1_000 {
+        for (conn, asked) in conns.iter().zip(&mut asked) {
+            for block in lone.requests(*conn) {
+                *asked += 1;
+                lone.deliver(*conn, block);
+            }
+        }
+        lone.pass(Duration::from_millis(10));
+    }
+    let sum = asked[0] + asked[1];
+    assert!(
+        (98..=103).contains(&sum),
+        "ten a second for ten seconds: {asked:?}"
+    );
+    assert!(
+        asked.iter().all(|n| (35..=65).contains(n)),
+        "in turns: {asked:?}"
+    );
+    lone.handle(Input::Command(Command::SetLimits {
+        down: None,
+        up: None,
+    }));
+    assert!(lone.requests(conns[0]).len() + lone.requests(conns[1]).len() > 5);
+}
+
+#[test]
+fn many_fast_peers_share_the_requests() {
+    let mut lone = Lone::leecher(1_200);
+    let conns: Vec<ConnId> = (1..=20).map(|n| lone.open_seeder(n, FAST)).collect();
+    let mut waiting: Vec<Vec<Block>> = vec![Vec::new(); 20];
+    for _ in 0..8 {
+        lone.pass(Duration::from_millis(5));
+        for (conn, waiting) in conns.iter().zip(&mut waiting) {
+            waiting.extend(lone.requests(*conn));
+            for block in waiting.drain(..) {
+                lone.deliver(*conn, block);
+            }
+        }
+        lone.run_disk(|_| Verdict::Good);
+        lone.jobs();
+        let outstanding: Vec<usize> = lone
+            .engine
+            .conns
+            .values()
+            .map(|conn| conn.requests.len())
+            .collect();
+        assert!(outstanding.iter().sum::<usize>() <= crate::limits::REQUESTS_TOTAL_MAX);
+        assert!(
+            outstanding.iter().all(|n| *n > 0),
+            "nobody is starved: {outstanding:?}"
+        );
+    }
+}
+
+#[test]
+fn digests_are_asked_for_once_a_bad_piece_is_good() {
+    let mut lone = Lone::leecher(1);
+    let (one, two) = (lone.open_seeder(1, FAST), lone.open_seeder(2, FAST));
+    let piece = lone.layout.piece(0).unwrap();
+    let mut blocks: Vec<(ConnId, Block)> = Vec::new();
+    for conn in [one, two] {
+        blocks.extend(lone.requests(conn).into_iter().map(|block| (conn, block)));
+    }
+    // Whoever was asked first for a block sends it, and the last one comes from the other.
+    blocks.sort_by_key(|(_, block)| block.begin);
+    blocks.dedup_by_key(|(_, block)| block.begin);
+    blocks.last_mut().unwrap().0 = two;
+    for (conn, block) in &blocks {
+        if lone.engine.conns.contains_key(conn) {
+            lone.deliver(*conn, *block);
+        }
+    }
+    assert_eq!(lone.jobs().len(), 4);
+    let bad = Verdict::Bad {
+        digests: vec![1, 2, 3, 66],
+    };
+    lone.handle(Input::DiskDone(Done::Checked {
+        piece,
+        verdict: bad,
+    }));
+    assert_eq!(
+        (lone.close_reason(one), lone.close_reason(two)),
+        (None, None),
+        "it may be either"
+    );
+    let good = Verdict::Good;
+    lone.handle(Input::DiskDone(Done::Checked {
+        piece,
+        verdict: good,
+    }));
+    assert_eq!(lone.jobs(), [Job::Digest { piece }]);
+    let digests = vec![1, 2, 3, 4];
+    lone.handle(Input::DiskDone(Done::Digests { piece, digests }));
+    assert!(lone.events.iter().any(
+        |event| matches!(event, Event::Banned { addr, .. } if addr.ip().to_string() == "10.0.0.2")
+    ));
+    assert!(!lone.events.iter().any(
+        |event| matches!(event, Event::Banned { addr, .. } if addr.ip().to_string() == "10.0.0.1")
+    ));
+}

@@ -1,0 +1,256 @@
+//! What a peer may say when, and what closes its connection (BEP 3, BEP 6; FAULTS 43–51, 62, 63).
+
+use super::lone::*;
+use bt_core::Bitfield;
+use bt_wire::message::BlockAddress;
+use bt_wire::{Message, Reserved};
+use bytes::Bytes;
+
+const PIECES: u32 = 12;
+
+fn bits(bytes: &'static [u8]) -> Message {
+    Message::Bitfield(Bytes::from_static(bytes))
+}
+
+/// Plays the messages to a leecher that has piece 0; true if the connection is closed as a violation.
+fn closes(reserved: Reserved, messages: &[Message]) -> bool {
+    let mut have = Bitfield::new(PIECES);
+    have.set(layout(PIECES).piece(0).unwrap());
+    let mut lone = Lone::new(PIECES, have);
+    let conn = lone.open(1, reserved);
+    for message in messages {
+        lone.receive(conn, message.clone());
+    }
+    let closed = lone.close_reason(conn).is_some();
+    assert_eq!(closed, lone.is_violation(conn), "{messages:?}");
+    assert_eq!(lone.engine.stats(lone.now).peers, usize::from(!closed));
+    closed
+}
+
+#[test]
+#[allow(clippy::too_many_lines, reason = "a table of rows")]
+fn what_is_a_violation() {
+    use Message::*;
+    let have = |piece| Have { piece };
+    let asked = |piece, begin, length| {
+        Request(BlockAddress {
+            piece,
+            begin,
+            length,
+        })
+    };
+    // (the peer speaks the fast extension, messages, closed)
+    let rows: Vec<(Reserved, Vec<Message>, bool)> = vec![
+        // BEP 3, "bitfield": the length must fit, spare bits must be zero.
+        (PLAIN, vec![bits(&[0xff, 0xf0])], false),
+        (PLAIN, vec![bits(&[0xff, 0xf8])], true),
+        (PLAIN, vec![bits(&[0xff])], true),
+        (PLAIN, vec![bits(&[0xff, 0xf0, 0])], true),
+        (PLAIN, vec![bits(&[])], true),
+        // Only as the first message; but the extension handshake comes before it in practice.
+        (PLAIN, vec![bits(&[0, 0]), bits(&[0, 0])], true),
+        (PLAIN, vec![have(1), bits(&[0, 0])], true),
+        (PLAIN, vec![Interested, bits(&[0, 0])], true),
+        (PLAIN, vec![KeepAlive, bits(&[0, 0])], false),
+        (PLAIN, vec![extended(), Port(6_881), bits(&[0, 0])], false),
+        // "have" out of range (FAULTS 51); repeated is harmless.
+        (PLAIN, vec![have(11), have(11)], false),
+        (PLAIN, vec![have(12)], true),
+        (PLAIN, vec![have(u32::MAX)], true),
+        // BEP 6: messages of the fast extension without its bit.
+        (PLAIN, vec![HaveAll], true),
+        (PLAIN, vec![HaveNone], true),
+        (PLAIN, vec![SuggestPiece { piece: 1 }], true),
+        (PLAIN, vec![AllowedFast { piece: 1 }], true),
+        (
+            PLAIN,
+            vec![RejectRequest(BlockAddress {
+                piece: 0,
+                begin: 0,
+                length: 1,
+            })],
+            true,
+        ),
+        (FAST, vec![HaveAll], false),
+        (FAST, vec![HaveNone], false),
+        (FAST, vec![bits(&[0xff, 0xf0])], false),
+        (FAST, vec![HaveAll, HaveNone], true),
+        (FAST, vec![HaveAll, bits(&[0, 0])], true),
+        (FAST, vec![bits(&[0, 0]), HaveAll], true),
+        (
+            FAST,
+            vec![AllowedFast { piece: 1 }, SuggestPiece { piece: 2 }, HaveAll],
+            false,
+        ),
+        // Hints out of range are forgiven a few times (FAULTS 62).
+        (
+            FAST,
+            vec![
+                HaveAll,
+                SuggestPiece { piece: 12 },
+                AllowedFast { piece: 12 },
+            ],
+            false,
+        ),
+        (FAST, vec![SuggestPiece { piece: 12 }; 50], true),
+        (FAST, vec![AllowedFast { piece: u32::MAX }; 50], true),
+        // All reserved bits set (FAULTS 43): what we speak is used, the rest ignored.
+        (Reserved([0xff; 8]), vec![HaveAll], false),
+        // Requests that cannot be (FAULTS 73): rejected under the fast extension, else the end.
+        (PLAIN, vec![asked(0, 0, 0)], true),
+        (PLAIN, vec![asked(0, 0, PIECE_BYTES + 1)], true),
+        (PLAIN, vec![asked(0, PIECE_BYTES, 1)], true),
+        (PLAIN, vec![asked(0, u32::MAX, 2)], true),
+        (PLAIN, vec![asked(PIECES, 0, 16_384)], true),
+        (FAST, vec![HaveNone, asked(PIECES, 0, 16_384)], false),
+        (FAST, vec![asked(0, 0, 0); 50], true),
+        // A piece we never announced: a race cannot explain it for long.
+        (PLAIN, vec![asked(1, 0, 16_384)], false),
+        (PLAIN, vec![asked(1, 0, 16_384); 50], true),
+        // Choked and never unchoked, requests are ignored, a flood of them is not (FAULTS 72).
+        (PLAIN, vec![asked(0, 0, 16_384); 1_000], false),
+        (PLAIN, vec![asked(0, 0, 16_384); 4_000], true),
+        (
+            FAST,
+            [vec![HaveAll], vec![asked(0, 0, 16_384); 4_000]].concat(),
+            true,
+        ),
+        // Cancels and rejects of nothing.
+        (
+            PLAIN,
+            vec![Cancel(BlockAddress {
+                piece: 99,
+                begin: 9,
+                length: 9,
+            })],
+            false,
+        ),
+        (
+            FAST,
+            vec![RejectRequest(BlockAddress {
+                piece: 0,
+                begin: 0,
+                length: 16_384,
+            })],
+            false,
+        ),
+        (
+            FAST,
+            vec![
+                RejectRequest(BlockAddress {
+                    piece: 0,
+                    begin: 0,
+                    length: 16_384
+                });
+                50
+            ],
+            true,
+        ),
+        // Blocks nobody asked for (FAULTS 69): a few may be races.
+        (PLAIN, vec![block_of(1, 0, 16_384)], false),
+        (PLAIN, vec![block_of(1, 0, 16_384); 50], true),
+        (PLAIN, vec![block_of(1, 7, 16_384); 50], true),
+        (PLAIN, vec![block_of(1, 0, 0); 50], true),
+        (PLAIN, vec![block_of(99, 0, 16_384); 50], true),
+        // Flags may be repeated.
+        (
+            PLAIN,
+            vec![
+                Choke,
+                Choke,
+                Unchoke,
+                Unchoke,
+                Interested,
+                Interested,
+                NotInterested,
+            ],
+            false,
+        ),
+    ];
+    for (reserved, messages, expected) in rows {
+        assert_eq!(
+            closes(reserved, &messages),
+            expected,
+            "{reserved:?} {:?}",
+            &messages[..1]
+        );
+    }
+}
+
+fn extended() -> Message {
+    Message::Extended {
+        id: 9,
+        payload: Bytes::new(),
+    }
+}
+
+fn block_of(piece: u32, begin: u32, length: usize) -> Message {
+    Message::Piece {
+        piece,
+        begin,
+        data: Bytes::from(vec![0; length]),
+    }
+}
+
+#[test]
+fn the_first_message_says_what_we_have() {
+    // BEP 3: the bitfield may be left out with nothing; BEP 6: exactly one of the three.
+    let rows = [
+        (PLAIN, 0, vec![]),
+        (PLAIN, 1, vec![bits(&[0x80, 0])]),
+        (PLAIN, 12, vec![bits(&[0xff, 0xf0])]),
+        (FAST, 0, vec![Message::HaveNone]),
+        (FAST, 1, vec![bits(&[0x80, 0])]),
+        (FAST, 12, vec![Message::HaveAll]),
+    ];
+    for (reserved, pieces, expected) in rows {
+        let mut have = Bitfield::new(PIECES);
+        for piece in layout(PIECES).pieces().take(pieces) {
+            have.set(piece);
+        }
+        let mut lone = Lone::new(PIECES, have);
+        let conn = lone.open(1, reserved);
+        assert_eq!(lone.sent(conn), expected, "{reserved:?} {pieces}");
+    }
+}
+
+#[test]
+fn interest_is_told_at_once_and_only_when_it_changes() {
+    let mut have = Bitfield::new(PIECES);
+    have.set(layout(PIECES).piece(0).unwrap());
+    let mut lone = Lone::new(PIECES, have);
+    let conn = lone.open(1, PLAIN);
+    lone.sent(conn);
+    lone.receive(conn, Message::Have { piece: 0 });
+    assert_eq!(lone.sent(conn), [], "we have that one");
+    lone.receive(conn, Message::Have { piece: 1 });
+    assert_eq!(
+        lone.sent(conn),
+        [Message::Interested],
+        "BEP 3: also while choked"
+    );
+    lone.receive(conn, Message::Have { piece: 2 });
+    lone.receive(conn, Message::Have { piece: 2 });
+    assert_eq!(lone.sent(conn), []);
+    // The user no longer wants these.
+    lone.handle(crate::Input::Command(crate::Command::Want(Bitfield::new(
+        PIECES,
+    ))));
+    assert_eq!(lone.sent(conn), [Message::NotInterested]);
+    lone.handle(crate::Input::Command(crate::Command::Want(Bitfield::full(
+        PIECES,
+    ))));
+    assert_eq!(lone.sent(conn), [Message::Interested]);
+}
+
+#[test]
+fn facts_of_connections_that_are_no_more_are_nothing() {
+    let mut lone = Lone::leecher(PIECES);
+    let conn = lone.open(1, PLAIN);
+    lone.receive(conn, Message::Have { piece: 99 });
+    assert!(lone.is_violation(conn));
+    lone.out.clear();
+    lone.receive(conn, Message::Interested);
+    lone.receive(crate::ConnId(77), Message::Interested);
+    assert!(lone.out.is_empty());
+}

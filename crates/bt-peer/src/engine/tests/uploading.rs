@@ -1,0 +1,414 @@
+//! What peers get, when, and what they do not get (BEP 3, BEP 6; FAULTS 61, 71–73, 80).
+
+use super::lone::*;
+use crate::engine::contract::*;
+use crate::limits::UPLOAD_QUEUE_MAX;
+use crate::{Config, Event};
+use bt_core::disk::{DiskError, DiskErrorKind, Done, Job, Verdict};
+use bt_core::{BLOCK_BYTES, Bitfield, Block};
+use bt_wire::Message;
+use core::time::Duration;
+
+const PIECES: u32 = 200;
+
+fn ask(lone: &mut Lone, conn: ConnId, blocks: &[Block]) {
+    for block in blocks {
+        lone.receive(conn, Message::Request(address(*block)));
+    }
+}
+
+fn blocks(lone: &Lone, count: usize) -> Vec<Block> {
+    let layout = lone.layout;
+    let pieces = layout.pieces().skip(20);
+    pieces
+        .flat_map(|piece| layout.blocks(piece).collect::<Vec<_>>())
+        .take(count)
+        .collect()
+}
+
+fn sent_all(lone: &mut Lone, conn: ConnId) -> Vec<Block> {
+    let mut all = Vec::new();
+    loop {
+        let ordered = lone.uploads(conn);
+        if ordered.is_empty() {
+            return all;
+        }
+        for block in ordered {
+            all.push(block);
+            let result = Ok(());
+            lone.handle(Input::Uploaded {
+                conn,
+                block,
+                result,
+            });
+        }
+    }
+}
+
+#[test]
+fn a_free_slot_is_given_at_once() {
+    let mut lone = Lone::seeder(PIECES);
+    let mut unchoked = 0;
+    for host in 1..=20 {
+        let conn = lone.open_leecher(host, FAST);
+        unchoked += usize::from(lone.sent(conn).contains(&Message::Unchoke));
+    }
+    assert_eq!(unchoked, crate::limits::UPLOAD_SLOTS_START);
+    // A slot that becomes free is given to whoever has waited longest.
+    lone.handle(Input::Closed {
+        conn: ConnId(3),
+        reason: crate::CloseReason::Gone,
+    });
+    assert_eq!(lone.sent(ConnId(9 * 2 + 1)), [Message::Unchoke]);
+}
+
+#[test]
+fn changing_ones_mind_gains_no_slot() {
+    // FAULTS 71: an attacker with many connections is interested for a moment on each.
+    let mut lone = Lone::seeder(PIECES);
+    let mut unchoked = 0;
+    for host in 1..=60 {
+        let conn = lone.open_leecher(host, FAST);
+        lone.receive(conn, Message::NotInterested);
+        unchoked += usize::from(lone.sent(conn).contains(&Message::Unchoke));
+    }
+    assert_eq!(unchoked, crate::limits::UPLOAD_SLOTS_START);
+    let conn = ConnId(3);
+    for _ in 0..1_000 {
+        lone.receive(conn, Message::Interested);
+        lone.receive(conn, Message::NotInterested);
+    }
+    assert_eq!(lone.sent(conn), [], "no answer to a flapping peer");
+}
+
+#[test]
+fn rounds_are_ten_seconds_apart() {
+    let mut lone = Lone::seeder(PIECES);
+    for host in 1..=30 {
+        lone.open_leecher(host, FAST);
+    }
+    lone.out.clear();
+    let mut at = Vec::new();
+    for second in 1..=60 {
+        lone.pass_secs(1);
+        let changes = |output: &Output| {
+            matches!(
+                output,
+                Output::Send {
+                    message: Message::Choke | Message::Unchoke,
+                    ..
+                }
+            )
+        };
+        if lone.out.iter().any(changes) {
+            at.push(second);
+        }
+        lone.out.clear();
+        let unchoked = lone
+            .engine
+            .conns
+            .values()
+            .filter(|conn| !conn.am_choking)
+            .count();
+        assert_eq!(unchoked, 8);
+    }
+    assert!(at.windows(2).all(|pair| pair[1] - pair[0] >= 10), "{at:?}");
+    assert!(!at.is_empty());
+}
+
+#[test]
+fn requests_are_served_in_order_and_a_few_at_a_time() {
+    let mut lone = Lone::seeder(PIECES);
+    let conn = lone.open_leecher(1, FAST);
+    let wanted = blocks(&lone, 100);
+    ask(&mut lone, conn, &wanted);
+    let first = lone.uploads(conn);
+    assert_eq!(first, wanted[..8], "128 KiB");
+    // A cancel finds what is queued, and is answered with a reject (BEP 6).
+    lone.sent(conn);
+    lone.receive(conn, Message::Cancel(address(wanted[50])));
+    lone.receive(conn, Message::Cancel(address(wanted[0])));
+    assert_eq!(
+        lone.sent(conn),
+        [Message::RejectRequest(address(wanted[50]))]
+    );
+    for block in first {
+        let result = Ok(());
+        lone.handle(Input::Uploaded {
+            conn,
+            block,
+            result,
+        });
+    }
+    let rest = sent_all(&mut lone, conn);
+    assert_eq!(rest.len(), 100 - 8 - 1);
+    assert_eq!(
+        lone.engine.stats(lone.now).uploaded,
+        99 * u64::from(BLOCK_BYTES)
+    );
+}
+
+#[test]
+fn old_and_odd_block_lengths_are_served() {
+    // FAULTS 73: unaligned and up to 128 KiB; beyond, and past the piece's end, not.
+    let big = bt_core::Layout::new(1 << 20, 1 << 18).unwrap();
+    let mut seeder = torrent(4, Bitfield::full(4));
+    seeder.layout = big;
+    let mut lone = Lone::with(seeder, Config::new(OWN_ID));
+    let conn = lone.open_leecher(1, FAST);
+    for (begin, length, served) in [
+        (5, 100, true),
+        (1, 131_072, true),
+        (0, 131_073, false),
+        (262_143, 1, true),
+        (262_143, 2, false),
+    ] {
+        let asked = bt_wire::message::BlockAddress {
+            piece: 1,
+            begin,
+            length,
+        };
+        lone.sent(conn);
+        lone.receive(conn, Message::Request(asked));
+        assert_eq!(
+            lone.sent(conn).contains(&Message::RejectRequest(asked)),
+            !served
+        );
+        assert_eq!(
+            sent_all(&mut lone, conn).len(),
+            usize::from(served),
+            "{begin} {length}"
+        );
+    }
+}
+
+#[test]
+fn a_choke_drops_what_is_queued() {
+    let mut config = Config::new(OWN_ID);
+    config.upload_slots = Some(1);
+    let mut lone = Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config);
+    let (first, second) = (lone.open_leecher(1, FAST), lone.open_leecher(2, PLAIN));
+    let wanted = blocks(&lone, 100);
+    ask(&mut lone, first, &wanted);
+    assert_eq!(lone.uploads(first).len(), 8);
+    lone.sent(first);
+    // One slot, and somebody waits: before long it goes round.
+    let mut sent = Vec::new();
+    for _ in 0..20 {
+        lone.pass_secs(10);
+        sent.extend(lone.sent(first));
+        if sent.contains(&Message::Choke) {
+            break;
+        }
+    }
+    let choke = sent
+        .iter()
+        .position(|message| *message == Message::Choke)
+        .unwrap();
+    let rejects: Vec<&Message> = sent.iter().skip(choke + 1).collect();
+    assert_eq!(rejects.len(), 92, "BEP 6: choke first, then reject");
+    assert_eq!(*rejects[0], Message::RejectRequest(address(wanted[8])));
+    assert!(lone.sent(second).contains(&Message::Unchoke));
+    ask(&mut lone, first, &wanted[..3]);
+    assert_eq!(lone.sent(first).len(), 3, "each is rejected");
+    assert_eq!(sent_all(&mut lone, first).len(), 0);
+}
+
+#[test]
+fn the_queue_is_bounded() {
+    // FAULTS 72.
+    let mut lone = Lone::seeder(2_000);
+    let wanted = blocks(&lone, UPLOAD_QUEUE_MAX + 100);
+    for (host, reserved) in [(1, FAST), (2, PLAIN)] {
+        let conn = lone.open_leecher(host, reserved);
+        lone.sent(conn);
+        ask(&mut lone, conn, &wanted);
+        let rejects = lone.sent(conn).len();
+        let fast = reserved == FAST;
+        assert_eq!(rejects, if fast { 100 - 8 } else { 0 });
+        assert_eq!(lone.is_violation(conn), !fast);
+    }
+}
+
+#[test]
+fn peers_take_turns() {
+    let mut config = Config::new(OWN_ID);
+    config.up_limit = Some(10 * u64::from(BLOCK_BYTES));
+    let mut lone = Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config);
+    let conns = [
+        lone.open_leecher(1, FAST),
+        lone.open_leecher(2, FAST),
+        lone.open_leecher(3, FAST),
+    ];
+    let wanted = blocks(&lone, 150);
+    for conn in conns {
+        ask(&mut lone, conn, &wanted);
+    }
+    let mut served = [0; 3];
+    for _ in 0..900 {
+        for (conn, served) in conns.iter().zip(&mut served) {
+            *served += sent_all(&mut lone, *conn).len();
+        }
+        lone.pass(Duration::from_millis(10));
+    }
+    let sum: usize = served.iter().sum();
+    assert!(
+        (88..=93).contains(&sum),
+        "ten a second for nine seconds: {served:?}"
+    );
+    assert!(served.iter().all(|n| (29..=32).contains(n)), "{served:?}");
+}
+
+#[test]
+fn starting_peers_get_a_few_pieces_while_choked_but_no_more() {
+    // BEP 6, "allowed fast"; FAULTS 61: the same pieces are not given for ever.
+    let mut config = Config::new(OWN_ID);
+    config.upload_slots = Some(0);
+    let mut lone = Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config);
+    let conn = lone.open(1, FAST);
+    lone.receive(conn, Message::HaveNone);
+    let allowed: Vec<u32> = lone
+        .sent(conn)
+        .into_iter()
+        .filter_map(|message| {
+            if let Message::AllowedFast { piece } = message {
+                return Some(piece);
+            }
+            None
+        })
+        .collect();
+    assert_eq!(allowed.len(), 10);
+    lone.receive(conn, Message::Interested);
+    let mut served = 0;
+    for _ in 0..5 {
+        for piece in &allowed {
+            let piece = lone.layout.piece(*piece).unwrap();
+            let wanted: Vec<Block> = lone.layout.blocks(piece).collect();
+            ask(&mut lone, conn, &wanted);
+            served += sent_all(&mut lone, conn).len();
+        }
+    }
+    assert_eq!(served, 40, "each block once");
+    assert_eq!(lone.close_reason(conn), None);
+    let other = lone
+        .layout
+        .pieces()
+        .find(|piece| !allowed.contains(&piece.get()))
+        .unwrap();
+    let wanted: Vec<Block> = lone.layout.blocks(other).collect();
+    ask(&mut lone, conn, &wanted);
+    assert_eq!(sent_all(&mut lone, conn).len(), 0);
+    // A peer that has enough already is offered nothing.
+    let rich = lone.open(2, FAST);
+    let mut has = Bitfield::new(PIECES);
+    lone.layout
+        .pieces()
+        .take(10)
+        .for_each(|piece| assert!(has.set(piece)));
+    lone.sent(rich);
+    lone.receive(rich, Message::Bitfield(has.to_bytes().into()));
+    assert_eq!(lone.sent(rich), []);
+}
+
+#[test]
+fn a_piece_that_cannot_be_read_is_checked_before_it_is_served_again() {
+    // FAULTS 80.
+    let mut lone = Lone::seeder(PIECES);
+    let conn = lone.open_leecher(1, FAST);
+    let block = blocks(&lone, 1)[0];
+    let piece = block.piece;
+    ask(&mut lone, conn, &[block]);
+    assert_eq!(lone.uploads(conn), [block]);
+    lone.sent(conn);
+    let error = DiskError {
+        kind: DiskErrorKind::Io,
+        message: "disk on fire".to_owned(),
+    };
+    let result = Err(error.clone());
+    lone.handle(Input::Uploaded {
+        conn,
+        block,
+        result,
+    });
+    assert_eq!(lone.sent(conn), [Message::RejectRequest(address(block))]);
+    assert_eq!(lone.jobs(), [Job::Check { piece }]);
+    assert_eq!(
+        lone.events.last(),
+        Some(&Event::UploadFailed {
+            piece,
+            error: error.clone()
+        })
+    );
+    ask(&mut lone, conn, &[block]);
+    assert_eq!(lone.uploads(conn), [], "not in doubt");
+    let other = blocks(&lone, 9)[8];
+    ask(&mut lone, conn, &[other]);
+    assert_eq!(lone.uploads(conn), [other], "others go on");
+    // The disk cannot even be read for the check: it is tried again.
+    let verdict = Verdict::Failed(error.clone());
+    lone.handle(Input::DiskDone(Done::Checked { piece, verdict }));
+    assert_eq!(lone.jobs(), []);
+    lone.pass_secs(31);
+    assert_eq!(lone.jobs(), [Job::Check { piece }]);
+    let verdict = Verdict::Good;
+    lone.handle(Input::DiskDone(Done::Checked { piece, verdict }));
+    ask(&mut lone, conn, &[block]);
+    assert_eq!(lone.uploads(conn), [block]);
+    // Next time it is found to be wrong: it is a missing piece like any other.
+    let result = Err(error);
+    lone.handle(Input::Uploaded {
+        conn,
+        block,
+        result,
+    });
+    let verdict = Verdict::Bad {
+        digests: vec![0; 4],
+    };
+    lone.handle(Input::DiskDone(Done::Checked { piece, verdict }));
+    assert_eq!(lone.engine.stats(lone.now).pieces_have, PIECES - 1);
+    let seeder = lone.open_seeder(2, FAST);
+    assert_eq!(lone.requests(seeder).len(), 4);
+}
+
+#[test]
+fn a_leecher_repays_those_who_give() {
+    // BEP 3, tit-for-tat: the slots go to the peers that upload to us.
+    let mut config = Config::new(OWN_ID);
+    config.upload_slots = Some(3);
+    let mut have = Bitfield::new(PIECES);
+    have.set(layout(PIECES).piece(0).unwrap());
+    let mut lone = Lone::with(torrent(PIECES, have), config);
+    let mut conns = Vec::new();
+    for host in 1..=10 {
+        let conn = lone.open(host, FAST);
+        let mut has = Bitfield::full(PIECES);
+        has.clear(lone.layout.piece(0).unwrap());
+        lone.receive(conn, Message::Bitfield(has.to_bytes().into()));
+        lone.receive(conn, Message::Interested);
+        conns.push(conn);
+    }
+    let givers = [conns[6], conns[8]];
+    givers
+        .iter()
+        .for_each(|conn| lone.receive(*conn, Message::Unchoke));
+    for _ in 0..400 {
+        lone.pass(Duration::from_millis(50));
+        for conn in givers {
+            if let Some(block) = lone.requests(conn).first() {
+                lone.deliver(conn, *block);
+            }
+        }
+    }
+    let unchoked: Vec<ConnId> = lone
+        .engine
+        .conns
+        .values()
+        .filter(|conn| !conn.am_choking)
+        .map(|conn| conn.id)
+        .collect();
+    assert_eq!(unchoked.len(), 3);
+    assert!(
+        givers.iter().all(|conn| unchoked.contains(conn)),
+        "{unchoked:?}"
+    );
+}
