@@ -61,6 +61,9 @@ pub(crate) enum Fault {
     /// A request for a piece that was never announced.
     #[error("a request for a piece we do not have")]
     UnknownPiece,
+    /// BEP 10.
+    #[error("an extension handshake that is none")]
+    BadExtensionHandshake,
     /// A hint with an index out of range.
     #[error("a hint about no piece")]
     BadHint,
@@ -77,6 +80,8 @@ pub(crate) struct Connection {
     pub(crate) peer_id: PeerId,
     /// Both ends speak the fast extension.
     pub(crate) fast: bool,
+    /// It says that it wants nothing (BEP 21).
+    pub(crate) upload_only: bool,
     pub(crate) opened_at: Time,
     pub(crate) am_choking: bool,
     pub(crate) am_interested: bool,
@@ -128,6 +133,7 @@ impl Connection {
             direction,
             peer_id,
             fast,
+            upload_only: false,
             opened_at: now,
             am_choking: true,
             am_interested: false,
@@ -183,6 +189,11 @@ impl Connection {
     /// True if closing it to make room hurts nobody: neither side wants anything of the other.
     pub(crate) fn is_idle(&self) -> bool {
         !self.peer_interested && !self.am_interested
+    }
+
+    /// True if it wants nothing of anybody.
+    pub(crate) fn is_seeder(&self) -> bool {
+        self.has.is_full() || (self.upload_only && !self.peer_interested)
     }
 
     /// The peer says that the piece is allowed fast.

@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 /// The extensions that engines speak: what a shell puts into the handshakes it sends, and no other bits. An extension is
 /// in use where the peer's [`Input::Opened`] names it too.
 ///
-/// They are the fast extension (BEP 6).
-pub const RESERVED: Reserved = Reserved::NONE.with_fast();
+/// They are the fast extension (BEP 6) and the extension protocol (BEP 10).
+pub const RESERVED: Reserved = Reserved::NONE.with_fast().with_extension_protocol();
 
 /// A connection of one engine, numbered by whoever makes it: the engine for those it dials (even numbers), the shell
 /// for those it accepts (odd numbers). Never used twice.

@@ -163,7 +163,9 @@ impl Engine {
             client::Input::Paused
         };
         self.announce(now, event);
-        self.close_redundant(now);
+        for id in self.conns.keys().copied().collect::<Vec<_>>() {
+            self.close_if_redundant(now, id);
+        }
     }
 
     fn piece_bad(&mut self, now: Time, piece: PieceIndex, digests: &[BlockDigest]) {

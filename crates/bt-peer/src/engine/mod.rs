@@ -2,7 +2,7 @@
 //!
 //! A machine: facts go in by [`Engine::handle`], orders come out of [`Engine::poll`]. It knows no clock, no socket and no
 //! file. Its parts live in files of their own: [`contract`] (the plain data), `swarm` (connections come and go), `receive`
-//! (what peers say), `download` (what is asked of them), `disk` (what becomes of blocks), `upload` (what they get), and
+//! (what peers say), `extended`, `download` (what is asked of them), `disk` (what becomes of blocks), `upload` (what they get), and
 //! `trackers`.
 //!
 //! **Invariant:** a piece is announced, counted or uploaded only after its hash matched. What a stranger sends can close
@@ -11,6 +11,7 @@
 pub mod contract;
 mod disk;
 mod download;
+mod extended;
 mod receive;
 mod swarm;
 mod trackers;

@@ -38,7 +38,11 @@ impl Engine {
             return Ok(());
         };
         match message {
-            Message::KeepAlive | Message::Port(_) | Message::Extended { .. } => {}
+            Message::KeepAlive | Message::Port(_) => {}
+            Message::Extended {
+                id: extended_id,
+                payload,
+            } => self.extended(now, id, extended_id, &payload)?,
             Message::Bitfield(bytes) => {
                 let has =
                     Bitfield::from_bytes(&bytes, pieces_count).map_err(Violation::Bitfield)?;
@@ -89,14 +93,12 @@ impl Engine {
         self.picker.add_peer(&has);
         conn.interesting = count(has.iter().filter(|piece| self.picker.needs(*piece)));
         let starting = (has.count_ones() as usize) < ALLOWED_FAST_COUNT;
-        let full = has.is_full();
         conn.has = has;
         self.update_interest(now, id);
-        if self.complete && full {
-            self.close(now, id, CloseReason::Redundant);
-        } else if starting {
+        if starting {
             self.offer_allowed_fast(now, id);
         }
+        self.close_if_redundant(now, id);
         Ok(())
     }
 
@@ -141,8 +143,8 @@ impl Engine {
             conn.interesting += 1;
             self.update_interest(now, id);
             self.wants_requests(now, id);
-        } else if self.complete && conn.has.is_full() {
-            self.close(now, id, CloseReason::Redundant);
+        } else {
+            self.close_if_redundant(now, id);
         }
         Ok(())
     }

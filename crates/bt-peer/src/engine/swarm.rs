@@ -50,6 +50,7 @@ impl Engine {
         let conn = Connection::new(now, id, addr, direction, peer_id, fast, pieces_count);
         self.conns.insert(id, conn);
         self.introduce(now, id);
+        self.greet(now, id, reserved);
         self.dial(now);
     }
 
@@ -210,13 +211,10 @@ impl Engine {
         self.close(now, id, CloseReason::BadData);
     }
 
-    /// Closes connections that are of no use to either side: both have everything.
-    pub(super) fn close_redundant(&mut self, now: Time) {
-        if !self.complete {
-            return;
-        }
-        let full = self.conns.values().filter(|conn| conn.has.is_full());
-        for id in full.map(|conn| conn.id).collect::<Vec<_>>() {
+    /// Closes the connection if it is of no use to either side: both have what they want (BEP 21).
+    pub(super) fn close_if_redundant(&mut self, now: Time, id: ConnId) {
+        let conn = self.conns.get(&id);
+        if self.complete && conn.is_some_and(|conn| conn.begun && conn.is_seeder()) {
             self.close(now, id, CloseReason::Redundant);
         }
     }

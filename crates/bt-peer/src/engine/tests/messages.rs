@@ -2,6 +2,7 @@
 
 use super::lone::*;
 use bt_core::Bitfield;
+use bt_wire::extension::ExtensionHandshake;
 use bt_wire::message::BlockAddress;
 use bt_wire::{Message, Reserved};
 use bytes::Bytes;
@@ -241,6 +242,67 @@ fn interest_is_told_at_once_and_only_when_it_changes() {
         PIECES,
     ))));
     assert_eq!(lone.sent(conn), [Message::Interested]);
+}
+
+#[test]
+fn the_extension_handshake_is_exchanged() {
+    // BEP 10; FAULTS 56–58: what makes no sense is ignored.
+    let mut lone = Lone::leecher(PIECES);
+    let both = FAST.with_extension_protocol();
+    let conn = lone.open(1, both);
+    let sent = lone.sent(conn);
+    let [Message::HaveNone, Message::Extended { id: 0, payload }] = &sent[..] else {
+        panic!("{sent:?}");
+    };
+    let ours = ExtensionHandshake::decode(payload).unwrap();
+    assert_eq!((ours.requests_max, ours.upload_only), (Some(2_000), false));
+    assert_eq!(ours.your_ip, Some([10, 0, 0, 1].into()));
+    let plain = lone.open(2, FAST);
+    assert_eq!(
+        lone.sent(plain),
+        [Message::HaveNone],
+        "only to those who speak it"
+    );
+    let handshake = |payload: Vec<u8>| Message::Extended {
+        id: 0,
+        payload: payload.into(),
+    };
+    let theirs = ExtensionHandshake {
+        requests_max: Some(3),
+        listen_port: Some(7_777),
+        ..ExtensionHandshake::default()
+    };
+    lone.receive(conn, handshake(theirs.encode()));
+    lone.receive(conn, Message::HaveAll);
+    lone.receive(conn, Message::Unchoke);
+    assert_eq!(lone.requests(conn).len(), 3, "its queue is respected");
+    // We know now where it listens, so that a tracker's word of that address leads to no second connection.
+    let listens = ([10, 0, 0, 1], 7_777).into();
+    lone.handle(crate::Input::PeersFound(vec![listens]));
+    assert_eq!(lone.dials(), []);
+    lone.receive(conn, handshake(b"garbage".to_vec()));
+    lone.receive(conn, handshake(b"d4:reqqi-1ee".to_vec()));
+    assert_eq!(lone.close_reason(conn), None);
+    for _ in 0..50 {
+        lone.receive(conn, handshake(b"le".to_vec()));
+    }
+    assert!(lone.is_violation(conn));
+}
+
+#[test]
+fn a_partial_seed_is_redundant_to_a_seed() {
+    // BEP 21, "upload only".
+    let mut lone = Lone::seeder(PIECES);
+    let conn = lone.open(1, FAST.with_extension_protocol());
+    lone.receive(conn, bits(&[0x80, 0]));
+    assert_eq!(lone.close_reason(conn), None);
+    let upload_only = ExtensionHandshake {
+        upload_only: true,
+        ..ExtensionHandshake::default()
+    };
+    let payload = upload_only.encode().into();
+    lone.receive(conn, Message::Extended { id: 0, payload });
+    assert_eq!(lone.close_reason(conn), Some(crate::CloseReason::Redundant));
 }
 
 #[test]
