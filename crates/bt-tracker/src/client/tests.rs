@@ -13,6 +13,7 @@ enum Answers {
     Never,
     Silent,
     FailsUntil(u64),
+    WorksUntil(u64),
 }
 
 impl Answers {
@@ -38,7 +39,8 @@ impl Answers {
             Self::Never => Some(Err(refused(Some(Duration::MAX)))),
             Self::Silent => None,
             Self::FailsUntil(secs) if now >= Time::from_secs(secs) => Some(Ok(every(1800, None))),
-            Self::Fails | Self::FailsUntil(_) => Some(Err(unreachable)),
+            Self::WorksUntil(secs) if now < Time::from_secs(secs) => Some(Ok(every(1800, None))),
+            Self::Fails | Self::FailsUntil(_) | Self::WorksUntil(_) => Some(Err(unreachable)),
         }
     }
 }
@@ -286,6 +288,34 @@ fn tiers_are_walked_in_order() {
 }
 
 #[test]
+fn when_the_tracker_in_use_fails_the_next_is_asked_at_once() {
+    let tiers: &[&[(&str, Answers)]] = &[
+        &[("a", Answers::WorksUntil(1000))],
+        &[("b", Answers::Every(1800))],
+    ];
+    let trace = run(tiers, &[(0, LEECH), (2000, Input::Stop)], 3000);
+    let expected = [
+        "0 a Started",
+        "1801 a Interval",
+        "1802 b Started",
+        "2000 a Stopped",
+        "2000 b Stopped",
+        "2001 gone",
+    ];
+    assert_eq!(
+        trace, expected,
+        "and a tracker is told once that we leave, heard or not"
+    );
+}
+
+#[test]
+fn one_wish_for_peers_is_one_announce() {
+    let facts = [(0, LEECH), (10, Input::NeedPeers)];
+    let trace = run(&[&[("a", Answers::Minimum(1800, 120))]], &facts, 2000);
+    assert_eq!(trace, ["0 a Started", "121 a Interval", "1922 a Interval"]);
+}
+
+#[test]
 fn the_tracker_that_works_moves_to_the_front_of_its_tier() {
     let tier: Vec<String> = (0..8).map(|n| format!("t{n}")).collect();
     let mut announcer = Announcer::new(vec![tier.clone()], Rng::new(3));
@@ -360,12 +390,9 @@ fn retry_in_is_obeyed() {
     assert_eq!(day, ["0 a Started", "86401 a Started"]);
     let hour = run(&[&[("a", Answers::RetryIn(3600))]], &[(0, LEECH)], 4000);
     assert_eq!(hour, ["0 a Started", "3601 a Started"]);
-    let never = run(
-        &[&[("a", Answers::Never)]],
-        &[(0, LEECH), (9, Input::NeedPeers), (99, Input::Stop)],
-        10_000_000,
-    );
-    assert_eq!(never, ["0 a Started", "99 gone"]);
+    let wishes = [(0, LEECH), (9, Input::NeedPeers), (9_000_000, Input::Stop)];
+    let never = run(&[&[("a", Answers::Never)]], &wishes, 10_000_000);
+    assert_eq!(never, ["0 a Started", "9000000 gone"]);
 }
 
 #[test]

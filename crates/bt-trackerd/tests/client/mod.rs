@@ -91,6 +91,11 @@ impl Connection {
         }
     }
 
+    /// Sends bytes, and reads nothing; false once the server has closed.
+    pub(crate) async fn say(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).await.is_ok()
+    }
+
     /// Waits until the server closes.
     pub(crate) async fn read_to_end(mut self) {
         let mut rest = Vec::new();
