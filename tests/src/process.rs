@@ -172,6 +172,22 @@ impl Process {
         }
     }
 
+    /// Waits for the end and watches the memory meanwhile: exit code, and the peak in bytes.
+    pub fn end_measured(&mut self) -> (i32, u64) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut peak = 0;
+        while self.is_running() {
+            assert!(
+                Instant::now() < deadline,
+                "still runs after {PATIENCE:?}: {}",
+                self.stderr()
+            );
+            peak = self.peak_memory_bytes().max(peak);
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        (self.end(), peak)
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);

@@ -124,6 +124,16 @@ impl Shared {
         Process::start("bt", &self.make(&format!("{name}-home")), &arguments)
     }
 
+    /// How many pieces of the copy in the folder `name` lie on the disk as they should.
+    pub fn whole_pieces(&self, name: &str) -> usize {
+        let copy = std::fs::read(self.folder.path().join(name).join("it")).unwrap_or_default();
+        let pieces = self
+            .data
+            .chunks(self.piece_length)
+            .zip(copy.chunks(self.piece_length));
+        pieces.filter(|(right, found)| right == found).count()
+    }
+
     /// Whether the copy in the folder `name` has every byte.
     pub fn is_copied(&self, name: &str) -> bool {
         std::fs::read(self.folder.path().join(name).join("it")).is_ok_and(|copy| copy == self.data)
