@@ -83,9 +83,9 @@ impl Availability {
         !self.closed.get(piece)
     }
 
-    /// True if some piece that may be begun is to be had.
-    pub(super) fn any_available(&self) -> bool {
-        self.first_place(self.seeders > 0) < self.order.len()
+    /// True if no piece may be begun.
+    pub(super) const fn is_all_closed(&self) -> bool {
+        self.order.is_empty()
     }
 
     pub(super) fn add_peer(&mut self, has: &Bitfield) {

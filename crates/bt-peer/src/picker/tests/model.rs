@@ -316,10 +316,7 @@ impl Model {
         }
         let open = pieces().any(|piece| {
             let missing = self.fates(piece).any(|fate| *fate == Some(BTreeSet::new()));
-            self.needs(piece)
-                && missing
-                && self.available(piece) > 0
-                && self.kept_for(piece).is_none()
+            self.needs(piece) && missing && self.kept_for(piece).is_none()
         });
         assert_eq!(self.in_endgame(), !complete && !open);
     }
