@@ -4,7 +4,7 @@
 //! kinds of peers about us (BEP 7, "announce parameter"). One family's failure is nothing if the other has an answer.
 //!
 //! **Invariant:** an announce ends within its deadline, DNS and waiting for a turn included, and always with an answer
-//! for the engine. No more than [`ANNOUNCES_MAX`] requests are out at a time, whatever the number of torrents.
+//! for the engine. No more than `ANNOUNCES_MAX` requests are out at a time, whatever the number of torrents.
 
 use crate::config::STOP_DEADLINE;
 use crate::http::{self, Bounds, Http, HttpError, Reply};

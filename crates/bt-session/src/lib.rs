@@ -19,6 +19,44 @@
 //! | `disk` | where jobs are done: on the spot, or on a small pool |
 //! | `open`, `state` | what happens before: files, resume state, hashing |
 //! | `budget` | what torrents share of the line |
+//!
+//! # Example
+//!
+//! One session seeds a file, another one downloads it, on this machine and without a tracker.
+//!
+//! ```
+//! use bt_metainfo::Builder;
+//! use bt_session::{Event, Session, SessionConfig, TorrentEvent, TorrentOptions};
+//! use bt_storage::{Control, FileSpec, hash_files};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folders = tempfile::tempdir()?;
+//! let (source, copy) = (folders.path().join("source"), folders.path().join("copy"));
+//! std::fs::create_dir(&source)?;
+//! std::fs::write(source.join("hello.txt"), "hello, swarm")?;
+//! let spec = FileSpec { path: source.join("hello.txt"), length: 12, pad: false };
+//! let hashes = hash_files(&[spec], 16_384, Control::default())?;
+//! let torrent = Builder::file("hello.txt", 12, 16_384).build(&hashes)?;
+//!
+//! let config = SessionConfig { bind: Some([127, 0, 0, 1].into()), port: Some(0), ..SessionConfig::default() };
+//! let mut seeding = Session::new(config.clone())?;
+//! let options = TorrentOptions { seed_only: true, ..TorrentOptions::default() };
+//! seeding.add(torrent.clone(), &source, options)?;
+//!
+//! let mut leeching = Session::new(config)?;
+//! let options = TorrentOptions { peers: seeding.local_addrs().to_vec(), ..TorrentOptions::default() };
+//! let (handle, mut events) = leeching.add(torrent, &copy, options)?;
+//! while let Some(event) = events.next().await {
+//!     if event == TorrentEvent::Engine(Event::Complete) {
+//!         break;
+//!     }
+//! }
+//! assert_eq!(handle.stop().await.stats.downloaded, 12);
+//! assert_eq!(std::fs::read_to_string(copy.join("hello.txt"))?, "hello, swarm");
+//! # Ok(())
+//! # }
+//! ```
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
