@@ -79,6 +79,38 @@ fn who_is_choked_gets_nothing_and_is_told_so_if_it_can_be() {
 }
 
 #[test]
+fn a_newcomer_may_have_a_few_pieces_while_it_is_choked() {
+    // BEP 6, "allowed fast". FAULTS 61: but not again and again.
+    let mut script = Script::with(0..PIECES, |_, config| config.upload_slots = Some(0));
+    let conn = script.open(1, FAST);
+    script.hear(conn, Message::HaveNone);
+    script.hear(conn, Message::Interested);
+    let told = script.told(conn);
+    let allowed: Vec<u32> = told
+        .iter()
+        .filter_map(|message| match message {
+            Message::AllowedFast { piece } => Some(*piece),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(allowed.len(), 10);
+    let other = (0..PIECES).find(|piece| !allowed.contains(piece)).unwrap();
+    script.hear(conn, Message::Request(block(other * 4)));
+    assert_eq!(script.served(conn), []);
+    assert_eq!(rejects(&script.told(conn)), [block(other * 4)]);
+    let mut served = 0;
+    for round in 0..3 {
+        for n in allowed.iter().flat_map(|piece| piece * 4..piece * 4 + 4) {
+            script.hear(conn, Message::Request(block(n)));
+        }
+        served += script.served(conn).len();
+        assert_eq!(served, 40, "each byte once, in round {round}");
+    }
+    assert_eq!(rejects(&script.told(conn)).len(), 80);
+    assert_eq!(script.closed(conn), None);
+}
+
+#[test]
 fn nothing_that_is_not_verified_is_announced_or_served() {
     // FAULTS: an invariant of the engine; BTP/1.0, 7.6.
     let mut script = Script::new([0]);
