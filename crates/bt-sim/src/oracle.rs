@@ -7,7 +7,7 @@ use bt_core::{Bitfield, Block, Layout};
 use bt_peer::limits::REQUESTS_MAX;
 use bt_wire::Message;
 use bt_wire::message::BlockAddress;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Something was sent that must not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +30,9 @@ pub struct Monitor {
     allowed: BTreeSet<u32>,
     /// Requests of this end without an answer.
     asked: BTreeSet<BlockAddress>,
-    /// Requests of the other end without an answer.
-    owed: BTreeSet<BlockAddress>,
+    /// Requests of the other end without an answer, and how many times each: a request may overtake the answer to the
+    /// cancelled one before it.
+    owed: BTreeMap<BlockAddress, u32>,
 }
 
 macro_rules! demand {
@@ -57,7 +58,7 @@ impl Monitor {
             heard: Bitfield::new(layout.pieces_count()),
             allowed: BTreeSet::new(),
             asked: BTreeSet::new(),
-            owed: BTreeSet::new(),
+            owed: BTreeMap::new(),
         }
     }
 
@@ -102,17 +103,26 @@ impl Monitor {
                 demand!(have.get(piece), "have {piece} before it is verified");
                 demand!(self.told.set(piece), "have {piece} twice");
             }
-            Message::Choke => self.set_choking(true),
-            Message::Unchoke => self.set_choking(false),
-            Message::Interested => self.interested = true,
-            Message::NotInterested => self.interested = false,
+            Message::Choke | Message::Unchoke => {
+                let choking = matches!(message, Message::Choke);
+                demand!(self.choking != choking, "{message:?} twice");
+                self.choking = choking;
+                if choking && !self.fast {
+                    self.owed.clear();
+                }
+            }
+            Message::Interested | Message::NotInterested => {
+                let interested = matches!(message, Message::Interested);
+                demand!(self.interested != interested, "{message:?} twice");
+                self.interested = interested;
+            }
             Message::Request(address) => self.request(*address)?,
             Message::Cancel(address) => {
                 self.asked.remove(address);
             }
             Message::RejectRequest(address) => {
                 demand!(self.fast, "reject without the fast extension");
-                demand!(self.owed.remove(address), "reject of what was not asked");
+                demand!(self.settle(*address), "reject of what was not asked");
             }
             Message::Piece { .. } => demand!(false, "a block that was not ordered as an upload"),
             Message::HaveNone | Message::AllowedFast { .. } | Message::SuggestPiece { .. } => {
@@ -130,7 +140,7 @@ impl Monitor {
     pub fn upload(&mut self, block: Block, have: &Bitfield) -> Result<(), Breach> {
         demand!(have.get(block.piece), "{block:?} is uploaded unverified");
         demand!(
-            self.owed.remove(&BlockAddress::from(block)),
+            self.settle(BlockAddress::from(block)),
             "{block:?} was not asked for"
         );
         self.sent_any = true;
@@ -159,12 +169,12 @@ impl Monitor {
             }
             Message::Unchoke => self.choked = false,
             Message::Request(address) => {
-                self.owed.insert(*address);
+                *self.owed.entry(*address).or_default() += 1;
             }
             Message::Cancel(address) => {
                 // With the fast extension an answer is still due (BEP 6, "reject request").
                 if !self.fast {
-                    self.owed.remove(address);
+                    self.settle(*address);
                 }
             }
             Message::Piece { piece, begin, data } => {
@@ -192,11 +202,16 @@ impl Monitor {
         }
     }
 
-    fn set_choking(&mut self, choking: bool) {
-        self.choking = choking;
-        if choking && !self.fast {
-            self.owed.clear();
+    /// One request less to answer; false if there was none.
+    fn settle(&mut self, address: BlockAddress) -> bool {
+        let Some(times) = self.owed.get_mut(&address) else {
+            return false;
+        };
+        *times -= 1;
+        if *times == 0 {
+            self.owed.remove(&address);
         }
+        true
     }
 
     fn request(&mut self, address: BlockAddress) -> Result<(), Breach> {

@@ -77,6 +77,8 @@ fn what_may_be_sent_when() {
     check(false, &[">none"], Some("without the fast extension"));
     check(false, &[">allowed 1"], Some("without the fast extension"));
     check(true, &[">none", ">piece"], Some("not ordered"));
+    check(true, &[">none", ">choke"], Some("twice"));
+    check(true, &[">none", ">bored"], Some("twice"));
 }
 
 #[test]
@@ -136,10 +138,14 @@ fn what_may_be_answered() {
         &[">none", "<request 0", ">upload 0", ">upload 0"],
         Some("not asked for"),
     );
-    check(true, &[">none", "<request 0", ">choke", ">upload 0"], None);
+    check(
+        true,
+        &[">none", ">unchoke", "<request 0", ">choke", ">upload 0"],
+        None,
+    );
     check(
         false,
-        &["<request 0", ">choke", ">upload 0"],
+        &[">unchoke", "<request 0", ">choke", ">upload 0"],
         Some("not asked for"),
     );
     check(
@@ -152,6 +158,15 @@ fn what_may_be_answered() {
         &[">none", "<request 0", "<cancel 0", ">reject 0"],
         None,
     );
+    let overtaken = [
+        ">none",
+        "<request 0",
+        "<cancel 0",
+        "<request 0",
+        ">reject 0",
+        ">upload 0",
+    ];
+    check(true, &overtaken, None);
     check(true, &[">none", ">reject 0"], Some("not asked"));
     check(
         false,
