@@ -1,0 +1,285 @@
+//! `get`, `seed`, `publish` and `scrape`.
+
+use super::{Place, count};
+use rustix::process::Signal;
+use std::fs;
+
+const LOCAL: [&str; 4] = ["--bind", "127.0.0.1", "--port", "0"];
+
+#[test]
+fn what_is_published_is_got_with_the_command_that_it_prints() {
+    let place = Place::new();
+    let before = count(&place.path("data"));
+    let (publisher, url) = place.publish();
+    assert!(url.ends_with("/data.torrent"), "{url}");
+    let get = [
+        &["get", &url, "-d", "copy", "--timeout", "30s", "--json"],
+        &LOCAL[..],
+    ]
+    .concat();
+    let mut getter = place.bt("getter", &get);
+    let listening = getter.event("listening");
+    assert!(
+        listening["addr"]
+            .as_str()
+            .unwrap()
+            .starts_with("127.0.0.1:")
+    );
+    let metadata = getter.event("metadata");
+    assert_eq!(
+        (&metadata["name"], &metadata["total_length"]),
+        (&"data".into(), &3_001_000.into())
+    );
+    assert_eq!(getter.event("checked")["pieces_have"], 0);
+    let complete = getter.event("complete");
+    for (key, expected) in [
+        ("downloaded", 3_001_000),
+        ("wasted", 0),
+        ("hash_failures", 0),
+    ] {
+        assert_eq!(complete[key], expected, "{key}");
+    }
+    assert!(complete["seconds"].as_f64().is_some());
+    assert_eq!(getter.event("stopped")["downloaded"], 3_001_000);
+    let ended = getter.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let tracker =
+        |line: &&String| line.contains("\"tracker\"") && line.contains("\"status\":\"ok\"");
+    assert!(
+        ended.stdout.iter().any(|line| tracker(&line)),
+        "{:#?}",
+        ended.stdout
+    );
+    place.assert_copied("copy");
+
+    publisher.signal(Signal::INT);
+    let ended = publisher.end();
+    assert_eq!(
+        ended.code,
+        Some(0),
+        "to seed until stopped is done: {}",
+        ended.stderr
+    );
+    assert_eq!(
+        count(&place.path("data")),
+        before,
+        "nothing was left behind"
+    );
+}
+
+#[test]
+fn a_scrape_counts_who_is_there() {
+    let place = Place::new();
+    let (mut publisher, url) = place.publish();
+    let answer = publisher.event("tracker");
+    let info_hash = answer["info_hash"].as_str().unwrap();
+    let scraped = place.bt("getter", &["scrape", &url, "--json"]).end();
+    assert_eq!(scraped.code, Some(0), "{}", scraped.stderr);
+    assert!(
+        scraped.stdout[0].contains("\"complete\":1"),
+        "{:?}",
+        scraped.stdout
+    );
+    let tracker = url.replace("data.torrent", "announce");
+    let scraped = place.bt("getter", &["scrape", &tracker, info_hash]).end();
+    assert!(
+        scraped.stdout[0].starts_with(info_hash),
+        "{:?}",
+        scraped.stdout
+    );
+}
+
+#[test]
+fn the_trackers_of_a_publisher_serve_nobody_else() {
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    let tracker = url.replace("data.torrent", "announce");
+    fs::write(place.path("other"), "something else").unwrap();
+    let made = place
+        .bt("other", &["create", "other", "-a", &tracker])
+        .end();
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let seed = [&["seed", "other.torrent", "--json"], &LOCAL[..]].concat();
+    let mut seeder = place.bt("other", &seed);
+    let answer = seeder.event("tracker");
+    assert_eq!(answer["status"], "failed");
+    assert!(
+        answer["message"]
+            .as_str()
+            .unwrap()
+            .contains("does not serve"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn a_download_goes_on_after_sigterm_and_after_sigkill() {
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    let limit = ["--down-limit", "500K", "--json"];
+    let get = [&["get", &url, "-d", "copy"], &LOCAL[..], &limit[..]].concat();
+    let mut first = place.bt("getter", &get);
+    while first.event("progress")["bytes_done"] == 0 {}
+    first.signal(Signal::TERM);
+    let ended = first.end();
+    assert_eq!(ended.code, Some(143), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("what was verified is kept"),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stdout.last().unwrap().contains("\"stopped\""));
+
+    let mut second = place.bt("getter", &get);
+    let had = second.event("checked")["pieces_have"].as_u64().unwrap();
+    assert!(had > 0);
+    let mut done = 0;
+    while done <= had * 16_384 {
+        done = second.event("progress")["bytes_done"].as_u64().unwrap();
+    }
+    second.signal(Signal::KILL);
+    assert_eq!(second.end().code, None);
+
+    let get = [&["get", &url, "-d", "copy", "--json"], &LOCAL[..]].concat();
+    let mut third = place.bt("getter", &get);
+    assert!(third.event("checked")["pieces_have"].as_u64().unwrap() >= done / 16_384);
+    assert_eq!(third.end().code, Some(0));
+    place.assert_copied("copy");
+}
+
+#[test]
+fn a_selection_is_all_that_is_fetched() {
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    let get = [
+        &[
+            "get",
+            &url,
+            "-d",
+            "copy",
+            "--select",
+            "*.txt",
+            "--sequential",
+        ],
+        &LOCAL[..],
+    ]
+    .concat();
+    let ended = place.bt("getter", &get).end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(
+        ended.stdout[0].contains("all that is wanted"),
+        "{:?}",
+        ended.stdout
+    );
+    let small = "data/ä/small.txt";
+    let copy = fs::read(place.path("copy").join(small)).unwrap();
+    assert!(copy == fs::read(place.path(small)).unwrap());
+}
+
+#[test]
+fn seeding_ends_by_time_and_by_ratio() {
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    for until in [["--seed-time", "1s"], ["--seed-ratio", "0"]] {
+        let get = [
+            &["get", &url, "-d", "copy", "--json"],
+            &until[..],
+            &LOCAL[..],
+        ]
+        .concat();
+        let ended = place.bt("getter", &get).end();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    }
+}
+
+/// Runs `bt` and checks its exit code and that its last words contain `words`.
+fn check(place: &Place, arguments: &[&str], code: i32, words: &str) {
+    let ended = place.bt("home", arguments).end();
+    assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
+    assert!(
+        ended.stderr.contains(words),
+        "{arguments:?}: {}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn what_goes_wrong_has_its_code_and_its_words() {
+    let place = Place::new();
+    let dead = "http://127.0.0.1:1/announce";
+    assert_eq!(
+        place.bt("home", &["create", "data", "-a", dead]).end().code,
+        Some(0)
+    );
+    let magnet = "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567";
+    fs::write(place.path("broken.torrent"), "d4:infoi1ee").unwrap();
+    fs::write(place.path("file"), "").unwrap();
+    let torrent = "data.torrent";
+    let rows: [(&[&str], i32, &str); 11] = [
+        (&["get", magnet], 3, "magnet link"),
+        (&["get", "no-such.torrent"], 3, "no-such.torrent"),
+        (&["get", "broken.torrent"], 3, "broken.torrent"),
+        (
+            &["get", "http://127.0.0.1:1/x.torrent"],
+            5,
+            "http://127.0.0.1:1/x.torrent",
+        ),
+        (&["get", torrent, torrent], 2, "runs already"),
+        (&["get", torrent, "--select", "nothing"], 2, "--select"),
+        (&["get", torrent, "--peer", "nobody"], 2, "--peer nobody"),
+        (
+            &[
+                "get",
+                torrent,
+                "-d",
+                "copy",
+                "--port",
+                "0",
+                "--timeout",
+                "1s",
+            ],
+            5,
+            "nothing came for 1 s",
+        ),
+        (&["get", torrent, "-d", "file", "--port", "0"], 6, "file"),
+        (
+            &["seed", torrent, "-d", "home", "--port", "0"],
+            1,
+            "does -d name the right folder",
+        ),
+        (&["scrape", torrent], 5, "127.0.0.1"),
+    ];
+    for (arguments, code, words) in rows {
+        check(&place, arguments, code, words);
+    }
+}
+
+#[test]
+fn a_publisher_may_name_its_trackers_and_its_address() {
+    let place = Place::new();
+    let named = ["publish", "data", "-a", "http://127.0.0.1:1/announce"];
+    let public = [
+        "--public-url",
+        "https://example.org/d",
+        "--http",
+        "127.0.0.1:0",
+        "--json",
+    ];
+    let mut publisher = place.bt("home", &[&named, &public[..], &LOCAL[..]].concat());
+    let published = publisher.event("published");
+    assert_eq!(published["page_url"], "https://example.org/d/");
+    assert_eq!(
+        published["torrent_url"],
+        "https://example.org/d/data.torrent"
+    );
+    assert_eq!(
+        published["announce"],
+        serde_json::json!(["http://127.0.0.1:1/announce"])
+    );
+    assert!(
+        published["magnet"]
+            .as_str()
+            .unwrap()
+            .starts_with("magnet:?xt=urn:btih:")
+    );
+}
