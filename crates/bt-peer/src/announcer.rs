@@ -12,6 +12,8 @@ use bt_tracker::client::{self, Ask, Input};
 pub struct Announcer {
     client: client::Announcer,
     identity: Identity,
+    /// The schedule's own, kept because it is asked for with every fact and changes with few.
+    deadline: Option<Time>,
 }
 
 /// What every announce says alike.
@@ -64,19 +66,25 @@ pub enum Action {
 impl Announcer {
     /// An announcer on that schedule.
     #[must_use]
-    pub const fn new(client: client::Announcer, identity: Identity) -> Self {
-        Self { client, identity }
+    pub fn new(client: client::Announcer, identity: Identity) -> Self {
+        let deadline = client.deadline();
+        Self {
+            client,
+            identity,
+            deadline,
+        }
     }
 
     /// Passes a fact on to the schedule.
     pub fn handle(&mut self, now: Time, input: Input) {
         self.client.handle(now, input);
+        self.deadline = self.client.deadline();
     }
 
     /// When the schedule wants to be woken.
     #[must_use]
-    pub fn deadline(&self) -> Option<Time> {
-        self.client.deadline()
+    pub const fn deadline(&self) -> Option<Time> {
+        self.deadline
     }
 
     /// The next action; to be drained to `None` after each fact.

@@ -38,6 +38,13 @@ pub const REQUEST_MARGIN: Duration = Duration::from_millis(200);
 /// Requests given up that are remembered, because their blocks may still arrive and are then no fault.
 pub const LATE_REQUESTS_MAX: usize = 2 * REQUESTS_MAX;
 
+/// In the endgame blocks are asked of a second peer only after a while, in which the first one is likely to send them:
+/// twice the time that a block takes, but at least this.
+pub const ENDGAME_PATIENCE_MIN: Duration = Duration::from_millis(100);
+
+/// The longest such while: what one slow peer may add to a download.
+pub const ENDGAME_PATIENCE_MAX: Duration = Duration::from_secs(2);
+
 /// The first pause after a peer rejected a request that it should have served. Doubles with each.
 pub const REJECT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -51,8 +58,11 @@ pub const UPLOAD_QUEUE_MAX: usize = 2_000;
 /// the rest still queued; enough to keep a fast link busy between two turns of the shell.
 pub const UPLOAD_AHEAD: Duration = Duration::from_millis(250);
 
-/// The least that may be ordered ahead, in bytes: some blocks, so that a new connection gets going.
-pub const UPLOAD_WINDOW_MIN_BYTES: u64 = 128 * 1024;
+/// What may be ordered ahead on a connection whose rate is not known yet, in bytes: some blocks, to get it going.
+pub const UPLOAD_WINDOW_START_BYTES: u64 = 128 * 1024;
+
+/// The least that may be ordered ahead, in bytes: a block on its way, and the next.
+pub const UPLOAD_WINDOW_MIN_BYTES: u64 = 32 * 1024;
 
 /// The most that may be ordered ahead, in bytes; bounds what a peer that does not read holds.
 pub const UPLOAD_WINDOW_MAX_BYTES: u64 = 1024 * 1024;

@@ -184,6 +184,12 @@ impl Requests {
         blocks
     }
 
+    /// How long a block takes from its request on, on average of late.
+    #[must_use]
+    pub const fn block_time(&self) -> Duration {
+        self.window.rtt
+    }
+
     /// True if the peer owes blocks and nothing has come for too long.
     #[must_use]
     pub fn is_stalled(&self, now: Time) -> bool {
@@ -245,6 +251,8 @@ struct Window {
     rtt_min: Duration,
     rtt_min_next: Duration,
     rtt_renewed: Time,
+    /// The smoothed time from request to block.
+    rtt: Duration,
 }
 
 impl Default for Window {
@@ -259,6 +267,7 @@ impl Default for Window {
             rtt_min: Duration::MAX,
             rtt_min_next: Duration::MAX,
             rtt_renewed: Time::ZERO,
+            rtt: Duration::ZERO,
         }
     }
 }
@@ -290,6 +299,11 @@ impl Window {
         }
         self.rtt_min_next = self.rtt_min_next.min(rtt);
         self.rtt_min = self.rtt_min.min(rtt);
+        self.rtt = if self.rtt.is_zero() {
+            rtt
+        } else {
+            (self.rtt * 7 + rtt) / 8
+        };
         self.span_bytes += u64::from(length);
         if self.growing {
             self.target = (self.target + 1).min(REQUESTS_MAX);
@@ -453,7 +467,7 @@ mod tests {
     #[test]
     fn silence_stalls_and_a_block_cures() {
         let mut requests = Requests::default();
-        let all: Vec<Block> = blocks().take(3).collect();
+        let all: Vec<Block> = blocks().take(4).collect();
         let at = Time::from_secs;
         assert!(!requests.is_stalled(at(1_000)), "nothing is owed");
         all.iter().for_each(|block| requests.sent(at(100), *block));
@@ -463,7 +477,8 @@ mod tests {
         assert!(!requests.is_stalled(at(138)) && requests.is_stalled(at(139)));
         // One block each 19 s keeps the peer from stalling, but no request waits longer than a minute.
         requests.received(at(138), all[1]);
-        assert!(!requests.is_stalled(at(157)));
+        requests.received(at(157), all[2]);
+        assert!(!requests.is_stalled(at(159)));
         assert!(requests.is_stalled(at(160)));
         requests.give_up();
         requests.snub();

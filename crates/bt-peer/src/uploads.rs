@@ -8,6 +8,7 @@
 
 use crate::limits::{
     UPLOAD_AHEAD, UPLOAD_QUEUE_MAX, UPLOAD_WINDOW_MAX_BYTES, UPLOAD_WINDOW_MIN_BYTES,
+    UPLOAD_WINDOW_START_BYTES,
 };
 use bt_core::{Block, Time};
 use core::time::Duration;
@@ -33,7 +34,7 @@ impl Default for Uploads {
         Self {
             queue: VecDeque::new(),
             ordered_bytes: 0,
-            window_bytes: UPLOAD_WINDOW_MIN_BYTES,
+            window_bytes: UPLOAD_WINDOW_START_BYTES,
             span_started: Time::ZERO,
             span_bytes: 0,
         }
@@ -151,19 +152,19 @@ mod tests {
     #[test]
     fn the_window_follows_the_rate() {
         // (blocks per 100 ms, window in KiB): a quarter of a second's worth, within bounds.
-        for (blocks_per_span, kib) in [(1, 128), (8, 320), (200, 1_024), (1, 128)] {
+        for (blocks_per_span, kib) in [(1, 48), (8, 320), (60, 1_024)] {
             let mut uploads = Uploads::default();
             let mut now = Time::from_secs(1);
-            for block in blocks(2_000) {
-                uploads.push(block);
-            }
+            assert!(
+                blocks(UPLOAD_QUEUE_MAX)
+                    .into_iter()
+                    .all(|block| uploads.push(block))
+            );
             let mut ordered: VecDeque<Block> = order_all(&mut uploads, now).into();
-            for _ in 0..5 {
-                for _ in 0..blocks_per_span {
-                    now += Duration::from_millis(100) / blocks_per_span;
-                    uploads.done(now, ordered.pop_front().unwrap());
-                    ordered.extend(order_all(&mut uploads, now));
-                }
+            for _ in 0..20 * blocks_per_span {
+                now += Duration::from_millis(100) / blocks_per_span;
+                uploads.done(now, ordered.pop_front().unwrap());
+                ordered.extend(order_all(&mut uploads, now));
             }
             let window = ordered.len() * 16;
             assert!(

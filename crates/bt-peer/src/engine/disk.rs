@@ -212,7 +212,8 @@ impl Engine {
 
     /// A verified piece could not be read for a peer: it is not served before it was checked again.
     pub(super) fn doubt(&mut self, piece: PieceIndex, error: DiskError) {
-        if self.disk.doubted.insert(piece) {
+        // A piece that was given up meanwhile is beyond doubt.
+        if self.picker.have().get(piece) && self.disk.doubted.insert(piece) {
             self.emit(Event::UploadFailed { piece, error });
             self.out.push_back(Output::Disk(Job::Check { piece }));
         }

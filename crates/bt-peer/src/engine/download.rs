@@ -6,7 +6,9 @@
 use super::receive::has_room;
 use super::{ConnId, Engine, Output, send};
 use crate::connection::{Fault, Violation};
-use crate::limits::{REQUESTS_START, REQUESTS_TOTAL_MAX};
+use crate::limits::{
+    ENDGAME_PATIENCE_MAX, ENDGAME_PATIENCE_MIN, REQUESTS_START, REQUESTS_TOTAL_MAX,
+};
 use crate::picker::Receipt;
 use crate::requests::Answer;
 use crate::smart_ban::Sender;
@@ -28,6 +30,10 @@ pub(super) struct Download {
     outstanding: usize,
     /// How many requests one connection may have, so that all get their part; renewed when it is `None`.
     fair: Option<usize>,
+    /// Every missing block is asked for.
+    endgame: bool,
+    /// From when on blocks may be asked of a second peer, while that is to come.
+    endgame_at: Option<Time>,
     /// Blocks became free that other connections could be asked for.
     pub(super) released: bool,
     picked: Vec<Block>,
@@ -41,6 +47,8 @@ impl Download {
             at: None,
             outstanding: 0,
             fair: None,
+            endgame: false,
+            endgame_at: None,
             released: false,
             picked: Vec::new(),
         }
@@ -49,6 +57,11 @@ impl Download {
     #[cfg(test)]
     pub(super) const fn outstanding(&self) -> usize {
         self.outstanding
+    }
+
+    /// When there is something to do that no fact will tell.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.at.into_iter().chain(self.endgame_at).min()
     }
 
     /// Requests were given up with their connection.
@@ -78,6 +91,7 @@ impl Engine {
 
     /// Sends requests to those in line, as many as may be.
     pub(super) fn request_blocks(&mut self, now: Time) {
+        self.mind_endgame(now);
         if core::mem::take(&mut self.download.released) {
             for id in self.conns.keys().copied().collect::<Vec<_>>() {
                 self.wants_requests(now, id);
@@ -125,7 +139,7 @@ impl Engine {
         let picked = &mut self.download.picked;
         picked.clear();
         let count = room.min(count);
-        if count > 0 {
+        if count > 0 && self.download.endgame_at.is_none() {
             self.picker
                 .pick(id, &conn.has, only, count, &mut self.rng, picked);
         }
@@ -137,6 +151,24 @@ impl Engine {
             send(&mut self.out, now, conn, Message::Request(address(block)));
         }
         found && room > count
+    }
+
+    /// Lets a while pass between the last request and the first that is made twice.
+    fn mind_endgame(&mut self, now: Time) {
+        if !self.picker.in_endgame() {
+            self.download.endgame = false;
+            self.download.endgame_at = None;
+        } else if !self.download.endgame {
+            let asked = self.conns.values().filter(|conn| !conn.requests.is_empty());
+            let block_time = asked.map(|conn| conn.requests.block_time()).max();
+            let patience = block_time.unwrap_or_default() * 2;
+            let patience = patience.clamp(ENDGAME_PATIENCE_MIN, ENDGAME_PATIENCE_MAX);
+            self.download.endgame = true;
+            self.download.endgame_at = Some(now + patience);
+        } else if self.download.endgame_at.is_some_and(|at| now >= at) {
+            self.download.endgame_at = None;
+            self.download.released = true;
+        }
     }
 
     /// An equal part of all requests for every peer that can be asked, but never less than a start.

@@ -189,7 +189,7 @@ impl Engine {
                 let timers = [
                     announces,
                     self.next_tick(),
-                    self.download.at,
+                    self.download.deadline(),
                     self.upload.at,
                 ];
                 timers.into_iter().flatten().min()
@@ -248,7 +248,7 @@ impl Engine {
                 self.upload.limiter.set_rate(now, up);
                 self.config.up_limit = up;
             }
-            Command::SetPeersMax(peers_max) => self.config.peers_max = peers_max,
+            Command::SetPeersMax(peers_max) => self.set_peers_max(now, peers_max),
             Command::Want(wanted) => self.want(now, &wanted),
             Command::Stop => self.stop(now),
         }

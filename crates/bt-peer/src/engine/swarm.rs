@@ -35,19 +35,27 @@ impl Engine {
         reserved: Reserved,
     ) {
         self.dials.remove(&id);
-        if let Err(reason) = self.admit(now, addr, direction, peer_id) {
-            if direction == Direction::Outgoing && reason != CloseReason::Duplicate {
-                self.peers.closed(now, addr, false, &mut self.rng);
+        let inherited = match self.admit(now, addr, direction, peer_id) {
+            Ok(inherited) => inherited,
+            Err(reason) => {
+                if direction == Direction::Outgoing {
+                    self.peers.failed(now, addr, &mut self.rng);
+                    if peer_id == self.config.peer_id {
+                        self.peers.mark_self(addr);
+                    }
+                }
+                self.adopt_address(addr, direction, peer_id);
+                self.out.push_back(Output::Close { conn: id, reason });
+                return;
             }
-            self.out.push_back(Output::Close { conn: id, reason });
-            return;
-        }
-        if direction == Direction::Outgoing {
-            self.peers.connected(addr);
-        }
+        };
         let fast = reserved.has_fast() && super::RESERVED.has_fast();
         let pieces_count = self.layout.pieces_count();
-        let conn = Connection::new(now, id, addr, direction, peer_id, fast, pieces_count);
+        let mut conn = Connection::new(now, id, addr, direction, peer_id, fast, pieces_count);
+        conn.listen_addr = conn.listen_addr.or(inherited);
+        if let Some(addr) = conn.listen_addr {
+            self.peers.connected(addr);
+        }
         self.conns.insert(id, conn);
         self.introduce(now, id);
         self.greet(now, id, reserved);
@@ -69,40 +77,66 @@ impl Engine {
         send(&mut self.out, now, conn, message);
     }
 
+    /// We dialled a peer that had dialled us: so that is where it listens.
+    fn adopt_address(&mut self, addr: SocketAddr, direction: Direction, peer_id: PeerId) {
+        let known = self.conns.values_mut().find(|conn| conn.peer_id == peer_id);
+        if let Some(known) = known
+            && direction == Direction::Outgoing
+            && known.listen_addr.is_none()
+        {
+            known.listen_addr = Some(addr);
+            self.peers.connected(addr);
+        }
+    }
+
+    /// Whether the connection may stay; if it replaces another one, with the address at which its peer listens.
     fn admit(
         &mut self,
         now: Time,
         addr: SocketAddr,
         direction: Direction,
         peer_id: PeerId,
-    ) -> Result<(), CloseReason> {
+    ) -> Result<Option<SocketAddr>, CloseReason> {
         if !self.is_running() {
             return Err(CloseReason::Stopping);
         }
         if peer_id == self.config.peer_id {
-            if direction == Direction::Outgoing {
-                self.peers.mark_self(addr);
-            }
             return Err(CloseReason::Duplicate);
         }
         if self.peers.is_banned(now, addr.ip()) || self.banned_ids.contains(&peer_id) {
             return Err(CloseReason::BadData);
         }
+        let mut inherited = None;
         if let Some(known) = self.conns.values_mut().find(|conn| conn.peer_id == peer_id) {
-            if direction == Direction::Outgoing && known.listen_addr.is_none() {
-                known.listen_addr = Some(addr);
-                self.peers.connected(addr);
-            }
             if !replaces(self.config.peer_id, now, known, direction) {
                 return Err(CloseReason::Duplicate);
             }
+            inherited = known.listen_addr.take();
             let id = known.id;
             self.close(now, id, CloseReason::Duplicate);
         }
         if self.conns.len() >= self.config.peers_max && !self.evict(now) {
             return Err(CloseReason::Full);
         }
-        Ok(())
+        Ok(inherited)
+    }
+
+    /// Fewer connections may be too many: the idle ones go first, then those that exchanged least.
+    pub(super) fn set_peers_max(&mut self, now: Time, peers_max: usize) {
+        self.config.peers_max = peers_max;
+        while self.conns.len() > peers_max {
+            let worst = self.conns.values().min_by_key(|conn| {
+                (
+                    !conn.is_idle(),
+                    conn.down.total() + conn.up.total(),
+                    conn.id,
+                )
+            });
+            let Some(id) = worst.map(|conn| conn.id) else {
+                return;
+            };
+            self.close(now, id, CloseReason::Full);
+        }
     }
 
     /// Closes the idlest connection for a new one, if there is one that neither side has any use for.

@@ -167,6 +167,46 @@ fn no_more_connections_than_allowed() {
 }
 
 #[test]
+fn fewer_places_close_those_of_least_use() {
+    let mut lone = Lone::seeder(PIECES);
+    let conns: Vec<ConnId> = (1..=6).map(|host| lone.open(host, FAST)).collect();
+    for conn in &conns[2..4] {
+        lone.receive(*conn, Message::Interested);
+    }
+    lone.handle(Input::Command(Command::SetPeersMax(2)));
+    let kept: Vec<bool> = conns
+        .iter()
+        .map(|conn| lone.close_reason(*conn).is_none())
+        .collect();
+    assert_eq!(kept, [false, false, true, true, false, false]);
+}
+
+#[test]
+fn a_peer_that_dialled_us_is_not_dialled_over_and_over() {
+    // It comes from a port of its own, and the tracker names where it listens: one try shows that they are the same.
+    let mut lone = Lone::leecher(PIECES);
+    let peer_id = PeerId([99; 20]);
+    let old = lone.open_as(1, 7, Direction::Incoming, peer_id, FAST);
+    lone.pass_secs(60);
+    lone.handle(Input::PeersFound(vec![addr(8)]));
+    let (dial, _) = lone.dials()[0];
+    lone.open_as(dial.0, 8, Direction::Outgoing, peer_id, FAST);
+    assert_eq!(lone.close_reason(dial), Some(CloseReason::Duplicate));
+    for _ in 0..60 {
+        lone.pass_secs(60);
+        lone.receive(old, Message::KeepAlive);
+    }
+    assert_eq!(lone.dials(), []);
+    // When it has left, its address is good for a call.
+    lone.handle(Input::Closed {
+        conn: old,
+        reason: CloseReason::Gone,
+    });
+    lone.pass_secs(60);
+    assert_eq!(lone.dials().len(), 1);
+}
+
+#[test]
 fn peers_of_trackers_are_dialled_but_not_ourselves() {
     let mut torrent = torrent(PIECES, Bitfield::new(PIECES));
     torrent.trackers = vec![vec!["http://tracker.test/announce".to_owned()]];

@@ -391,10 +391,10 @@ fn the_down_limit_paces_requests_exactly() {
 
 #[test]
 fn many_fast_peers_share_the_requests() {
-    let mut lone = Lone::leecher(1_200);
+    let mut lone = Lone::leecher(3_000);
     let conns: Vec<ConnId> = (1..=20).map(|n| lone.open_seeder(n, FAST)).collect();
     let mut waiting: Vec<Vec<Block>> = vec![Vec::new(); 20];
-    for _ in 0..8 {
+    for _ in 0..6 {
         lone.pass(Duration::from_millis(5));
         for (conn, waiting) in conns.iter().zip(&mut waiting) {
             waiting.extend(lone.requests(*conn));
@@ -424,6 +424,7 @@ fn digests_are_asked_for_once_a_bad_piece_is_good() {
     let (one, two) = (lone.open_seeder(1, FAST), lone.open_seeder(2, FAST));
     let piece = lone.layout.piece(0).unwrap();
     let mut blocks: Vec<(ConnId, Block)> = Vec::new();
+    lone.pass_secs(2);
     for conn in [one, two] {
         blocks.extend(lone.requests(conn).into_iter().map(|block| (conn, block)));
     }
@@ -463,4 +464,17 @@ fn digests_are_asked_for_once_a_bad_piece_is_good() {
     assert!(!lone.events.iter().any(
         |event| matches!(event, Event::Banned { addr, .. } if addr.ip().to_string() == "10.0.0.1")
     ));
+}
+
+#[test]
+fn the_endgame_waits_for_what_is_on_its_way() {
+    // BEP 3, "end game mode": asked of everyone at once, the last blocks would come twice.
+    let mut lone = Lone::leecher(1);
+    let (first, second) = (lone.open_seeder(1, FAST), lone.open_seeder(2, FAST));
+    assert_eq!(lone.requests(first).len(), 4);
+    assert_eq!(lone.requests(second), []);
+    lone.pass(Duration::from_millis(99));
+    assert_eq!(lone.requests(second), []);
+    lone.pass(Duration::from_millis(1));
+    assert!(!lone.requests(second).is_empty());
 }
