@@ -1,6 +1,5 @@
 //! `cargo xtask ci`: every check that decides whether a change lands, in the order in which they fail fastest.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -67,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for step in steps(args) {
         println!("── {}: cargo {}", step.name, step.arguments.join(" "));
         let started = Instant::now();
-        let status = Command::new("cargo")
+        let status = programs::cargo()
             .args(&step.arguments)
             .envs(step.environment)
             .current_dir(&root)

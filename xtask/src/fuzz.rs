@@ -1,7 +1,5 @@
 //! `cargo xtask fuzz`: runs the targets of `tests/fuzz`, each for a while.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, bail};
 use cargo_metadata::MetadataCommand;
 
@@ -50,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut failed = Vec::new();
     for target in chosen {
         println!("── fuzz {target}: {} s", args.seconds);
-        let status = Command::new("cargo")
+        let status = programs::cargo()
             .args(["fuzz", "run", "--fuzz-dir", FUZZ_FOLDER, target, "--"])
             .arg(format!("-max_total_time={}", args.seconds))
             .arg(format!("-rss_limit_mb={MEMORY_MAX_MIB}"))

@@ -18,7 +18,7 @@ pub(crate) struct Programs {
 impl Programs {
     /// Builds both in release mode, as they are measured and shipped.
     pub(crate) fn build() -> Result<Self> {
-        let mut cargo = Command::new("cargo")
+        let mut cargo = cargo()
             .args([
                 "build",
                 "--release",
@@ -68,6 +68,21 @@ impl Programs {
     }
 }
 
+/// Cargo, as a person would start it.
+///
+/// The variables that `cargo run` sets for this program are taken away again: build scripts ask for some of them, and
+/// each change of caller would build half of the dependencies anew.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
 /// The folder that holds the workspace's `Cargo.toml`.
 pub(crate) fn workspace_root() -> Result<PathBuf> {
     let metadata = MetadataCommand::new()
@@ -100,9 +115,7 @@ pub(crate) fn need_cargo_tool(name: &str, install: bool) -> Result<()> {
     if !install {
         bail!("{name} is missing: `cargo install {name} --locked`, or run this with --install");
     }
-    let status = Command::new("cargo")
-        .args(["install", "--locked", name])
-        .status();
+    let status = cargo().args(["install", "--locked", name]).status();
     if !status.context("cargo install")?.success() {
         bail!("{name} does not install");
     }

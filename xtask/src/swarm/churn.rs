@@ -55,28 +55,34 @@ pub(crate) struct Kill {
     pub(crate) whole: u32,
     /// Pieces of which a part lay there.
     pub(crate) begun: u32,
-    /// Pieces the next process claimed to have.
-    pub(crate) claimed: Option<u32>,
+    /// What the next process said.
+    pub(crate) claim: Claim,
+}
+
+/// What a process that came back after a kill says of its pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Nothing so far.
+    Awaited,
+    /// Nothing: it was killed again before it could.
+    KilledFirst,
+    /// It has so many.
+    Pieces(u32),
 }
 
 impl Kill {
     /// What is wrong with the claim, if anything is.
     pub(crate) fn complaint(&self) -> Option<String> {
-        let Self {
-            name,
-            whole,
-            claimed,
-            ..
-        } = self;
-        match claimed {
-            Some(claimed) if claimed > whole => Some(format!(
+        let Self { name, whole, .. } = self;
+        match self.claim {
+            Claim::Pieces(claimed) if claimed > *whole => Some(format!(
                 "{name} claims {claimed} pieces after a kill, but only {whole} are right"
             )),
-            Some(claimed) if claimed < whole => Some(format!(
+            Claim::Pieces(claimed) if claimed < *whole => Some(format!(
                 "{name} kept {claimed} of {whole} pieces after a kill"
             )),
-            Some(_) => None,
-            None => Some(format!("{name} never said what it has after a kill")),
+            Claim::Pieces(_) | Claim::KilledFirst => None,
+            Claim::Awaited => Some(format!("{name} never said what it has after a kill")),
         }
     }
 }
@@ -231,20 +237,21 @@ mod tests {
 
     #[test]
     fn a_claim_must_be_what_lies_there() {
-        let kill = |claimed| Kill {
+        let kill = |claim| Kill {
             name: "x".to_owned(),
             whole: 5,
             begun: 1,
-            claimed,
+            claim,
         };
-        assert_eq!(kill(Some(5)).complaint(), None);
-        for (claimed, text) in [
-            (Some(6), "only 5 are right"),
-            (Some(4), "kept 4 of 5"),
-            (None, "never"),
+        assert_eq!(kill(Claim::Pieces(5)).complaint(), None);
+        assert_eq!(kill(Claim::KilledFirst).complaint(), None);
+        for (claim, text) in [
+            (Claim::Pieces(6), "only 5 are right"),
+            (Claim::Pieces(4), "kept 4 of 5"),
+            (Claim::Awaited, "never"),
         ] {
             assert!(
-                kill(claimed)
+                kill(claim)
                     .complaint()
                     .is_some_and(|complaint| complaint.contains(text))
             );

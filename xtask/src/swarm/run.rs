@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::churn::{self, Kill, Layout, Plan};
+use super::churn::{self, Claim, Kill, Layout, Plan};
 use super::live::Live;
 use super::node::{Node, Role};
 use super::scenario::{Payload, Scenario};
@@ -350,8 +350,10 @@ impl Swarm {
             node.take(line)?;
             if let Some((have, _)) = node.lives.last().and_then(|life| life.checked) {
                 let mut kills = self.kills.iter_mut().rev();
-                if let Some(kill) = kills.find(|kill| kill.name == node.name) {
-                    kill.claimed.get_or_insert(have);
+                if let Some(kill) = kills.find(|kill| kill.name == node.name)
+                    && kill.claim == Claim::Awaited
+                {
+                    kill.claim = Claim::Pieces(have);
                 }
             }
         }
@@ -395,11 +397,16 @@ impl Swarm {
                     self.torrent.pieces
                 ));
             }
+            for earlier in &mut self.kills {
+                if earlier.name == name && earlier.claim == Claim::Awaited {
+                    earlier.claim = Claim::KilledFirst;
+                }
+            }
             self.kills.push(Kill {
                 name,
                 whole,
                 begun,
-                claimed: None,
+                claim: Claim::Awaited,
             });
             self.restarts.push((since + plan.pause, index));
         }
