@@ -164,6 +164,8 @@ fn in_the_endgame_each_block_that_comes_is_cancelled_elsewhere() {
     let mut script = Script::new(0..PIECES - 1);
     let (slow, quick) = (script.open_seeder(1, PLAIN), script.open_seeder(2, PLAIN));
     assert_eq!(requests(&script.told(slow)).len(), 4);
+    // Not before the first has had its time.
+    script.pass(2);
     let twice = requests(&script.told(quick));
     assert!(
         !twice.is_empty(),
