@@ -7,7 +7,9 @@
 
 use crate::reach::{Family, Reach, Resolver, is_public};
 use core::time::Duration;
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
+};
 use reqwest::{Client, Response};
 use std::io::Read;
 use std::net::IpAddr;
@@ -155,8 +157,17 @@ fn checked_scheme(url: Url) -> Result<Url, HttpError> {
 #[derive(Debug)]
 pub(crate) struct Http {
     bind: Option<IpAddr>,
-    /// A client for each kind of address that was needed so far; making one reads the system's certificates.
-    clients: Mutex<Vec<((Family, Reach), Client)>>,
+    /// A client for each kind of request that was needed so far.
+    clients: Mutex<Vec<(Kind, Client)>>,
+}
+
+/// What makes requests need different clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind {
+    family: Family,
+    reach: Reach,
+    /// Only then the system's certificates are read: a machine without any can still ask its `http` trackers.
+    is_https: bool,
 }
 
 impl Http {
@@ -185,8 +196,13 @@ impl Http {
     async fn follow(&self, mut url: Url, bounds: Bounds) -> Result<Reply, HttpError> {
         let mut reach = Reach::Anywhere;
         for _ in 0..=REDIRECTS_MAX {
+            let kind = Kind {
+                family: bounds.family,
+                reach,
+                is_https: url.scheme() == "https",
+            };
             let response = self
-                .client(bounds.family, reach)?
+                .client(kind)?
                 .get(url.clone())
                 .send()
                 .await
@@ -205,27 +221,30 @@ impl Http {
         Err(HttpError::Redirects)
     }
 
-    fn client(&self, family: Family, reach: Reach) -> Result<Client, HttpError> {
+    fn client(&self, kind: Kind) -> Result<Client, HttpError> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, client)) = clients.iter().find(|(kind, _)| *kind == (family, reach)) {
+        if let Some((_, client)) = clients.iter().find(|(known, _)| *known == kind) {
             return Ok(client.clone());
         }
         // An error says that the process has a provider already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
+        let gzip = (ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        let mut builder = Client::builder()
             .user_agent(USER_AGENT)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_DEADLINE)
             .pool_max_idle_per_host(0)
             .local_address(self.bind)
-            .default_headers(HeaderMap::from_iter([(
-                ACCEPT_ENCODING,
-                reqwest::header::HeaderValue::from_static("gzip"),
-            )]))
-            .dns_resolver(Resolver { family, reach })
-            .build()
-            .map_err(|error| network(&error))?;
-        clients.push(((family, reach), client.clone()));
+            .default_headers(HeaderMap::from_iter([gzip]))
+            .dns_resolver(Resolver {
+                family: kind.family,
+                reach: kind.reach,
+            });
+        if !kind.is_https {
+            builder = builder.tls_certs_only([]);
+        }
+        let client = builder.build().map_err(|error| network(&error))?;
+        clients.push((kind, client.clone()));
         Ok(client)
     }
 }

@@ -1,5 +1,6 @@
 //! `get`, `seed`, `publish` and `scrape`.
 
+use super::process::Process;
 use super::{Place, count};
 use rustix::process::Signal;
 use std::fs;
@@ -282,4 +283,15 @@ fn a_publisher_may_name_its_trackers_and_its_address() {
             .unwrap()
             .starts_with("magnet:?xt=urn:btih:")
     );
+}
+
+#[test]
+fn a_machine_without_any_certificate_authority_gets_what_needs_none() {
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    let mut command = Process::command(&place.path(""), &place.path("home"), &["show", &url]);
+    command.env("SSL_CERT_FILE", "/nonexistent");
+    command.env("SSL_CERT_DIR", "/nonexistent");
+    let ended = Process::spawn(command).end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 }

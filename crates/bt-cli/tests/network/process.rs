@@ -30,12 +30,22 @@ pub(crate) struct Ended {
 
 impl Process {
     pub(crate) fn start(dir: &Path, home: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_bt"))
+        Self::spawn(Self::command(dir, home, arguments))
+    }
+
+    pub(crate) fn command(dir: &Path, home: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bt"));
+        command
             .args(arguments)
             .current_dir(dir)
             .env("HOME", home)
             .env_remove("XDG_STATE_HOME")
-            .env_remove("RUST_LOG")
+            .env_remove("RUST_LOG");
+        command
+    }
+
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
