@@ -180,5 +180,4 @@ pub fn slots_for_rate(measured: u64, limit: Option<u64>) -> usize {
 }
 
 #[cfg(test)]
-#[path = "choker/tests.rs"]
 mod tests;
