@@ -211,3 +211,135 @@ impl Jobs {
         Some(answer.done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bt_core::disk::Verdict;
+    use bt_core::{BLOCK_BYTES, Layout};
+    use bt_storage::{FileMap, FileSpec, MemoryStorage};
+    use bytes::Bytes;
+
+    const LAYOUT_BYTES: u64 = 4 * 2 * BLOCK_BYTES as u64;
+
+    fn layout() -> Layout {
+        Layout::new(LAYOUT_BYTES, 2 * BLOCK_BYTES).unwrap()
+    }
+
+    fn disk() -> Arc<Disk> {
+        let spec = FileSpec {
+            path: "file".into(),
+            length: LAYOUT_BYTES,
+            pad: false,
+        };
+        let map = FileMap::new(layout(), vec![spec]);
+        let storage = Box::new(MemoryStorage::new());
+        let store = TorrentStore::with_storage(map, vec![[0; 20]; 4], storage);
+        Arc::new(Disk::new(Arc::new(store), Arc::new(Semaphore::new(2))))
+    }
+
+    fn slow(disk: &Disk) {
+        disk.slow_until.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    fn writes(piece: u32) -> Vec<Job> {
+        let layout = layout();
+        let blocks = layout.blocks(layout.piece(piece).unwrap());
+        let data = Bytes::from(vec![7; BLOCK_BYTES as usize]);
+        blocks
+            .map(|block| Job::Write {
+                block,
+                data: data.clone(),
+            })
+            .collect()
+    }
+
+    fn is_bad(done: &Done) -> bool {
+        matches!(
+            done,
+            Done::Checked {
+                verdict: Verdict::Bad { .. },
+                ..
+            }
+        )
+    }
+
+    #[tokio::test]
+    async fn a_quick_disk_answers_on_the_spot() {
+        let (mut jobs, _feeding) = Jobs::new(disk());
+        let mut done = Vec::new();
+        writes(0)
+            .into_iter()
+            .for_each(|job| jobs.submit(job, &mut done));
+        assert_eq!(done.len(), 3, "{done:?}");
+        assert!(is_bad(&done[2]));
+        assert_eq!(jobs.queued, 0);
+    }
+
+    #[tokio::test]
+    async fn a_slow_disk_answers_in_order_and_nothing_overtakes_the_queue() {
+        let disk = disk();
+        slow(&disk);
+        let (mut jobs, feeding) = Jobs::new(Arc::clone(&disk));
+        let mut done = Vec::new();
+        let first: Vec<Job> = (0..3).flat_map(writes).collect();
+        first
+            .into_iter()
+            .for_each(|job| jobs.submit(job, &mut done));
+        // The disk has become quick again; these wait all the same.
+        disk.slow_until.store(0, Ordering::Relaxed);
+        writes(3)
+            .into_iter()
+            .for_each(|job| jobs.submit(job, &mut done));
+        assert_eq!((done.len(), jobs.queued), (0, 8));
+        let feeding = tokio::spawn(feeding);
+        while jobs.queued > 0 {
+            done.extend(jobs.answer().await.unwrap());
+        }
+        let order: Vec<u32> = done
+            .iter()
+            .map(|done| match done {
+                Done::Wrote { block } => block.piece.get(),
+                Done::Checked { piece, .. } | Done::Digests { piece, .. } => piece.get(),
+            })
+            .collect();
+        assert_eq!(order, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]);
+        // A check is never done on the spot.
+        let piece = layout().piece(1).unwrap();
+        jobs.submit(Job::Check { piece }, &mut done);
+        assert_eq!((done.len(), jobs.queued), (12, 1));
+        assert!(is_bad(&jobs.answer().await.unwrap()[0]));
+        drop(jobs);
+        feeding.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_leaves_no_trace() {
+        let disk = disk();
+        for is_slow in [false, true] {
+            if is_slow {
+                slow(&disk);
+            }
+            let block = layout().block_at(layout().piece(0).unwrap(), 1).unwrap();
+            let mut out = BytesMut::from(&b"before"[..]);
+            assert!(disk.read(block, &mut out).await.is_err());
+            assert_eq!(out, b"before"[..]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_job_shows() {
+        let disk = disk();
+        disk.timed(|| ());
+        assert!(!disk.is_slow());
+        disk.timed(|| std::thread::sleep(SLOW + Duration::from_millis(5)));
+        assert!(disk.is_slow());
+    }
+
+    #[tokio::test]
+    async fn a_panic_on_the_pool_is_an_error() {
+        let error = disk().on_pool(|| panic!("a bug")).await;
+        let error: Result<(), DiskError> = error;
+        assert!(error.unwrap_err().message.contains("internal error"));
+    }
+}

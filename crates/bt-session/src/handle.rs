@@ -126,6 +126,12 @@ impl TorrentHandle {
         *self.status.borrow()
     }
 
+    /// The numbers as they change, at least once a second.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
     /// Tells the torrent something. A torrent that is gone does not hear it.
     pub async fn command(&self, command: Command) {
         // The only error is that the torrent is gone, which its events say better.

@@ -253,18 +253,7 @@ struct Start {
 async fn live(shared: Arc<Shared>, start: Start, mut ends: Ends) {
     let info_hash = start.metainfo.info_hash;
     let mut last = ends.status.borrow().to_owned();
-    let ended = {
-        let mut life = pin!(start_and_run(&shared, start, &mut ends, &mut last));
-        core::future::poll_fn(|context| {
-            match catch_unwind(AssertUnwindSafe(|| life.as_mut().poll(context))) {
-                Ok(poll) => poll,
-                Err(panic) => Poll::Ready(Err(Failure::Bug {
-                    message: message_of(panic.as_ref()),
-                })),
-            }
-        })
-        .await
-    };
+    let ended = caught(start_and_run(&shared, start, &mut ends, &mut last)).await;
     shared.torrents().remove(&info_hash);
     let event = match ended {
         Ok(()) => TorrentEvent::Stopped,
@@ -273,10 +262,25 @@ async fn live(shared: Arc<Shared>, start: Start, mut ends: Ends) {
             TorrentEvent::Failed(failure)
         }
     };
-    // Nobody may be listening.
-    let _ = ends.events.send(event);
+    // First the numbers, so that whoever hears the last event finds the last ones.
     last.phase = Phase::Stopped;
     ends.status.send_replace(last);
+    // Nobody may be listening.
+    let _ = ends.events.send(event);
+}
+
+/// What comes of `work`, even if it panics.
+async fn caught(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let mut work = pin!(work);
+    core::future::poll_fn(|context| {
+        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+            Ok(poll) => poll,
+            Err(panic) => Poll::Ready(Err(Failure::Bug {
+                message: message_of(panic.as_ref()),
+            })),
+        }
+    })
+    .await
 }
 
 async fn start_and_run(
@@ -337,4 +341,30 @@ fn message_of(panic: &(dyn core::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a panic without a message").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_with_its_message() {
+        let plain = caught(async {
+            tokio::task::yield_now().await;
+            panic!("plain")
+        });
+        let number = 7;
+        let formatted = caught(async { panic!("number {number}") });
+        let mute = caught(async { std::panic::panic_any(number) });
+        let told = [
+            (plain.await, "plain"),
+            (formatted.await, "number 7"),
+            (mute.await, "without a message"),
+        ];
+        for (result, words) in told {
+            let message = result.unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
+        }
+        assert_eq!(caught(async { Ok(()) }).await, Ok(()));
+    }
 }

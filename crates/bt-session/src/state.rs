@@ -35,8 +35,11 @@ pub(crate) struct Keeper {
     due: Option<Instant>,
     /// What the user should know.
     notes: Vec<String>,
-    /// Held while a state is written: there is one name for what is not complete yet.
-    writing: Arc<Mutex<()>>,
+    /// How many saves were begun.
+    saves: u64,
+    /// The number of the last save that was written, held while one is: they share a name for what is not complete yet,
+    /// and one that was held up must not undo a later one.
+    written: Arc<Mutex<u64>>,
 }
 
 #[derive(Debug)]
@@ -63,7 +66,8 @@ impl Keeper {
             downloaded_before: 0,
             due: None,
             notes: Vec::new(),
-            writing: Arc::default(),
+            saves: 0,
+            written: Arc::default(),
         };
         let Some(state_dir) = state_dir else {
             return Ok(keeper);
@@ -148,6 +152,8 @@ impl Keeper {
         clean: bool,
     ) -> impl Future<Output = Result<(), DiskError>> + Send + use<> {
         self.due = None;
+        self.saves += 1;
+        let number = self.saves;
         let folder = self.place.as_ref().map(|place| place.folder.clone());
         let state = Resume {
             have,
@@ -156,14 +162,18 @@ impl Keeper {
             clean,
         };
         let (info_hash, disk) = (self.info_hash, Arc::clone(disk));
-        let writing = Arc::clone(&self.writing);
+        let written = Arc::clone(&self.written);
         async move {
             let Some(folder) = folder else {
                 return Ok(());
             };
             let store = Arc::clone(disk.store());
             let work = move || {
-                let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+                if *written > number {
+                    return Ok(());
+                }
+                *written = number;
                 resume::save(&folder, info_hash, &store, &state)
             };
             disk.on_pool(work).await?
@@ -212,5 +222,36 @@ mod tests {
         assert!(open(false).is_ok());
         let no_folder = Keeper::open(Some(Path::new("/dev/null/x")), hash, data, false).unwrap();
         assert!(!no_folder.is_due() && no_folder.notes.len() == 1);
+    }
+
+    #[tokio::test]
+    async fn a_save_that_was_held_up_does_not_undo_a_later_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let (state, hash) = (temp.path().join("state"), InfoHash([1; 20]));
+        let layout = bt_core::Layout::new(10, 10).unwrap();
+        let spec = bt_storage::FileSpec {
+            path: "file".into(),
+            length: 10,
+            pad: false,
+        };
+        let map = bt_storage::FileMap::new(layout, vec![spec]);
+        let storage = Box::new(bt_storage::MemoryStorage::new());
+        let store = Arc::new(TorrentStore::with_storage(map, vec![[0; 20]], storage));
+        let permits = Arc::new(tokio::sync::Semaphore::new(1));
+        let disk = Arc::new(Disk::new(Arc::clone(&store), permits));
+        let mut keeper = Keeper::open(Some(&state), hash, temp.path(), false).unwrap();
+        let mut save = |uploaded, clean| {
+            let stats = Stats {
+                uploaded,
+                ..Stats::default()
+            };
+            keeper.save(&disk, Bitfield::new(1), &stats, clean)
+        };
+        let (early, last) = (save(1, false), save(2, true));
+        last.await.unwrap();
+        early.await.unwrap();
+        assert!(!keeper.is_due());
+        let folder = state.join(name_of(temp.path()));
+        assert_eq!(resume::load(&folder, hash, &store).uploaded, 2);
     }
 }

@@ -6,6 +6,7 @@ use bt_session::Session;
 use bt_wire::{Handshake, Message, Reserved};
 use bytes::BytesMut;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -98,7 +99,33 @@ async fn silent_and_slow_connections_keep_nobody_out() {
         }
         silent.push(stream);
     }
+    let started = Instant::now();
     assert_served(&place, addr, "copy").await;
+    // Well below the deadline after which the silent ones are closed anyway.
+    assert!(
+        started.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_gone_is_forgotten() {
+    let place = Place::new(&[]);
+    let (mut session, addr) = session(None);
+    let mut seeder = start(&mut session, &place, &place.source(), seed_only());
+    seeder.checked().await;
+    let mut status = seeder.handle.watch();
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream
+        .write_all(&handshake(place.torrent.info_hash))
+        .await
+        .unwrap();
+    let came = status.wait_for(|status| status.stats.peers == 1);
+    tokio::time::timeout(PATIENCE, came).await.unwrap().unwrap();
+    drop(stream);
+    let left = status.wait_for(|status| status.stats.peers == 0);
+    tokio::time::timeout(PATIENCE, left).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
