@@ -38,6 +38,8 @@ pub struct Report {
     pub wasted_percent: f64,
     /// Pieces that failed their hash.
     pub hash_failures: u64,
+    /// How often a node banned a liar.
+    pub bans: usize,
     /// Who downloaded.
     pub leechers: usize,
     /// How many things happened.
@@ -220,6 +222,7 @@ impl Scenario {
             seeder_copies: sent as f64 / total.max(1) as f64,
             wasted_percent: 100.0 * wasted as f64 / downloaded.max(1) as f64,
             hash_failures: leechers().map(|(_, stats)| stats.hash_failures).sum(),
+            bans: numbers.clone().map(|number| world.bans(number)).sum(),
             leechers: leechers().count(),
             steps: world.steps(),
             trace: world.trace(),
@@ -233,13 +236,14 @@ impl core::fmt::Display for Report {
         write!(
             f,
             "seed {}: {} leechers in {took:.1} s, {:.2} x the least; the seeders sent {:.2} copies; \
-             {:.2} % wasted, {} bad pieces; {} steps, trace {:016x}",
+             {:.2} % wasted, {} bad pieces, {} bans; {} steps, trace {:016x}",
             self.seed,
             self.leechers,
             took / least.max(f64::EPSILON),
             self.seeder_copies,
             self.wasted_percent,
             self.hash_failures,
+            self.bans,
             self.steps,
             self.trace,
         )

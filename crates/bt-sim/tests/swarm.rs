@@ -77,6 +77,10 @@ fn liars_are_found_out_and_nobody_else() {
         crowd.bound += Duration::from_secs(120);
         let report = run(&crowd);
         assert!(report.hash_failures > 0, "the liar had no say");
+        assert!(
+            report.bans >= 5,
+            "somebody still listens to the liar: {report}"
+        );
     }
 }
 

@@ -20,7 +20,7 @@ use bt_tracker::announce::AnnounceRequest;
 use bt_tracker::server::{self, Swarms};
 use bt_wire::Limits;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 /// The torrent that the world shares.
@@ -100,6 +100,8 @@ pub struct World {
     rng: Rng,
     steps: u64,
     trace: u64,
+    /// Who banned whom.
+    bans: BTreeSet<(usize, usize)>,
     teller: Option<Teller>,
 }
 
@@ -128,6 +130,7 @@ impl World {
             rng,
             steps: 0,
             trace: 0,
+            bans: BTreeSet::new(),
             teller: None,
             settings,
         }
@@ -219,6 +222,15 @@ impl World {
     #[must_use]
     pub fn is_gone(&self, number: usize) -> bool {
         self.node(number).gone
+    }
+
+    /// How many nodes banned this one.
+    #[must_use]
+    pub fn bans(&self, number: usize) -> usize {
+        self.bans
+            .iter()
+            .filter(|(_, banned)| *banned == number)
+            .count()
     }
 
     /// True if everybody who came to download is up and complete.

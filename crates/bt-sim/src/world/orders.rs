@@ -174,8 +174,9 @@ impl World {
             Event::Banned { addr, .. } => {
                 let ip = addr.ip();
                 let banned = self.nodes.iter().position(|node| node.addr.ip() == ip);
-                let deserved = banned.is_some_and(|banned| self.is_liar(banned));
-                assert!(deserved, "node {number} bans honest {ip}");
+                let deserved = banned.filter(|banned| self.is_liar(*banned));
+                let liar = deserved.unwrap_or_else(|| panic!("node {number} bans honest {ip}"));
+                self.bans.insert((number, liar));
             }
             Event::Stopped => self.vanish(number),
             Event::Complete
