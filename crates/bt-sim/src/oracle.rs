@@ -68,6 +68,12 @@ impl Monitor {
         &self.told
     }
 
+    /// True if this end waits for the block.
+    #[must_use]
+    pub fn asks(&self, block: Block) -> bool {
+        self.asked.contains(&BlockAddress::from(block))
+    }
+
     /// This end sends a message, at a time when it has `have`.
     ///
     /// # Errors

@@ -85,6 +85,31 @@ fn liars_are_found_out_and_nobody_else() {
 }
 
 #[test]
+fn a_liar_among_those_who_share_a_piece_is_found_by_the_blocks() {
+    // Slow lines and long pieces: nobody sends a whole piece alone.
+    let layout = Layout::new(6 << 20, 1 << 20).unwrap();
+    for seed in 1..4 {
+        let mut crowd = Scenario::flash_crowd(seed, layout, 3, 150_000);
+        let seeder = Host {
+            seeder: true,
+            up: 150_000,
+            ..Host::default()
+        };
+        let nature = Nature::Liar(5);
+        crowd.hosts.push((seeder, Duration::ZERO));
+        crowd
+            .hosts
+            .push((Host { nature, ..seeder }, Duration::ZERO));
+        crowd.bound += Duration::from_secs(300);
+        let report = run(&crowd);
+        assert!(
+            report.bans >= 3,
+            "somebody still listens to the liar: {report}"
+        );
+    }
+}
+
+#[test]
 fn a_crashed_leecher_goes_on_where_its_disk_is_right() {
     let mut crowd = Scenario::flash_crowd(4, layout(4), 4, 1_000_000);
     for node in 1..4 {

@@ -37,6 +37,9 @@ impl Picker {
         if let Some(left) = self.choose_begun(conn, has, true) {
             return Some((left, Side::Front));
         }
+        if let Some(failed) = self.choose_failed(has) {
+            return Some((failed, Side::Front));
+        }
         let room = self.partials.len() < self.partials_max();
         if fast
             && room
@@ -68,6 +71,14 @@ impl Picker {
             open.max_by_key(|(_, partial)| partial.missing())
                 .map(|(piece, _)| piece)
         }
+    }
+
+    /// A piece that failed and is to be begun anew. Until it is good nobody knows who lied, and the liar goes on.
+    fn choose_failed(&self, has: &Bitfield) -> Option<PieceIndex> {
+        let failed = self.failures.keys().find(|piece| {
+            has.get(**piece) && self.needs(**piece) && !self.partials.contains_key(piece)
+        });
+        failed.copied()
     }
 
     fn choose_new(&self, has: &Bitfield, rng: &mut Rng) -> Option<PieceIndex> {

@@ -9,7 +9,8 @@
 //! 4. The piece to begin is a random one until the first is complete, then one of the rarest, or the first in order.
 //! 5. Endgame: when every missing block is asked for, a block is asked of a second peer.
 //!
-//! A piece that failed its hash is on parole: one peer sends it whole, so that it is known who lied.
+//! A piece that failed its hash comes before all new ones and is on parole: one peer sends it whole. So it is soon known
+//! who lied.
 //!
 //! The picker sees bitfields, counts and connection numbers; it knows neither time nor addresses.
 //!

@@ -15,7 +15,7 @@ use crate::node::{Host, Nature, Node};
 use crate::payload::{Payload, mix};
 use bt_core::disk::{Done, Job, Verdict};
 use bt_core::{Bitfield, InfoHash, Layout, PeerId, Rng, Time};
-use bt_peer::{Config, ConnId, Engine, Input, Stats, Torrent};
+use bt_peer::{Config, ConnId, Engine, Input, Output, Stats, Torrent};
 use bt_tracker::announce::AnnounceRequest;
 use bt_tracker::server::{self, Swarms};
 use bt_wire::Limits;
@@ -367,8 +367,15 @@ impl World {
             return;
         };
         engine.handle(now, input);
+        let mut taken = None;
         while let Some(output) = self.node_mut(number).engine.as_mut().and_then(Engine::poll) {
+            if let Output::Disk(Job::Write { block, .. }) = &output {
+                taken = Some(*block);
+            }
             self.obey(number, output);
+        }
+        if let Some(block) = taken {
+            self.assert_cancelled(number, block);
         }
         if self.steps.is_multiple_of(STEPS_BETWEEN_LOOKS) {
             self.look(number);

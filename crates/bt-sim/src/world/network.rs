@@ -3,7 +3,7 @@
 use super::{Happening, INFO_HASH, World};
 use crate::link::{End, Link, LinkId, Phase, Segment, Side};
 use crate::oracle::Monitor;
-use bt_core::Time;
+use bt_core::{Block, Time};
 use bt_peer::{CloseReason, ConnId, Direction, Input, RESERVED};
 use bt_wire::{Decoder, Handshake, Message};
 use bytes::{Buf, Bytes};
@@ -278,6 +278,19 @@ impl World {
             },
         };
         self.later(after, Happening::Fact(end.node, run, fact));
+    }
+
+    /// A block that has come is asked of nobody any more (BEP 3, "cancel").
+    pub(super) fn assert_cancelled(&self, number: usize, block: Block) {
+        for (id, side) in self.node(number).conns.values() {
+            let end = self.links.get(id).map(|link| link.end(*side));
+            if let Some(Phase::Open(monitor)) = end.map(|end| &end.phase) {
+                assert!(
+                    !monitor.asks(block),
+                    "node {number} still asks for {block:?}"
+                );
+            }
+        }
     }
 
     /// Each piece that an end's node has was told to the other end's node, if that lacks it.

@@ -222,7 +222,8 @@ impl Model {
                 "on parole with {kept:?}"
             );
             let begun = self.is_begun(*piece);
-            if !begun && !choked && !self.sequential && !self.have.is_empty() {
+            let failed = self.bench.picker.failures(piece_index) > 0;
+            if !begun && !failed && !choked && !self.sequential && !self.have.is_empty() {
                 let fresh = (0..self.bench.layout.pieces_count())
                     .filter(|p| self.needs(*p) && !self.is_begun(*p))
                     .filter(|p| has.get(self.bench.layout.piece(*p).unwrap()));
