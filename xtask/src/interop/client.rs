@@ -109,6 +109,8 @@ impl Client {
                     .arg("--port")
                     .arg(PORT.to_string())
                     .arg("--json");
+                // When a transfer fails, its last words tell why it left whom.
+                command.env("RUST_LOG", "bt_session=debug");
                 command
             }
             Self::Libtorrent => {

@@ -102,10 +102,13 @@ fn remarks(outcome: &Outcome) -> Vec<String> {
     let rate = ratio(sums.copied, 1) / outcome.took.as_secs_f64().max(0.001) / f64::from(1 << 20);
     let mut lines = vec![
         format!(
-            "{}: {} in {} files, {} pieces of {}; the last of {} leechers done after {} s, {rate:.0} MiB/s together",
+            "{}: {} in {}, {} pieces of {}; the last of {} leechers done after {} s, {rate:.0} MiB/s together",
             outcome.scenario.name,
             show_size(total),
-            torrent.files.len(),
+            match torrent.files.len() {
+                1 => "one file".to_owned(),
+                files => format!("{files} files"),
+            },
             torrent.pieces,
             show_size(torrent.piece_length),
             outcome.scenario.leechers,
