@@ -9,7 +9,6 @@
 use crate::config::STOP_DEADLINE;
 use crate::http::{self, Bounds, Http, HttpError, Reply};
 use crate::reach::{self, Family};
-use crate::session::Shared;
 use bt_core::InfoHash;
 use bt_core::addr::is_dialable;
 use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse, Event, NamedPeer};
@@ -19,6 +18,7 @@ use bt_tracker::scrape::ScrapeResponse;
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use url::Url;
 
@@ -36,8 +36,11 @@ const ADDRESSES_MAX: usize = 4;
 const NAMES_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Asks a tracker, over each address family that it has.
+///
+/// `turns` has a permit for each request that may be out.
 pub(crate) async fn announce(
-    shared: &Shared,
+    http: &Http,
+    turns: &Semaphore,
     url: &str,
     request: &AnnounceRequest,
 ) -> Result<AnnounceResponse, AnnounceFailure> {
@@ -46,12 +49,9 @@ pub(crate) async fn announce(
         (STOP_DEADLINE, None)
     } else {
         // The semaphore is never closed.
-        (
-            ANNOUNCE_DEADLINE,
-            shared.announce_permits.acquire().await.ok(),
-        )
+        (ANNOUNCE_DEADLINE, turns.acquire().await.ok())
     };
-    let asking = ask(&shared.http, url, request, deadline);
+    let asking = ask(http, url, request, deadline);
     let result = tokio::time::timeout(deadline, asking).await;
     drop(permit);
     result.unwrap_or_else(|_| Err(unreachable(HttpError::Deadline { after: deadline })))
@@ -323,5 +323,20 @@ mod tests {
             matches!(error, ScrapeError::Http(HttpError::Scheme { .. })),
             "{error}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_waits_for_no_turn_and_no_longer_than_it_may() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/announce", listener.local_addr().unwrap());
+        let (http, turns) = (Http::new(None), Semaphore::new(0));
+        let id = bt_core::PeerId([1; 20]);
+        let mut request = AnnounceRequest::new(InfoHash([1; 20]), id, 1, 0);
+        let asking = announce(&http, &turns, &url, &request);
+        let waited = tokio::time::timeout(2 * ANNOUNCE_DEADLINE, asking).await;
+        assert!(waited.is_err(), "there is no turn to be had");
+        request.event = Event::Stopped;
+        let failure = announce(&http, &turns, &url, &request).await.unwrap_err();
+        assert_eq!(failure.to_string(), "no complete answer within 5 s");
     }
 }

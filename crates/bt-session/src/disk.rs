@@ -95,6 +95,12 @@ impl Disk {
         on_pool(&self.permits, work).await
     }
 
+    /// From now on all goes to the pool.
+    #[cfg(test)]
+    pub(crate) fn pretend_slow(&self) {
+        self.slow_until.store(u64::MAX, Ordering::Relaxed);
+    }
+
     fn is_slow(&self) -> bool {
         self.slow_until.load(Ordering::Relaxed) > self.nanos(Instant::now())
     }
@@ -238,10 +244,6 @@ mod tests {
         Arc::new(Disk::new(Arc::new(store), Arc::new(Semaphore::new(2))))
     }
 
-    fn slow(disk: &Disk) {
-        disk.slow_until.store(u64::MAX, Ordering::Relaxed);
-    }
-
     fn writes(piece: u32) -> Vec<Job> {
         let layout = layout();
         let blocks = layout.blocks(layout.piece(piece).unwrap());
@@ -279,7 +281,7 @@ mod tests {
     #[tokio::test]
     async fn a_slow_disk_answers_in_order_and_nothing_overtakes_the_queue() {
         let disk = disk();
-        slow(&disk);
+        disk.pretend_slow();
         let (mut jobs, feeding) = Jobs::new(Arc::clone(&disk));
         let mut done = Vec::new();
         let first: Vec<Job> = (0..3).flat_map(writes).collect();
@@ -318,7 +320,7 @@ mod tests {
         let disk = disk();
         for is_slow in [false, true] {
             if is_slow {
-                slow(&disk);
+                disk.pretend_slow();
             }
             let block = layout().block_at(layout().piece(0).unwrap(), 1).unwrap();
             let mut out = BytesMut::from(&b"before"[..]);

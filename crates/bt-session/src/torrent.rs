@@ -353,7 +353,9 @@ impl Torrent {
             Output::Announce { id, url, request } => {
                 let shared = Arc::clone(&self.shared);
                 let asking = async move {
-                    let result = announce::announce(&shared, &url, &request).await;
+                    let result =
+                        announce::announce(&shared.http, &shared.announce_permits, &url, &request)
+                            .await;
                     Some(Fact::Announced { id, result })
                 };
                 let result = Err(AnnounceFailure::Unreachable {

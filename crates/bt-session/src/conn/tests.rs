@@ -45,13 +45,22 @@ fn disk(layout: Layout) -> Arc<Disk> {
 }
 
 async fn rig() -> Rig {
-    let layout = Layout::new(u64::from(PIECES * PIECE_BYTES), PIECE_BYTES).unwrap();
+    let layout = layout();
+    rig_with(disk(layout)).await
+}
+
+fn layout() -> Layout {
+    Layout::new(u64::from(PIECES * PIECE_BYTES), PIECE_BYTES).unwrap()
+}
+
+async fn rig_with(disk: Arc<Disk>) -> Rig {
+    let layout = layout();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dialled = TcpStream::connect(listener.local_addr().unwrap());
     let (peer, accepted) = tokio::join!(dialled, listener.accept());
     let (facts_in, facts) = mpsc::channel(4);
     let limits = Limits::for_torrent(PIECES);
-    let (entry, task) = new(CONN, accepted.unwrap().0, limits, disk(layout), facts_in);
+    let (entry, task) = new(CONN, accepted.unwrap().0, limits, disk, facts_in);
     Rig {
         peer: peer.unwrap(),
         entry: Some(entry),
@@ -256,4 +265,35 @@ async fn nothing_is_read_while_the_torrent_is_busy() {
     rig.facts.close();
     rig.task.await.unwrap();
     drop(rig.entry.take());
+}
+
+#[tokio::test]
+async fn a_block_whose_reading_is_given_up_leaves_no_half_message() {
+    let disk = disk(layout());
+    disk.pretend_slow();
+    // The pool's only thread is taken, so the block waits for it.
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let holder = Arc::clone(&disk);
+    let (taken, is_taken) = oneshot::channel();
+    let holding = tokio::spawn(async move {
+        let work = move || {
+            taken.send(()).unwrap();
+            held.recv().is_err()
+        };
+        holder.on_pool(work).await
+    });
+    is_taken.await.unwrap();
+    let mut rig = rig_with(disk).await;
+    rig.order(Order::Upload(rig.block(0, 0)));
+    rig.order(Order::Send(Message::Have { piece: 1 }));
+    let orders = rig.entry.as_ref().unwrap().orders.clone();
+    while orders.capacity() < ORDERS_MAX {
+        tokio::task::yield_now().await;
+    }
+    drop((orders, rig.entry.take()));
+    let mut expected = BytesMut::new();
+    Message::Have { piece: 1 }.encode_into(&mut expected);
+    assert_eq!(rig.heard().await, expected);
+    drop(release);
+    assert_eq!(holding.await.unwrap(), Ok(true));
 }

@@ -1,7 +1,7 @@
 //! Trackers, good and bad, served by a few lines here.
 
 use super::{PATIENCE, Place, Running, seed_only, session, start, with_peers};
-use bt_session::{Event, TorrentEvent, TrackerStatus};
+use bt_session::{Event, Phase, Status, TorrentEvent, TrackerStatus};
 use bt_tracker::announce::{self, AnnounceRequest, AnnounceResponse, Peer};
 use bt_tracker::http::{encode, query};
 use std::sync::{Arc, Mutex};
@@ -188,8 +188,14 @@ async fn a_dead_tracker_holds_up_neither_the_start_nor_the_end() {
         with_peers(&[addr]),
     );
     leecher.complete().await;
+    let mut status = leecher.handle.watch();
     let stopping = async { tokio::join!(leeching.shutdown(), seeding.shutdown()) };
+    let seen = tokio::spawn(async move {
+        let is_stopping = |status: &Status| status.phase == Phase::Stopping;
+        status.wait_for(is_stopping).await.is_ok()
+    });
     tokio::time::timeout(PATIENCE.min(Duration::from_secs(8)), stopping)
         .await
         .expect("a stop waits five seconds for trackers and no more");
+    assert!(seen.await.unwrap(), "meanwhile it says what it does");
 }
