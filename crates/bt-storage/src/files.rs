@@ -161,12 +161,11 @@ impl TorrentFiles {
     /// Syncs every file that was written to since the last time.
     pub(crate) fn sync(&self) -> Result<(), DiskError> {
         let due = std::mem::take(&mut self.sync_state().due);
+        let due: Vec<FileIndex> = due.into_iter().collect();
         let mut result = Ok(());
-        for file in due {
-            if let Err(error) = self.storage.sync(file) {
-                self.sync_state().doubtful.insert(file);
-                result = Err(self.error("sync", file, &error));
-            }
+        for (file, error) in self.storage.sync_each(&due) {
+            self.sync_state().doubtful.insert(file);
+            result = Err(self.error("sync", file, &error));
         }
         result
     }

@@ -39,6 +39,13 @@ pub trait Storage: Send + Sync {
     /// Whatever the medium meets. What was written before is then in doubt.
     fn sync(&self, file: FileIndex) -> io::Result<()>;
 
+    /// As [`Storage::sync`] for each of the files, in whatever way is quickest for so many. Returns those that are in
+    /// doubt.
+    fn sync_each(&self, files: &[FileIndex]) -> Vec<(FileIndex, io::Error)> {
+        let sync = |file: &FileIndex| Some((*file, self.sync(*file).err()?));
+        files.iter().filter_map(sync).collect()
+    }
+
     /// Makes the file, with nothing in it, if it is not there.
     ///
     /// # Errors
@@ -86,6 +93,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     fn sync(&self, file: FileIndex) -> io::Result<()> {
         (**self).sync(file)
+    }
+
+    fn sync_each(&self, files: &[FileIndex]) -> Vec<(FileIndex, io::Error)> {
+        (**self).sync_each(files)
     }
 
     fn create(&self, file: FileIndex) -> io::Result<()> {
