@@ -29,6 +29,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 /// How often numbers are shown.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long after a signal the program waits for trackers and the disk: trackers have five seconds, and a healthy disk
+/// is done meanwhile. Whatever state is not saved by then costs a check of the data at the next start, and no data.
+const STOP_PATIENCE: Duration = Duration::from_secs(7);
+
 /// Events that wait to be shown. While they do, the session drops the oldest and goes on.
 const EVENTS_MAX: usize = 64;
 
@@ -218,19 +222,26 @@ impl Swarm {
     pub(crate) async fn run(mut self, mut stop: Stop) -> Result<(), Failure> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut signalled = false;
+        let mut leave_at = None;
         while self
             .torrents
             .iter()
             .any(|torrent| !matches!(torrent.state, State::Ended { .. }))
         {
             tokio::select! {
-                exit = stop.wait(), if !signalled => {
-                    signalled = true;
+                exit = stop.wait(), if leave_at.is_none() => {
+                    leave_at = Some(Instant::now() + STOP_PATIENCE);
                     self.signalled(exit);
                 }
                 Some((index, event)) = self.events.recv() => self.event(index, event)?,
                 _ = tick.tick() => self.tick()?,
+            }
+            if leave_at.is_some_and(|at| Instant::now() >= at) {
+                let message = "the disk takes too long to save the last state; the data is checked at the next start";
+                tracing::warn!("{message}");
+                self.output
+                    .event("warning", None, &event::Words { message })?;
+                return self.failure.map_or(Ok(()), Err);
             }
         }
         self.session.shutdown().await;

@@ -17,8 +17,8 @@ pub(crate) enum Violation {
     /// BEP 3, "bitfield".
     #[error("{0}")]
     Bitfield(bt_core::bitfield::BitfieldError),
-    /// BEP 3: a bitfield comes first or not at all; BEP 6: exactly one of bitfield, have all, have none.
-    #[error("bitfield, have all or have none after other messages")]
+    /// BEP 3: a bitfield comes first, and later only with news; BEP 6: exactly one of bitfield, have all, have none.
+    #[error("have all, have none, or a bitfield without news after other messages")]
     BitfieldLate,
     /// BEP 3, "have".
     #[error("have of piece {piece}, but there are {pieces_count}")]

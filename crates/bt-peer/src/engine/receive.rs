@@ -6,7 +6,7 @@
 use super::{ConnId, Engine, send};
 use crate::CloseReason;
 use crate::connection::{Connection, Fault, Violation};
-use bt_core::{Bitfield, Time};
+use bt_core::{Bitfield, PieceIndex, Time};
 use bt_wire::Message;
 use bt_wire::fast_set::{ALLOWED_FAST_COUNT, allowed_fast_set};
 
@@ -46,7 +46,7 @@ impl Engine {
             Message::Bitfield(bytes) => {
                 let has =
                     Bitfield::from_bytes(&bytes, pieces_count).map_err(Violation::Bitfield)?;
-                self.begin(now, id, has)?;
+                self.bitfield_came(now, id, has)?;
             }
             Message::HaveAll => self.begin(now, id, Bitfield::full(pieces_count))?,
             Message::HaveNone => self.begin(now, id, Bitfield::new(pieces_count))?,
@@ -77,6 +77,22 @@ impl Engine {
                 }
                 None => conn.fault(Fault::BadHint)?,
             },
+        }
+        Ok(())
+    }
+
+    /// The peer's first word about its pieces, or a later one: aria2 sends a bitfield where it would be shorter than the
+    /// haves it stands for. A later one must bring news, which bounds their number.
+    fn bitfield_came(&mut self, now: Time, id: ConnId, has: Bitfield) -> Result<(), Violation> {
+        let Some(conn) = self.conns.get(&id).filter(|conn| conn.begun) else {
+            return self.begin(now, id, has);
+        };
+        let news: Vec<PieceIndex> = has.iter_minus(&conn.has).collect();
+        if news.is_empty() {
+            return Err(Violation::BitfieldLate);
+        }
+        for piece in news {
+            self.peer_has(now, id, piece.get())?;
         }
         Ok(())
     }

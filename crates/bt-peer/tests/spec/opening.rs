@@ -51,7 +51,7 @@ fn both_sides_begin_choked_and_not_interested() {
 }
 
 #[test]
-fn a_bitfield_comes_first_or_not_at_all() {
+fn a_bitfield_comes_first_or_brings_news() {
     // FAULTS 50. What a peer says, and whether that is a violation.
     let have = Message::Have { piece: 1 };
     let any = || bitfield([0]);
@@ -75,8 +75,11 @@ fn a_bitfield_comes_first_or_not_at_all() {
         (PLAIN, vec![Message::Port(6_881), any()], false),
         (FAST, vec![extended, hint, any()], false),
         (PLAIN, vec![any(), any()], true),
-        (PLAIN, vec![have.clone(), any()], true),
-        (PLAIN, vec![Message::Interested, any()], true),
+        // aria2 sends a bitfield in the middle of a session in place of many haves.
+        (PLAIN, vec![have.clone(), any()], false),
+        (PLAIN, vec![Message::Interested, any()], false),
+        (PLAIN, vec![any(), bitfield([0, 1])], false),
+        (PLAIN, vec![any(), bitfield([0, 1]), bitfield([1])], true),
         (FAST, vec![Message::HaveAll], false),
         (FAST, vec![Message::HaveNone, have.clone()], false),
         (FAST, vec![Message::HaveAll, any()], true),

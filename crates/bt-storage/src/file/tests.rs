@@ -255,3 +255,41 @@ fn holes_are_only_where_nothing_was_written() {
     };
     assert_eq!([0, 1, 2, 3, 4].map(hole), [true, false, true, true, false]);
 }
+
+#[test]
+fn many_files_are_synced_at_once_and_those_in_doubt_are_named() {
+    let names: Vec<String> = (0..=SYNC_SINGLY_MAX).map(|n| format!("f{n}")).collect();
+    let specs: Vec<FileSpec> = names
+        .iter()
+        .map(|name| FileSpec {
+            path: name.into(),
+            length: 1,
+            pad: false,
+        })
+        .collect();
+    let temp = tempfile::tempdir().unwrap();
+    let pool = Arc::new(FilePool::new(4));
+    let (access, allocation) = (Access::ReadWrite, Allocation::Sparse);
+    let storage = FileStorage::open(temp.path(), &specs, pool, access, allocation).unwrap();
+    let all: Vec<FileIndex> = (0..names.len()).map(FileIndex).collect();
+    for file in &all {
+        storage.write_at(*file, 0, &[IoSlice::new(b"x")]).unwrap();
+    }
+    assert!(storage.sync_each(&all).is_empty());
+    // Gone is no doubt, as for a single file; something else in its place is.
+    std::fs::remove_file(temp.path().join("f1")).unwrap();
+    std::fs::remove_file(temp.path().join("f2")).unwrap();
+    std::fs::create_dir(temp.path().join("f2")).unwrap();
+    std::fs::write(temp.path().join("f2/x"), "").unwrap();
+    std::fs::remove_file(temp.path().join("f3")).unwrap();
+    symlink("f4", temp.path().join("f3")).unwrap();
+    for files in [&all[..], &all[..5]] {
+        let failed: Vec<_> = storage
+            .sync_each(files)
+            .into_iter()
+            .map(|it| it.0)
+            .collect();
+        assert!(failed.contains(&FileIndex(3)), "{failed:?}");
+        assert!(!failed.contains(&FileIndex(1)) && !failed.contains(&FileIndex(0)));
+    }
+}
