@@ -336,7 +336,9 @@ mod tests {
         let waited = tokio::time::timeout(2 * ANNOUNCE_DEADLINE, asking).await;
         assert!(waited.is_err(), "there is no turn to be had");
         request.event = Event::Stopped;
-        let failure = announce(&http, &turns, &url, &request).await.unwrap_err();
+        let asking = announce(&http, &turns, &url, &request);
+        let waited = tokio::time::timeout(2 * ANNOUNCE_DEADLINE, asking).await;
+        let failure = waited.expect("it takes no turn").unwrap_err();
         assert_eq!(failure.to_string(), "no complete answer within 5 s");
     }
 }
