@@ -106,6 +106,7 @@ fn a_liar_among_those_who_share_a_piece_is_found_by_the_blocks() {
             report.bans >= 3,
             "somebody still listens to the liar: {report}"
         );
+        assert!(report.hash_failures <= 10, "it took too long: {report}");
     }
 }
 
