@@ -144,8 +144,9 @@ impl World {
     /// Adds a node that starts after a while; its number.
     pub fn add(&mut self, host: Host, after: Duration) -> usize {
         let number = self.nodes.len();
-        let [_, high, middle, low] = u32::try_from(number + 1).unwrap_or(0).to_be_bytes();
-        let addr = SocketAddr::from(([10, high, middle, low], PORT));
+        // A network for each node: neighbours would have the same allowed fast set (BEP 6).
+        let [_, _, high, low] = u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
+        let addr = SocketAddr::from(([10, high, low, 1], PORT));
         let disk = disk::new(self.settings.disk, &self.payload, &self.hashes, host.seeder);
         let pieces_count = self.settings.layout.pieces_count();
         self.nodes.push(Node::new(host, addr, disk, pieces_count));
