@@ -150,6 +150,12 @@ fn one_tracker_hears_each_event_once() {
             &["0 a Started", "9 a Completed", "10 a Stopped", "11 gone"],
         ),
         (
+            "stopped in the moment of completing, and the tracker is dead: each is said once",
+            Answers::WorksUntil(5),
+            &[(0, LEECH), (9, Completed), (9, Stop)],
+            &["0 a Started", "9 a Completed", "10 a Stopped", "11 gone"],
+        ),
+        (
             "stopped before started is confirmed: it goes as soon as that is known",
             works,
             &[(0, LEECH), (0, Stop)],
@@ -469,6 +475,7 @@ proptest! {
         // Per tracker: what it has confirmed, as (started, completed).
         let mut told: BTreeMap<String, (bool, bool)> = BTreeMap::new();
         let mut soonest: BTreeMap<String, Time> = BTreeMap::new();
+        let mut asked_leaving: BTreeMap<String, u32> = BTreeMap::new();
         let (mut done, mut all_there, mut stopping) = (false, complete, None);
         let mut facts = vec![Input::Start { complete }];
         for step in std::iter::once(Step::Wait(0)).chain(steps) {
@@ -515,6 +522,11 @@ proptest! {
                                 Event::Stopped => prop_assert!(started && stopping.is_some()),
                                 Event::Interval => prop_assert!(started && stopping.is_none() && !early),
                                 Event::Paused => prop_assert!(false, "never said"),
+                            }
+                            if stopping.is_some() {
+                                let asked = asked_leaving.entry(ask.url.clone()).or_default();
+                                *asked += 1;
+                                prop_assert!(*asked <= 2, "completed, stopped, and no more: {ask:?}");
                             }
                             open.push(ask);
                         }

@@ -139,9 +139,11 @@ impl Tracker {
     }
 
     pub(super) const fn next_event(&self, stopping: bool, complete: bool, paused: bool) -> Event {
+        // A back-off is longer than leaving may take: a tracker that fails then hears at most that we leave.
+        let hears_completed = complete && !(stopping && self.is_failing());
         match self.known {
             Known::Nothing => Event::Started,
-            Known::Leecher if complete => Event::Completed,
+            Known::Leecher if hears_completed => Event::Completed,
             Known::Leecher | Known::Seeder if stopping => Event::Stopped,
             Known::Leecher if paused => Event::Paused,
             Known::Leecher | Known::Seeder => Event::Interval,
