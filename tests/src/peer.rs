@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::shared::Shared;
@@ -11,6 +12,16 @@ pub const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
 
 /// Bytes of one block.
 pub const BLOCK: u32 = 16_384;
+
+/// A peer id that no other connection of this process has. A peer that comes again before its last connection's end was
+/// noticed would rightly be turned away as a double.
+pub fn fresh_id() -> [u8; 20] {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let mut id = *b"-TE0000-000000000000";
+    let number = format!("{:012}", NEXT.fetch_add(1, Ordering::Relaxed));
+    id[8..].copy_from_slice(number.as_bytes());
+    id
+}
 
 /// A handshake with no extension bits.
 pub fn handshake(info_hash: &[u8; 20], peer_id: &[u8; 20]) -> Vec<u8> {
@@ -81,7 +92,7 @@ pub fn read_message(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
 pub fn honest(addr: SocketAddr, shared: &Shared, patience: Duration) -> std::io::Result<Duration> {
     let started = Instant::now();
     let mut stream = connect(addr, patience)?;
-    stream.write_all(&handshake(&shared.info_hash, b"-HO0000-honest-peer-"))?;
+    stream.write_all(&handshake(&shared.info_hash, &fresh_id()))?;
     serve_me(&mut stream, shared)?;
     Ok(started.elapsed())
 }

@@ -12,8 +12,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bt_tests::peer::{
-    connect, handshake, handshake_with, honest, message, read_handshake, read_to_close, request,
-    serve_me,
+    connect, fresh_id, handshake, handshake_with, honest, message, read_handshake, read_to_close,
+    request, serve_me,
 };
 use bt_tests::process::{PATIENCE, Process};
 use bt_tests::shared::Shared;
@@ -35,8 +35,6 @@ const PIECE: usize = 32_768;
 const LENGTH: usize = 20 * PIECE + 5;
 const PIECES: u32 = 21;
 
-const ID: &[u8; 20] = b"-EV0000-hostile-peer";
-
 struct Attack<'a> {
     addr: SocketAddr,
     shared: &'a Shared,
@@ -56,7 +54,7 @@ impl Attack<'_> {
 
     /// A connection after the handshakes.
     fn greet(&self) -> TcpStream {
-        let mut stream = self.send(&handshake(&self.shared.info_hash, ID));
+        let mut stream = self.send(&handshake(&self.shared.info_hash, &fresh_id()));
         read_handshake(&mut stream).expect("the seeder answers a good handshake");
         stream
     }
@@ -146,7 +144,7 @@ fn handshakes() {
             vec![a.send(&[0xa5; 400])]
         }),
         ("another protocol's name", End::ClosedSilently, |a| {
-            let mut bytes = handshake(&a.shared.info_hash, ID);
+            let mut bytes = handshake(&a.shared.info_hash, &fresh_id());
             bytes[1] = b'b';
             vec![a.send(&bytes)]
         }),
@@ -159,12 +157,12 @@ fn handshakes() {
             vec![a.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")]
         }),
         ("an unknown info hash", End::ClosedSilently, |a| {
-            vec![a.send(&handshake(&[7; 20], ID))]
+            vec![a.send(&handshake(&[7; 20], &fresh_id()))]
         }),
         ("our own peer id", End::Closed, |a| {
             let mut first = a.greet();
             let _ = first.write_all(&[0; 4]);
-            let mut probe = a.send(&handshake(&a.shared.info_hash, ID));
+            let mut probe = a.send(&handshake(&a.shared.info_hash, &fresh_id()));
             let answer = read_handshake(&mut probe).expect("an answer");
             let own: [u8; 20] = answer[48..].try_into().expect("20 bytes");
             vec![a.send(&handshake(&a.shared.info_hash, &own))]
@@ -323,7 +321,7 @@ fn floods() {
         ("300 resets", End::Any, |a| {
             for _ in 0..300 {
                 // Dropped with the answer unread: the kernel sends a reset.
-                drop(a.send(&handshake(&a.shared.info_hash, ID)));
+                drop(a.send(&handshake(&a.shared.info_hash, &fresh_id())));
             }
             Vec::new()
         }),
@@ -337,7 +335,7 @@ fn floods() {
         }),
         ("50 handshakes, a byte at a time", End::Any, |a| {
             let mut streams: Vec<TcpStream> = (0..50).map(|_| a.connect()).collect();
-            for byte in &handshake(&a.shared.info_hash, ID)[..20] {
+            for byte in &handshake(&a.shared.info_hash, &fresh_id())[..20] {
                 for stream in &mut streams {
                     let _ = stream.write_all(&[*byte]);
                 }
@@ -346,7 +344,7 @@ fn floods() {
         }),
         ("200 idle peers", End::Any, |a| {
             (0..200)
-                .map(|_| a.send(&handshake(&a.shared.info_hash, ID)))
+                .map(|_| a.send(&handshake(&a.shared.info_hash, &fresh_id())))
                 .collect()
         }),
     ]);
@@ -362,7 +360,7 @@ fn mutations() {
         shared: &shared,
     };
     let session = [
-        handshake_with([0, 0, 0, 0, 0, 0x10, 0, 5], &shared.info_hash, ID),
+        handshake_with([0, 0, 0, 0, 0, 0x10, 0, 5], &shared.info_hash, &fresh_id()),
         message(5, &[0, 0, 0]),
         message(20, b"\x00d1:md11:ut_metadatai1eee"),
         message(2, &[]),

@@ -119,7 +119,8 @@ pub const UPLOAD_SLOTS_MAX: usize = 100;
 /// Dials that may be under way at a time.
 pub const DIALS_MAX: usize = 24;
 
-/// A new connection may not be evicted for this long: it needs a moment to say that it is interested.
+/// A new connection is evicted last for this long: it needs a moment to say that it is interested. When all idle ones are
+/// that new, the oldest of them goes, so that a flood drives out its own.
 pub const EVICT_GRACE: Duration = Duration::from_secs(3);
 
 /// Two connections with one peer: within this span of the first one's opening both ends decide by their ids, later the

@@ -144,8 +144,12 @@ impl Engine {
         let idlest = self
             .conns
             .values()
-            .filter(|conn| conn.is_idle() && now - conn.opened_at >= EVICT_GRACE)
-            .min_by_key(|conn| (conn.down.total() + conn.up.total(), conn.opened_at, conn.id));
+            .filter(|conn| conn.is_idle())
+            .min_by_key(|conn| {
+                let is_fresh = now - conn.opened_at < EVICT_GRACE;
+                let moved = conn.down.total() + conn.up.total();
+                (is_fresh, moved, conn.opened_at, conn.id)
+            });
         let Some(id) = idlest.map(|conn| conn.id) else {
             return false;
         };
