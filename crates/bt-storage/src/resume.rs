@@ -83,8 +83,9 @@ pub fn save(
 ) -> Result<(), DiskError> {
     store.sync()?;
     let mut have = resume.have.clone();
-    for file in store.files.doubtful() {
-        pieces_of(store, file).for_each(|piece| {
+    let doubtful = store.files.doubtful();
+    for file in &doubtful {
+        pieces_of(store, *file).for_each(|piece| {
             have.clear(piece);
         });
     }
@@ -92,6 +93,8 @@ pub fn save(
     let record = Record {
         resume: Resume {
             have,
+            // What is in doubt is likely there all the same: not claimed, and not given up either.
+            clean: resume.clean && doubtful.is_empty(),
             ..resume.clone()
         },
         files: files?,
