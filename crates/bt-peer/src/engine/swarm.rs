@@ -295,8 +295,14 @@ impl Engine {
         }
         self.download.released = true;
         self.dial(now);
+        self.need_peers(now);
+    }
+
+    /// Wishes for more peers, if there are few of them and something is missing. Trackers are asked when their minimum
+    /// interval allows.
+    pub(super) fn need_peers(&mut self, now: Time) {
         let few = self.conns.len() + self.dials.len() < PEERS_LOW.min(self.config.peers_max);
-        if few && !self.complete {
+        if few && !self.complete && self.is_running() {
             self.announce(now, client::Input::NeedPeers);
         }
     }

@@ -60,6 +60,8 @@ impl Engine {
             let peers = response.peers.into_iter().take(limits::TRACKER_PEERS_MAX);
             let others = peers.filter(|peer| peer.peer_id != Some(own));
             self.peers_found(now, others.map(|peer| peer.addr).collect(), Source::Tracker);
+            // An answer ends the wish, satisfied or not, and a torrent that has nobody to dial has no tick to renew it.
+            self.need_peers(now);
         }
     }
 

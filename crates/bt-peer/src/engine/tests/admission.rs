@@ -6,6 +6,7 @@ use crate::{CloseReason, Config};
 use bt_core::{Bitfield, PeerId};
 use bt_tracker::announce::{AnnounceResponse, Peer};
 use bt_wire::Message;
+use core::time::Duration;
 use std::net::SocketAddr;
 
 const PIECES: u32 = 12;
@@ -236,6 +237,51 @@ fn peers_of_trackers_are_dialled_but_not_ourselves() {
     let mut dialled: Vec<SocketAddr> = lone.dials().into_iter().map(|(_, to)| to).collect();
     dialled.sort();
     assert_eq!(dialled, [addr(1), addr(3)]);
+}
+
+/// The numbers of the announces since it was last asked.
+fn announces(lone: &mut Lone) -> Vec<u64> {
+    let out = std::mem::take(&mut lone.out).into_iter();
+    out.filter_map(|output| {
+        if let Output::Announce { id, .. } = output {
+            return Some(id);
+        }
+        None
+    })
+    .collect()
+}
+
+#[test]
+fn whoever_came_first_and_found_nobody_asks_again_at_the_minimum_interval() {
+    // (what, has everything, the seconds at which it asks a tracker of 1800 s that names a minimum of 60 s)
+    let rows: [(_, _, &[u64]); 2] = [
+        ("a leecher without peers", false, &[0, 60, 120]),
+        ("a seeder needs none", true, &[0]),
+    ];
+    for (what, complete, expected) in rows {
+        let have = if complete {
+            Bitfield::full(PIECES)
+        } else {
+            Bitfield::new(PIECES)
+        };
+        let mut torrent = torrent(PIECES, have);
+        torrent.trackers = vec![vec!["http://tracker.test/announce".to_owned()]];
+        let mut lone = Lone::with(torrent, Config::new(OWN_ID));
+        let mut asked = Vec::new();
+        for second in 0..150 {
+            for id in announces(&mut lone) {
+                asked.push(second);
+                let result = Ok(AnnounceResponse {
+                    interval: Duration::from_secs(1800),
+                    min_interval: Some(Duration::from_secs(60)),
+                    ..AnnounceResponse::default()
+                });
+                lone.handle(Input::Announced { id, result });
+            }
+            lone.pass_secs(1);
+        }
+        assert_eq!(asked, expected, "{what}");
+    }
 }
 
 #[test]
