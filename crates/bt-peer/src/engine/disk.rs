@@ -229,10 +229,26 @@ impl Engine {
                 self.counters.bytes_done -= u64::from(self.layout.piece_length(piece));
                 self.picker.checked(piece, false);
                 self.complete = self.picker.is_complete();
-                self.recount_interest(now);
+                if self.picker.needs(piece) {
+                    self.piece_missed(now, piece);
+                }
                 self.download.released = true;
             }
             Verdict::Failed(_) => self.disk.recheck_at = Some(now + DISK_RETRY_MAX),
+        }
+    }
+
+    /// A piece that was here is needed again: whoever has it has one thing more that we want.
+    fn piece_missed(&mut self, now: Time, piece: PieceIndex) {
+        let mut wooed: Vec<ConnId> = Vec::new();
+        for conn in self.conns.values_mut().filter(|conn| conn.has.get(piece)) {
+            conn.interesting += 1;
+            if conn.interesting == 1 {
+                wooed.push(conn.id);
+            }
+        }
+        for id in wooed {
+            self.update_interest(now, id);
         }
     }
 

@@ -185,7 +185,7 @@ impl Engine {
         send(&mut self.out, now, conn, message);
     }
 
-    /// A piece became needed, or is no longer: counts it at every peer that has it.
+    /// Other pieces than before are needed: counts them anew at every peer.
     pub(super) fn recount_interest(&mut self, now: Time) {
         for conn in self.conns.values_mut() {
             conn.interesting = count(conn.has.iter().filter(|piece| self.picker.needs(*piece)));

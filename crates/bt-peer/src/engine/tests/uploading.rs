@@ -370,6 +370,60 @@ fn a_piece_that_cannot_be_read_is_checked_before_it_is_served_again() {
     assert_eq!(lone.requests(seeder).len(), 4);
 }
 
+/// The peer did not get the block, since the disk could not read it.
+fn unreadable(lone: &mut Lone, conn: ConnId, block: Block) {
+    let result = Err(DiskError {
+        kind: DiskErrorKind::Io,
+        message: "disk on fire".to_owned(),
+    });
+    lone.handle(Input::Uploaded {
+        conn,
+        block,
+        result,
+    });
+}
+
+#[test]
+fn a_piece_found_to_be_wrong_is_wanted_of_those_who_have_it() {
+    // (what, wanted, what peers are told when the piece is gone)
+    let interested: &[Message] = &[Message::Interested];
+    let rows: [(_, _, &[Message]); 2] = [
+        ("a piece that is wanted", true, interested),
+        ("a piece that is not wanted any more", false, &[]),
+    ];
+    for (what, is_wanted, expected) in rows {
+        let mut lone = Lone::seeder(PIECES);
+        let block = blocks(&lone, 1)[0];
+        let piece = block.piece;
+        let taker = lone.open_leecher(1, FAST);
+        ask(&mut lone, taker, &[block]);
+        let [has_it, lacks_it] = [2, 3].map(|host| {
+            let conn = lone.open(host, FAST);
+            let mut has = Bitfield::new(PIECES);
+            if host == 2 {
+                has.set(piece);
+            } else {
+                has.set(lone.layout.piece(0).unwrap());
+            }
+            lone.receive(conn, Message::Bitfield(has.to_bytes().into()));
+            lone.sent(conn);
+            conn
+        });
+        if !is_wanted {
+            let mut wanted = Bitfield::full(PIECES);
+            wanted.clear(piece);
+            lone.handle(Input::Command(Command::Want(wanted)));
+        }
+        unreadable(&mut lone, taker, block);
+        let verdict = Verdict::Bad {
+            digests: vec![0; 4],
+        };
+        lone.handle(Input::DiskDone(Done::Checked { piece, verdict }));
+        assert_eq!(lone.sent(has_it), expected, "{what}");
+        assert_eq!(lone.sent(lacks_it), [], "{what}");
+    }
+}
+
 #[test]
 fn a_leecher_repays_those_who_give() {
     // BEP 3, tit-for-tat: the slots go to the peers that upload to us.
