@@ -14,7 +14,7 @@ use bt_core::disk::{BlockDigest, DiskError, Done, Job, Verdict};
 use bt_core::{PieceIndex, Time};
 use bt_tracker::client;
 use bt_wire::Message;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// What the engine knows of its disk.
 #[derive(Debug, Default)]
@@ -25,9 +25,18 @@ pub(super) struct Disk {
     congested: bool,
     health: Health,
     /// Verified pieces that could not be read: they are checked again before anybody gets them.
-    doubted: BTreeSet<PieceIndex>,
+    doubted: BTreeMap<PieceIndex, Recheck>,
     /// When the doubted ones are checked again, if the disk could not even say whether they are good.
     recheck_at: Option<Time>,
+}
+
+/// How far the check of a doubted piece has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recheck {
+    /// The disk has not answered yet.
+    Ordered,
+    /// The disk could not say; to be ordered again.
+    Failed,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,7 +90,7 @@ impl Disk {
 
     /// True if the piece's bytes may be sent to peers.
     pub(super) fn trusts(&self, piece: PieceIndex) -> bool {
-        !self.doubted.contains(&piece)
+        !self.doubted.contains_key(&piece)
     }
 }
 
@@ -89,7 +98,7 @@ impl Engine {
     pub(super) fn disk_done(&mut self, now: Time, done: Done) {
         match done {
             Done::Wrote { block } => self.disk.took(block.length),
-            Done::Checked { piece, verdict } if self.disk.doubted.contains(&piece) => {
+            Done::Checked { piece, verdict } if self.disk.doubted.contains_key(&piece) => {
                 self.piece_rechecked(now, piece, verdict);
             }
             Done::Checked { piece, verdict } => match verdict {
@@ -213,7 +222,8 @@ impl Engine {
     /// A verified piece could not be read for a peer: it is not served before it was checked again.
     pub(super) fn doubt(&mut self, piece: PieceIndex, error: DiskError) {
         // A piece that was given up meanwhile is beyond doubt.
-        if self.picker.have().get(piece) && self.disk.doubted.insert(piece) {
+        if self.picker.have().get(piece) && self.disk.trusts(piece) {
+            self.disk.doubted.insert(piece, Recheck::Ordered);
             self.emit(Event::UploadFailed { piece, error });
             self.out.push_back(Output::Disk(Job::Check { piece }));
         }
@@ -234,7 +244,10 @@ impl Engine {
                 }
                 self.download.released = true;
             }
-            Verdict::Failed(_) => self.disk.recheck_at = Some(now + DISK_RETRY_MAX),
+            Verdict::Failed(_) => {
+                self.disk.doubted.insert(piece, Recheck::Failed);
+                self.disk.recheck_at = Some(now + DISK_RETRY_MAX);
+            }
         }
     }
 
@@ -261,9 +274,12 @@ impl Engine {
         }
         if self.disk.recheck_at.is_some_and(|at| now >= at) {
             self.disk.recheck_at = None;
-            for piece in &self.disk.doubted {
-                self.out
-                    .push_back(Output::Disk(Job::Check { piece: *piece }));
+            for (piece, recheck) in &mut self.disk.doubted {
+                if *recheck == Recheck::Failed {
+                    *recheck = Recheck::Ordered;
+                    self.out
+                        .push_back(Output::Disk(Job::Check { piece: *piece }));
+                }
             }
         }
     }

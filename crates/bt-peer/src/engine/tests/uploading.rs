@@ -384,6 +384,34 @@ fn unreadable(lone: &mut Lone, conn: ConnId, block: Block) {
 }
 
 #[test]
+fn a_slow_disk_is_asked_once_about_a_piece() {
+    let mut lone = Lone::seeder(PIECES);
+    let conn = lone.open_leecher(1, FAST);
+    let all = blocks(&lone, 12);
+    let both = [all[0], all[8]];
+    ask(&mut lone, conn, &both);
+    both.iter()
+        .for_each(|block| unreadable(&mut lone, conn, *block));
+    let [failing, slow] = both.map(|block| block.piece);
+    let check = |piece| Job::Check { piece };
+    assert_eq!(lone.jobs(), [check(failing), check(slow)]);
+    for _ in 0..2 {
+        let verdict = Verdict::Failed(DiskError {
+            kind: DiskErrorKind::Io,
+            message: "disk on fire".to_owned(),
+        });
+        let piece = failing;
+        lone.handle(Input::DiskDone(Done::Checked { piece, verdict }));
+        lone.pass_secs(31);
+        assert_eq!(
+            lone.jobs(),
+            [check(failing)],
+            "the other's check is still out"
+        );
+    }
+}
+
+#[test]
 fn a_piece_found_to_be_wrong_is_wanted_of_those_who_have_it() {
     // (what, wanted, what peers are told when the piece is gone)
     let interested: &[Message] = &[Message::Interested];
