@@ -1,6 +1,6 @@
 //! Writing a result file: whole or not at all, and never over another one unawares.
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, OrExit as _};
 use anyhow::Context as _;
 use std::fs::Permissions;
 use std::io::Write as _;
@@ -33,16 +33,21 @@ pub(crate) fn save(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure
         .prefix(".bt-")
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder.unwrap_or(Path::new(".")))
-        .with_context(cannot)?;
+        .with_context(cannot)
+        .or_exit(Exit::Disk)?;
     file.write_all(bytes)
         .and_then(|()| file.as_file().sync_all())
-        .with_context(cannot)?;
+        .with_context(cannot)
+        .or_exit(Exit::Disk)?;
     let placed = if force {
         file.persist(path)
     } else {
         file.persist_noclobber(path)
     };
-    placed.map_err(|error| error.error).with_context(cannot)?;
+    placed
+        .map_err(|error| error.error)
+        .with_context(cannot)
+        .or_exit(Exit::Disk)?;
     Ok(())
 }
 
@@ -67,12 +72,9 @@ mod tests {
     #[test]
     fn where_nothing_can_be_written() {
         let missing = Path::new("/nonexistent/x.torrent");
-        assert_eq!(save(missing, b"", false).unwrap_err().exit, Exit::Invalid);
-        assert_eq!(
-            save(Path::new("/proc/x.torrent"), b"", true)
-                .unwrap_err()
-                .exit,
-            Exit::Invalid
-        );
+        let proc = Path::new("/proc/x.torrent");
+        for path in [missing, proc] {
+            assert_eq!(save(path, b"", true).unwrap_err().exit, Exit::Disk);
+        }
     }
 }

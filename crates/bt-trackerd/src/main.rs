@@ -11,7 +11,7 @@ use bt_trackerd::config::Span;
 use bt_trackerd::{Config, ConfigError, ServeError, Server};
 use clap::Parser;
 use serde_json::json;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -83,6 +83,7 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
     match run(&args).await {

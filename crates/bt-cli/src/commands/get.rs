@@ -72,6 +72,7 @@ async fn get(args: &Args, context: &Context) -> Result<(), Failure> {
         }
         Ok((torrents, args.network.torrent().await?))
     };
+    let loading = within(args.timeout, loading);
     let (torrents, options) = swarm::unless_stopped(context, loading).await?;
     let goal = Goal {
         only_seed: false,
@@ -89,6 +90,18 @@ async fn get(args: &Args, context: &Context) -> Result<(), Failure> {
         swarm.add(metainfo, &args.dir, options)?;
     }
     swarm.run(context.stop.clone()).await
+}
+
+/// What is fetched before there is a swarm, bounded by `--timeout` too.
+async fn within<T>(
+    timeout: Option<Duration>,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let Some(timeout) = timeout else {
+        return work.await;
+    };
+    let late = |_| Failure::new(Exit::Network, "no torrent was had before --timeout");
+    tokio::time::timeout(timeout, work).await.map_err(late)?
 }
 
 /// The files that the user wants.

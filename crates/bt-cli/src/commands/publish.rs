@@ -128,8 +128,18 @@ fn announce(
     output.line(format!("torrent       {torrent_url}"))?;
     output.line(format!("magnet        {magnet}"))?;
     output.line(format!(
-        "\nOthers get it with:\n\n    bt get {torrent_url}\n"
+        "\nOthers get it with:\n\n    bt get {}\n",
+        shell_word(torrent_url)
     ))
+}
+
+/// The URL as one word of a shell, to which some of a URL's characters mean something.
+fn shell_word(url: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/.-_%=+,@".contains(&byte);
+    if url.bytes().all(plain) {
+        return url.to_owned();
+    }
+    format!("'{}'", url.replace('\'', "%27"))
 }
 
 /// Serves where the user wants it; without a wish on the usual port, or on any if that is taken.
@@ -240,6 +250,19 @@ impl Allowed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_printed_can_be_pasted() {
+        let rows = [
+            ("http://h:1/a%20b.torrent", "http://h:1/a%20b.torrent"),
+            ("http://h/a&b.torrent", "'http://h/a&b.torrent'"),
+            ("http://h/it's(1).torrent", "'http://h/it%27s(1).torrent'"),
+            ("http://[::1]:1/x.torrent", "'http://[::1]:1/x.torrent'"),
+        ];
+        for (url, expected) in rows {
+            assert_eq!(shell_word(url), expected);
+        }
+    }
 
     #[test]
     fn what_is_served_lies_below_the_page() {

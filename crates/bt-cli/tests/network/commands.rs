@@ -4,6 +4,7 @@ use super::process::Process;
 use super::{Place, count};
 use rustix::process::Signal;
 use std::fs;
+use std::net::TcpListener;
 
 const LOCAL: [&str; 4] = ["--bind", "127.0.0.1", "--port", "0"];
 
@@ -216,7 +217,10 @@ fn what_goes_wrong_has_its_code_and_its_words() {
     fs::write(place.path("broken.torrent"), "d4:infoi1ee").unwrap();
     fs::write(place.path("file"), "").unwrap();
     let torrent = "data.torrent";
-    let rows: [(&[&str], i32, &str); 11] = [
+    // It takes connections, as the kernel does for it, and never says a word.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}/x.torrent", listener.local_addr().unwrap());
+    let rows: [(&[&str], i32, &str); 12] = [
         (&["get", magnet], 3, "magnet link"),
         (&["get", "no-such.torrent"], 3, "no-such.torrent"),
         (&["get", "broken.torrent"], 3, "broken.torrent"),
@@ -224,6 +228,11 @@ fn what_goes_wrong_has_its_code_and_its_words() {
             &["get", "http://127.0.0.1:1/x.torrent"],
             5,
             "http://127.0.0.1:1/x.torrent",
+        ),
+        (
+            &["get", &silent, "--timeout", "1s"],
+            5,
+            "no torrent was had before --timeout",
         ),
         (&["get", torrent, torrent], 2, "runs already"),
         (&["get", torrent, "--select", "nothing"], 2, "--select"),

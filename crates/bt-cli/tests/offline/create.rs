@@ -289,7 +289,7 @@ fn what_is_wrong_is_said_before_anything_is_hashed() {
         (&["create", "empties"], 3, "empties"),
         (
             &["create", "data", "-o", "no/such/place"],
-            3,
+            6,
             "no/such/place",
         ),
     ];
