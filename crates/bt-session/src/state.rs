@@ -33,6 +33,8 @@ pub(crate) struct Keeper {
     uploaded_before: u64,
     downloaded_before: u64,
     due: Option<Instant>,
+    /// Some of the data could not be read at the start. Nobody knows what is there, so no save is the last word on it.
+    has_unreadable: bool,
     /// What the user should know.
     notes: Vec<String>,
     /// How many saves were begun.
@@ -65,6 +67,7 @@ impl Keeper {
             uploaded_before: 0,
             downloaded_before: 0,
             due: None,
+            has_unreadable: false,
             notes: Vec::new(),
             saves: 0,
             written: Arc::default(),
@@ -120,6 +123,7 @@ impl Keeper {
         self.uploaded_before = loaded.uploaded;
         self.downloaded_before = loaded.downloaded;
         let verified = store.verify(&loaded.recheck, control)?;
+        self.has_unreadable = !verified.unreadable.is_empty();
         let (mut have, mut notes) = (loaded.have, loaded.notes);
         notes.extend(verified.errors.into_iter().map(|error| error.message));
         for piece in verified.good.iter() {
@@ -159,7 +163,7 @@ impl Keeper {
             have,
             uploaded: self.uploaded_before + stats.uploaded,
             downloaded: self.downloaded_before + stats.downloaded,
-            clean,
+            clean: clean && !self.has_unreadable,
         };
         let (info_hash, disk) = (self.info_hash, Arc::clone(disk));
         let written = Arc::clone(&self.written);
@@ -224,10 +228,8 @@ mod tests {
         assert!(!no_folder.is_due() && no_folder.notes.len() == 1);
     }
 
-    #[tokio::test]
-    async fn a_save_that_was_held_up_does_not_undo_a_later_one() {
-        let temp = tempfile::tempdir().unwrap();
-        let (state, hash) = (temp.path().join("state"), InfoHash([1; 20]));
+    /// A torrent of one piece, and the disk in which it lies.
+    fn disk() -> (Arc<Disk>, Arc<bt_storage::MemoryStorage>) {
         let layout = bt_core::Layout::new(10, 10).unwrap();
         let spec = bt_storage::FileSpec {
             path: "file".into(),
@@ -235,10 +237,41 @@ mod tests {
             pad: false,
         };
         let map = bt_storage::FileMap::new(layout, vec![spec]);
-        let storage = Box::new(bt_storage::MemoryStorage::new());
-        let store = Arc::new(TorrentStore::with_storage(map, vec![[0; 20]], storage));
+        let storage = Arc::new(bt_storage::MemoryStorage::new());
+        let boxed = Box::new(Arc::clone(&storage));
+        let store = TorrentStore::with_storage(map, vec![[0; 20]], boxed);
         let permits = Arc::new(tokio::sync::Semaphore::new(1));
-        let disk = Arc::new(Disk::new(Arc::clone(&store), permits));
+        (Arc::new(Disk::new(Arc::new(store), permits)), storage)
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_read_at_the_start_is_checked_again() {
+        for is_readable in [true, false] {
+            let temp = tempfile::tempdir().unwrap();
+            let (state, hash) = (temp.path().join("state"), InfoHash([1; 20]));
+            let (disk, storage) = disk();
+            storage.put(bt_storage::FileIndex(0), vec![7; 10]);
+            let mut faults = bt_storage::Faults::default();
+            if !is_readable {
+                faults.read = Some(bt_core::disk::DiskErrorKind::Io);
+            }
+            storage.set_faults(faults);
+            let mut keeper = Keeper::open(Some(&state), hash, temp.path(), false).unwrap();
+            let (have, notes) = keeper.find(disk.store(), Control::default()).unwrap();
+            assert_eq!(notes.is_empty(), is_readable, "{notes:?}");
+            let saving = keeper.save(&disk, have, &Stats::default(), true);
+            saving.await.unwrap();
+            let folder = state.join(name_of(temp.path()));
+            let loaded = resume::load(&folder, hash, disk.store());
+            assert_eq!(loaded.recheck.is_empty(), is_readable);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_save_that_was_held_up_does_not_undo_a_later_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let (state, hash) = (temp.path().join("state"), InfoHash([1; 20]));
+        let (disk, _storage) = disk();
         let mut keeper = Keeper::open(Some(&state), hash, temp.path(), false).unwrap();
         let mut save = |uploaded, clean| {
             let stats = Stats {
@@ -252,6 +285,6 @@ mod tests {
         early.await.unwrap();
         assert!(!keeper.is_due());
         let folder = state.join(name_of(temp.path()));
-        assert_eq!(resume::load(&folder, hash, &store).uploaded, 2);
+        assert_eq!(resume::load(&folder, hash, disk.store()).uploaded, 2);
     }
 }
