@@ -3,8 +3,8 @@
 //! A tracker that has both families hears of us twice, from an IPv4 and from an IPv6 address, and so can tell both
 //! kinds of peers about us (BEP 7, "announce parameter"). One family's failure is nothing if the other has an answer.
 //!
-//! **Invariant:** an announce ends within its deadline, DNS and waiting for a turn included, and always with an answer
-//! for the engine. No more than `ANNOUNCES_MAX` requests are out at a time, whatever the number of torrents.
+//! **Invariant:** once it has its turn, an announce ends within its deadline, DNS included, and always with an answer for
+//! the engine. No more than `ANNOUNCES_MAX` are out at a time, whatever the number of torrents; a stop takes no turn.
 
 use crate::config::STOP_DEADLINE;
 use crate::http::{self, Bounds, Http, HttpError, Reply};
