@@ -17,6 +17,10 @@ use tokio::sync::watch;
 /// Names this program and its version in peer ids (BEP 20).
 const PEER_ID_PREFIX: &[u8; 8] = b"-BT0100-";
 
+/// Torrents that are opened at a time: hashing keeps all cores and the disk busy by itself. These do not count among the
+/// jobs of running torrents, which would wait for them for as long as it takes to read a whole torrent.
+pub(crate) const OPENINGS_MAX: usize = 1;
+
 /// All that a torrent needs to run.
 pub(crate) struct Opened {
     pub(crate) store: Arc<TorrentStore>,
@@ -88,7 +92,7 @@ pub(crate) async fn open(
         Ok((store, keeper, found))
     };
     let (store, keeper, (have, notes)) =
-        disk::on_pool(&shared.disk_permits, work)
+        disk::on_pool(&shared.open_permits, work)
             .await
             .map_err(|error| Failure::Bug {
                 message: error.message,

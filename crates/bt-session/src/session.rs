@@ -71,6 +71,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) http: Http,
     pub(crate) files: Arc<FilePool>,
+    /// One for each torrent that is being opened.
+    pub(crate) open_permits: Arc<Semaphore>,
     /// One for each job on the disk's pool.
     pub(crate) disk_permits: Arc<Semaphore>,
     pub(crate) dial_permits: Semaphore,
@@ -110,6 +112,7 @@ impl Session {
             clock: Clock::start(),
             http: Http::new(config.bind),
             files: Arc::new(FilePool::for_process()),
+            open_permits: Arc::new(Semaphore::new(open::OPENINGS_MAX)),
             disk_permits: Arc::new(Semaphore::new(POOL_THREADS)),
             dial_permits: Semaphore::new(DIALS_MAX),
             announce_permits: Semaphore::new(ANNOUNCES_MAX),
@@ -346,6 +349,44 @@ fn message_of(panic: &(dyn core::any::Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A torrent of one piece, started in an empty folder.
+    fn start(session: &mut Session, dir: &Path) -> (TorrentHandle, TorrentEvents) {
+        let builder = bt_metainfo::Builder::file("file", 10, 16 * 1024);
+        let metainfo = builder.build(&[[0; 20]]).unwrap();
+        session
+            .add(metainfo, dir, TorrentOptions::default())
+            .unwrap()
+    }
+
+    fn session() -> Session {
+        Session::new(SessionConfig {
+            bind: Some(std::net::Ipv4Addr::LOCALHOST.into()),
+            port: Some(0),
+            ..SessionConfig::default()
+        })
+        .unwrap()
+    }
+
+    async fn until(events: &mut TorrentEvents, is: impl Fn(&TorrentEvent) -> bool) {
+        let seen = async { while !is(&events.next().await.unwrap()) {} };
+        let patience = core::time::Duration::from_secs(60);
+        assert!(tokio::time::timeout(patience, seen).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn opening_a_torrent_takes_no_turn_from_those_that_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut session = session();
+        let shared = Arc::clone(&session.shared);
+        let all = u32::try_from(POOL_THREADS).unwrap();
+        let _busy = shared.disk_permits.acquire_many(all).await.unwrap();
+        let (_torrent, mut events) = start(&mut session, dir.path());
+        until(&mut events, |event| {
+            matches!(event, TorrentEvent::Checked { .. })
+        })
+        .await;
+    }
 
     #[tokio::test]
     async fn a_panic_is_a_failure_with_its_message() {
