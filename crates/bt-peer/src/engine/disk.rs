@@ -11,7 +11,7 @@ use crate::limits::{
     DISK_PROBE_REQUESTS, DISK_RETRY, DISK_RETRY_MAX, WRITES_MAX_BYTES, WRITES_RESUME_BYTES,
 };
 use bt_core::disk::{BlockDigest, DiskError, Done, Job, Verdict};
-use bt_core::{PieceIndex, Time};
+use bt_core::{Bitfield, PieceIndex, Time};
 use bt_tracker::client;
 use bt_wire::Message;
 use std::collections::BTreeMap;
@@ -25,9 +25,17 @@ pub(super) struct Disk {
     congested: bool,
     health: Health,
     /// Verified pieces that could not be read: they are checked again before anybody gets them.
-    doubted: BTreeMap<PieceIndex, Recheck>,
+    doubted: BTreeMap<PieceIndex, Doubt>,
     /// When the doubted ones are checked again, if the disk could not even say whether they are good.
     recheck_at: Option<Time>,
+}
+
+/// Why a piece that was verified is not given to anybody.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    /// Peers that came later were not told of the piece.
+    since: Time,
+    recheck: Recheck,
 }
 
 /// How far the check of a doubted piece has come.
@@ -91,6 +99,15 @@ impl Disk {
     /// True if the piece's bytes may be sent to peers.
     pub(super) fn trusts(&self, piece: PieceIndex) -> bool {
         !self.doubted.contains_key(&piece)
+    }
+
+    /// Of these pieces, those that are not in doubt.
+    pub(super) fn trusted(&self, have: &Bitfield) -> Bitfield {
+        let mut trusted = have.clone();
+        for piece in self.doubted.keys() {
+            trusted.clear(*piece);
+        }
+        trusted
     }
 }
 
@@ -220,10 +237,14 @@ impl Engine {
     }
 
     /// A verified piece could not be read for a peer: it is not served before it was checked again.
-    pub(super) fn doubt(&mut self, piece: PieceIndex, error: DiskError) {
+    pub(super) fn doubt(&mut self, now: Time, piece: PieceIndex, error: DiskError) {
         // A piece that was given up meanwhile is beyond doubt.
         if self.picker.have().get(piece) && self.disk.trusts(piece) {
-            self.disk.doubted.insert(piece, Recheck::Ordered);
+            let doubt = Doubt {
+                since: now,
+                recheck: Recheck::Ordered,
+            };
+            self.disk.doubted.insert(piece, doubt);
             self.emit(Event::UploadFailed { piece, error });
             self.out.push_back(Output::Disk(Job::Check { piece }));
         }
@@ -232,7 +253,9 @@ impl Engine {
     fn piece_rechecked(&mut self, now: Time, piece: PieceIndex, verdict: Verdict) {
         match verdict {
             Verdict::Good => {
-                self.disk.doubted.remove(&piece);
+                if let Some(doubt) = self.disk.doubted.remove(&piece) {
+                    self.tell_newcomers(now, piece, doubt.since);
+                }
             }
             Verdict::Bad { .. } => {
                 self.disk.doubted.remove(&piece);
@@ -245,9 +268,23 @@ impl Engine {
                 self.download.released = true;
             }
             Verdict::Failed(_) => {
-                self.disk.doubted.insert(piece, Recheck::Failed);
+                if let Some(doubt) = self.disk.doubted.get_mut(&piece) {
+                    doubt.recheck = Recheck::Failed;
+                }
                 self.disk.recheck_at = Some(now + DISK_RETRY_MAX);
             }
+        }
+    }
+
+    /// The piece is beyond doubt: announces it to those who lack it and came when it was not.
+    fn tell_newcomers(&mut self, now: Time, piece: PieceIndex, since: Time) {
+        let newcomers = self
+            .conns
+            .values_mut()
+            .filter(|conn| conn.opened_at >= since && !conn.has.get(piece));
+        for conn in newcomers {
+            let message = Message::Have { piece: piece.get() };
+            send(&mut self.out, now, conn, message);
         }
     }
 
@@ -274,9 +311,9 @@ impl Engine {
         }
         if self.disk.recheck_at.is_some_and(|at| now >= at) {
             self.disk.recheck_at = None;
-            for (piece, recheck) in &mut self.disk.doubted {
-                if *recheck == Recheck::Failed {
-                    *recheck = Recheck::Ordered;
+            for (piece, doubt) in &mut self.disk.doubted {
+                if doubt.recheck == Recheck::Failed {
+                    doubt.recheck = Recheck::Ordered;
                     self.out
                         .push_back(Output::Disk(Job::Check { piece: *piece }));
                 }

@@ -221,10 +221,10 @@ impl Engine {
         }
     }
 
-    /// What is verified on disk.
+    /// What is verified on disk, and as far as is known can still be read.
     #[must_use]
     pub fn have(&self) -> Bitfield {
-        self.picker.have().clone()
+        self.disk.trusted(self.picker.have())
     }
 
     fn start(&mut self, now: Time) {

@@ -67,7 +67,7 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
-        let have = self.picker.have();
+        let have = self.disk.trusted(self.picker.have());
         let message = match (conn.fast, have.is_empty(), have.is_full()) {
             (true, true, _) => Message::HaveNone,
             (true, _, true) => Message::HaveAll,

@@ -124,7 +124,7 @@ impl Engine {
         }
         match result {
             Ok(()) => self.counters.up.add(now, u64::from(block.length)),
-            Err(error) => self.doubt(block.piece, error),
+            Err(error) => self.doubt(now, block.piece, error),
         }
         self.wants_upload(id);
     }

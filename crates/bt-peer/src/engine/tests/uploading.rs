@@ -412,6 +412,43 @@ fn a_slow_disk_is_asked_once_about_a_piece() {
 }
 
 #[test]
+fn a_piece_in_doubt_is_neither_saved_nor_told_of() {
+    let mut lone = Lone::seeder(PIECES);
+    let early = lone.open_leecher(1, FAST);
+    let block = blocks(&lone, 1)[0];
+    let piece = block.piece;
+    lone.pass_secs(1);
+    ask(&mut lone, early, &[block]);
+    unreadable(&mut lone, early, block);
+    let mut rest = Bitfield::full(PIECES);
+    rest.clear(piece);
+    assert_eq!(lone.engine.have(), rest);
+    lone.sent(early);
+    lone.pass_secs(1);
+    let [late, rich] = [2, 3].map(|host| {
+        let conn = lone.open(host, FAST);
+        let told = Message::Bitfield(rest.to_bytes().into());
+        assert_eq!(lone.sent(conn).first(), Some(&told));
+        conn
+    });
+    let mut has = Bitfield::new(PIECES);
+    has.set(piece);
+    lone.receive(rich, Message::Bitfield(has.to_bytes().into()));
+    for conn in [late, rich] {
+        lone.sent(conn);
+    }
+    let verdict = Verdict::Good;
+    lone.handle(Input::DiskDone(Done::Checked { piece, verdict }));
+    assert_eq!(lone.engine.have(), Bitfield::full(PIECES));
+    let have = Message::Have { piece: piece.get() };
+    assert_eq!(lone.sent(late), [have], "it was not told before");
+    assert_eq!(lone.sent(early), [], "it was told at first");
+    assert_eq!(lone.sent(rich), [], "it has the piece");
+    let newest = lone.open(4, FAST);
+    assert_eq!(lone.sent(newest).first(), Some(&Message::HaveAll));
+}
+
+#[test]
 fn a_piece_found_to_be_wrong_is_wanted_of_those_who_have_it() {
     // (what, wanted, what peers are told when the piece is gone)
     let interested: &[Message] = &[Message::Interested];
