@@ -49,6 +49,17 @@ struct SyncState {
 /// How many bytes of each file are there.
 pub(crate) struct Presence(Vec<u64>);
 
+impl Presence {
+    pub(crate) fn of(stats: &[Result<Option<FileStat>, DiskError>]) -> Self {
+        let length = |stat: &Result<Option<FileStat>, DiskError>| match stat {
+            Ok(stat) => stat.map_or(0, |stat| stat.length),
+            // Reading it will say what is wrong with it.
+            Err(_) => u64::MAX,
+        };
+        Self(stats.iter().map(length).collect())
+    }
+}
+
 impl TorrentFiles {
     pub(crate) fn new(map: FileMap, storage: Box<dyn Storage>, folder: PathBuf) -> Self {
         Self {
@@ -189,14 +200,15 @@ impl TorrentFiles {
             .map_err(|error| self.error("look at", file, &error))
     }
 
+    /// What is known of each file.
+    pub(crate) fn stats(&self) -> Vec<Result<Option<FileStat>, DiskError>> {
+        let files = 0..self.map.files().len();
+        files.map(|index| self.stat(FileIndex(index))).collect()
+    }
+
     /// How much of each file is there.
     pub(crate) fn presence(&self) -> Presence {
-        let length = |index| match self.stat(FileIndex(index)) {
-            Ok(stat) => stat.map_or(0, |stat| stat.length),
-            // Reading it will say what is wrong with it.
-            Err(_) => u64::MAX,
-        };
-        Presence((0..self.map.files().len()).map(length).collect())
+        Presence::of(&self.stats())
     }
 
     /// True if every file of the piece reaches as far as the piece does.

@@ -8,6 +8,7 @@
 //! version`, where `files` has 16 bytes for each file: length and time of change, both big-endian.
 
 use crate::error::disk_error;
+use crate::files::Presence;
 use crate::map::FileIndex;
 use crate::storage::FileStat;
 use crate::store::TorrentStore;
@@ -125,16 +126,18 @@ pub fn load(folder: &Path, info_hash: InfoHash, store: &TorrentStore) -> Loaded 
             None
         }
     };
+    let stats = store.files.stats();
+    let presence = Presence::of(&stats);
     let Some(Record { resume, files }) = record else {
         return Loaded {
             have: Bitfield::new(pieces_count),
-            recheck: present(store, &Bitfield::full(pieces_count)),
+            recheck: present(store, &presence, &Bitfield::full(pieces_count)),
             uploaded: 0,
             downloaded: 0,
             notes,
         };
     };
-    let doubtful = doubtful_pieces(store, &files, &mut notes);
+    let doubtful = doubtful_pieces(store, &files, &stats, &mut notes);
     let mut have = resume.have;
     let mut recheck = doubtful.clone();
     if !resume.clean {
@@ -148,8 +151,8 @@ pub fn load(folder: &Path, info_hash: InfoHash, store: &TorrentStore) -> Loaded 
     });
     Loaded {
         // A file that was gone already when the claim was written is as it was left, and holds nothing all the same.
-        have: present(store, &have),
-        recheck: present(store, &recheck),
+        have: present(store, &presence, &have),
+        recheck: present(store, &presence, &recheck),
         uploaded: resume.uploaded,
         downloaded: resume.downloaded,
         notes,
@@ -160,12 +163,12 @@ pub fn load(folder: &Path, info_hash: InfoHash, store: &TorrentStore) -> Loaded 
 fn doubtful_pieces(
     store: &TorrentStore,
     files: &[Option<FileStat>],
+    stats: &[Result<Option<FileStat>, DiskError>],
     notes: &mut Vec<String>,
 ) -> Bitfield {
     let mut doubtful = Bitfield::new(store.map().layout().pieces_count());
     let mut changed = Vec::new();
-    for (file, recorded) in file_indices(store).zip(files) {
-        let now = store.stat(file);
+    for ((file, recorded), now) in file_indices(store).zip(files).zip(stats) {
         if now.as_ref() == Ok(recorded) {
             continue;
         }
@@ -189,11 +192,10 @@ fn doubtful_pieces(
 }
 
 /// Those of the pieces whose files are there, and long enough.
-fn present(store: &TorrentStore, pieces: &Bitfield) -> Bitfield {
-    let presence = store.files.presence();
+fn present(store: &TorrentStore, presence: &Presence, pieces: &Bitfield) -> Bitfield {
     let mut present = Bitfield::new(pieces.pieces_count());
     for piece in pieces.iter() {
-        if store.files.is_present(piece, &presence) {
+        if store.files.is_present(piece, presence) {
             present.set(piece);
         }
     }

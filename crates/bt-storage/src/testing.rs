@@ -143,6 +143,7 @@ pub(crate) fn verdicts(done: &[Done]) -> Vec<(PieceIndex, Verdict)> {
 #[derive(Default)]
 pub(crate) struct Counting {
     pub(crate) disk: MemoryStorage,
+    pub(crate) stats: AtomicU64,
     pub(crate) reads: AtomicU64,
     pub(crate) writes: AtomicU64,
     pub(crate) written_bytes: AtomicU64,
@@ -178,6 +179,7 @@ impl Storage for Counting {
     }
 
     fn stat(&self, file: FileIndex) -> io::Result<Option<FileStat>> {
+        self.stats.fetch_add(1, Ordering::Relaxed);
         self.disk.stat(file)
     }
 

@@ -130,6 +130,10 @@ pub(crate) fn hash_pieces(
     control: Control<'_>,
     each: &(dyn Fn(PieceIndex, Found) -> bool + Sync),
 ) -> Result<(), Cancelled> {
+    if pieces.is_empty() {
+        // A torrent may have many files, and to look at each of them takes time.
+        return Ok(());
+    }
     let layout = files.map.layout();
     let length = |piece: &PieceIndex| u64::from(layout.piece_length(*piece));
     let work = Work {

@@ -1,10 +1,11 @@
 use super::*;
 use crate::memory::{Faults, MemoryStorage};
-use crate::testing::{Torrent, run, verdicts};
+use crate::testing::{Counting, Torrent, run, verdicts};
 use crate::verify::Control;
 use bt_core::Rng;
 use bt_core::disk::{DiskErrorKind, Verdict};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 const HASH: InfoHash = InfoHash([7; 20]);
 
@@ -137,6 +138,33 @@ fn a_file_gone_before_the_claim_was_written_holds_nothing() {
     run.disk.remove(FileIndex(3));
     run.save(&[0, 1, 2, 3, 4], true);
     assert_eq!(numbers(&run.load().have), [0, 1, 2]);
+}
+
+#[test]
+fn each_file_is_looked_at_once() {
+    for clean in [true, false] {
+        let run = Run::new();
+        let counting = Counting::new();
+        run.torrent.fill(&counting.disk);
+        let store = run.torrent.store(Arc::clone(&counting));
+        let resume = Resume {
+            have: run.set(&[0, 1, 2, 3, 4]),
+            uploaded: 0,
+            downloaded: 0,
+            clean,
+        };
+        // The second time there is a record.
+        for _ in 0..2 {
+            counting.stats.store(0, Ordering::Relaxed);
+            let loaded = load(run.state.path(), HASH, &store);
+            assert_eq!(counting.stats.load(Ordering::Relaxed), 4);
+            if loaded.recheck.is_empty() {
+                store.verify(&loaded.recheck, Control::default()).unwrap();
+                assert_eq!(counting.stats.load(Ordering::Relaxed), 4, "nothing to do");
+            }
+            save(run.state.path(), HASH, &store, &resume).unwrap();
+        }
+    }
 }
 
 /// A damaged record must say nothing, be set aside, and have everything checked.
