@@ -18,6 +18,7 @@ use bt_core::{InfoHash, PeerId};
 use bt_metainfo::Metainfo;
 use bt_peer::{Command, Stats};
 use bt_storage::FilePool;
+use core::mem::discriminant;
 use core::panic::AssertUnwindSafe;
 use core::pin::pin;
 use core::task::Poll;
@@ -295,6 +296,7 @@ async fn start_and_run(
     let info_hash = start.metainfo.info_hash;
     let mut options = start.options;
     let peers = core::mem::take(&mut options.peers);
+    let mut early = Vec::new();
     let opened = {
         let mut opening = pin!(open::open(
             shared,
@@ -307,8 +309,9 @@ async fn start_and_run(
             tokio::select! {
                 opened = &mut opening => break opened?,
                 command = ends.commands.recv() => {
-                    if matches!(command, None | Some(Command::Stop)) {
-                        return Ok(());
+                    match command {
+                        None | Some(Command::Stop) => return Ok(()),
+                        Some(command) => remember(&mut early, command),
                     }
                 }
             }
@@ -329,6 +332,9 @@ async fn start_and_run(
     ends.status.send_replace(running.status());
     // Nobody may be listening.
     let _ = ends.events.send(checked);
+    early
+        .into_iter()
+        .for_each(|command| running.command(command));
     let result = running.run(ends, peers).await;
     if let Err(error) = running.save().await {
         torrent::warn(
@@ -338,6 +344,12 @@ async fn start_and_run(
     }
     *last = running.status();
     result
+}
+
+/// Keeps a command until the torrent runs. The last one of a kind holds, so there are no more than kinds.
+fn remember(early: &mut Vec<Command>, command: Command) {
+    early.retain(|other| discriminant(other) != discriminant(&command));
+    early.push(command);
 }
 
 fn message_of(panic: &(dyn core::any::Any + Send)) -> String {
@@ -386,6 +398,25 @@ mod tests {
             matches!(event, TorrentEvent::Checked { .. })
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn what_is_said_while_the_data_is_checked_is_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut session = session();
+        let shared = Arc::clone(&session.shared);
+        let checking = shared.open_permits.acquire().await.unwrap();
+        let (torrent, mut events) = start(&mut session, dir.path());
+        let everything = Command::Want(bt_core::Bitfield::full(1));
+        torrent.command(everything).await;
+        let nothing = Command::Want(bt_core::Bitfield::new(1));
+        torrent.command(nothing).await;
+        while torrent.commands.capacity() < COMMANDS_MAX {
+            tokio::task::yield_now().await;
+        }
+        drop(checking);
+        let complete = TorrentEvent::Engine(bt_peer::Event::Complete);
+        until(&mut events, |event| *event == complete).await;
     }
 
     #[tokio::test]

@@ -218,7 +218,8 @@ impl Torrent {
         self.inputs.push_back(Input::Timeout);
     }
 
-    fn command(&mut self, command: Command) {
+    /// Takes in what the owner said.
+    pub(crate) fn command(&mut self, command: Command) {
         if command == Command::Stop {
             // The engine has its own deadline for the trackers; this one holds if it does not keep it.
             let bound = Instant::now() + STOP_DEADLINE + TICK;
