@@ -204,6 +204,13 @@ impl Session {
     }
 }
 
+#[cfg(test)]
+impl Session {
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
 impl Shared {
     /// Where to send a peer who wants this torrent.
     pub(crate) fn registered(&self, info_hash: InfoHash) -> Option<Registered> {

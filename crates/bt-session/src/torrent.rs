@@ -25,6 +25,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -374,13 +375,16 @@ impl Torrent {
         let Some(entry) = self.conns.get(&conn) else {
             return;
         };
-        if entry.orders.try_send(order).is_ok() {
-            return;
+        match entry.orders.try_send(order) {
+            // Closed: its task ended, and its last fact, which says why, is on the way.
+            Ok(()) | Err(TrySendError::Closed(_)) => {}
+            // The peer does not read.
+            Err(TrySendError::Full(_)) => {
+                self.conns.remove(&conn);
+                let reason = CloseReason::Idle;
+                self.inputs.push_back(Input::Closed { conn, reason });
+            }
         }
-        // Full: the peer does not read. Or its task ended, and its last fact is on the way, which is now too late.
-        self.conns.remove(&conn);
-        let reason = CloseReason::Idle;
-        self.inputs.push_back(Input::Closed { conn, reason });
     }
 
     fn dial(&mut self, conn: ConnId, addr: SocketAddr) {
@@ -459,5 +463,40 @@ async fn sleep_until(wake: Option<Instant>) {
     match wake {
         Some(wake) => tokio::time::sleep_until(wake).await,
         None => core::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{SessionConfig, TorrentOptions};
+    use crate::session::Session;
+
+    #[tokio::test]
+    async fn an_order_to_a_connection_that_ended_leaves_its_reason_to_be_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = SessionConfig {
+            bind: Some(std::net::Ipv4Addr::LOCALHOST.into()),
+            port: Some(0),
+            ..SessionConfig::default()
+        };
+        let session = Session::new(config).unwrap();
+        let shared = session.shared();
+        let builder = bt_metainfo::Builder::file("file", 10, 16 * 1024);
+        let metainfo = builder.build(&[[0; 20]]).unwrap();
+        let (status, _) = watch::channel(Status::default());
+        let options = TorrentOptions::default();
+        let dir = dir.path().to_owned();
+        let opened = crate::open::open(shared, metainfo, dir, &options, &status).await;
+        let (mut torrent, _facts) = Torrent::new(Arc::clone(shared), opened.unwrap());
+        let listening = session.local_addrs()[0];
+        let stream = tokio::net::TcpStream::connect(listening).await.unwrap();
+        let (disk, facts) = (Arc::clone(&torrent.disk), torrent.facts_in.clone());
+        let conn = ConnId(1);
+        let (entry, task) = conn::new(conn, stream, torrent.limits, disk, facts);
+        torrent.conns.insert(conn, entry);
+        drop(task);
+        torrent.order(conn, Order::Send(Message::KeepAlive));
+        assert!(torrent.inputs.is_empty() && torrent.conns.contains_key(&conn));
     }
 }
