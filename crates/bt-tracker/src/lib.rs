@@ -1,10 +1,11 @@
-//! Trackers, both sides of the conversation, pure: what is asked and answered, how HTTP carries it, which tracker a
+//! Trackers, both sides of the conversation, pure: what is asked and answered, how HTTP and UDP carry it, which tracker a
 //! client asks when, and the swarms that a server keeps.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`announce`], [`scrape`] | what is asked and answered, whatever the transport |
 //! | [`http`] | the same as URLs, query strings and bencoded replies |
+//! | [`udp`] | the same as packets of UDP |
 //! | [`client`] | the schedule of one torrent's announces: tiers, events, back-off |
 //! | [`server`] | the swarms of a tracker, and which torrents it serves |
 //!
@@ -48,3 +49,5 @@ pub mod client;
 pub mod http;
 pub mod scrape;
 pub mod server;
+mod text;
+pub mod udp;

@@ -4,10 +4,10 @@
 //! dialable and without duplicates. A field that makes no sense is as good as absent; only a reply that is no
 //! dictionary is an error.
 
-use super::text::clean;
 use super::{REPLY_MAX_BYTES, TRACKER_ID_MAX_BYTES};
 use crate::announce::{AnnounceFailure, AnnounceResponse, NamedPeer, Peer, clamp_interval};
 use crate::scrape::{ScrapeEntry, ScrapeResponse, ScrapedTorrent};
+use crate::text::clean;
 use bt_bencode::{Dict, Options, Value, decode};
 use bt_core::addr::{canonical, decode_compact_v4, decode_compact_v6, is_dialable};
 use bt_core::{InfoHash, PeerId};

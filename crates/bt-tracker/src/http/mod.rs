@@ -30,7 +30,6 @@
 pub mod decode;
 pub mod encode;
 pub mod query;
-mod text;
 pub mod url;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use crate::announce::{AnnounceFailure, AnnounceResponse, NamedPeer, Peer};
-use crate::http::text::{TEXT_MAX_BYTES, clean};
 use crate::http::{TRACKER_ID_MAX_BYTES, decode};
+use crate::text::{TEXT_MAX_BYTES, clean};
 use bt_core::PeerId;
 use core::time::Duration;
 

@@ -1,11 +1,11 @@
 //! Text from strangers, made fit for a terminal or a log.
 
 /// Longest text of a tracker that is kept, in bytes.
-pub(super) const TEXT_MAX_BYTES: usize = 1024;
+pub(crate) const TEXT_MAX_BYTES: usize = 1024;
 
 /// The bytes as text: control characters and those that change the direction of writing are escaped, what is not UTF-8
 /// is replaced, and what is behind [`TEXT_MAX_BYTES`] is cut.
-pub(super) fn clean(bytes: &[u8]) -> String {
+pub(crate) fn clean(bytes: &[u8]) -> String {
     // Escaping makes it longer, so no more than this is of use.
     let bytes = bytes.get(..TEXT_MAX_BYTES + 4).unwrap_or(bytes);
     let mut clean = String::new();
