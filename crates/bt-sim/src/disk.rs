@@ -1,10 +1,10 @@
 //! The disk of a node: the real storage over files in memory, or one that remembers a digest for each block.
 //!
-//! The second costs eight bytes where the first costs a block, so a swarm can be large.
+//! The second costs a few bytes where the first costs a block, so a swarm can be large.
 
 use crate::payload::{Payload, digest};
 use bt_core::disk::{BlockDigest, DiskError, DiskErrorKind, Done, Job, Verdict};
-use bt_core::{Bitfield, Block, PieceIndex, Rng};
+use bt_core::{Bitfield, Block, Layout, PieceIndex, Rng};
 use bt_storage::{Faults, FileIndex, FileMap, FileSpec, MemoryStorage, TorrentStore};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -68,7 +68,7 @@ impl Stored {
             storage.put(FileIndex(0), payload.bytes());
         }
         Self {
-            payload: *payload,
+            payload: payload.clone(),
             hashes: hashes.to_vec(),
             store: store(payload, hashes, &storage),
             storage,
@@ -121,7 +121,7 @@ impl Disk for Stored {
     }
 
     fn verify(&mut self) -> Bitfield {
-        verify(self.payload, |piece, done| {
+        verify(self.payload.layout(), |piece, done| {
             self.store.run(Job::Check { piece }, done);
         })
     }
@@ -133,15 +133,24 @@ struct Stamped {
     full: bool,
     /// Whole pieces whose bytes are right.
     right: Bitfield,
-    /// Blocks of the others. What is behind them is not known, only whether it would be right.
-    blocks: BTreeMap<PieceIndex, Vec<Option<BlockDigest>>>,
+    /// Blocks of the others.
+    blocks: BTreeMap<PieceIndex, Vec<Slot>>,
+}
+
+/// What a [`Stamped`] disk knows of a block of an unfinished piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    Missing,
+    Right,
+    /// The bytes were others, of this digest.
+    Wrong(BlockDigest),
 }
 
 impl Stamped {
     fn new(payload: &Payload, full: bool) -> Self {
         let pieces_count = payload.layout().pieces_count();
         Self {
-            payload: *payload,
+            payload: payload.clone(),
             full: false,
             right: if full {
                 Bitfield::full(pieces_count)
@@ -169,18 +178,30 @@ impl Stamped {
         let slots = self
             .blocks
             .entry(piece)
-            .or_insert_with(|| vec![None; count]);
+            .or_insert_with(|| vec![Slot::Missing; count]);
         if let Some(slot) = slots.get_mut(block.index()) {
-            *slot = Some(digest(data));
+            *slot = if self.payload.is_right(block, data) {
+                Slot::Right
+            } else {
+                Slot::Wrong(digest(data))
+            };
         }
-        let digests: Vec<_> = slots.iter().copied().collect::<Option<_>>()?;
-        self.blocks.remove(&piece);
-        if digests == self.digests(piece) {
+        if slots.contains(&Slot::Missing) {
+            return None;
+        }
+        let slots = self.blocks.remove(&piece).unwrap_or_default();
+        if slots.iter().all(|slot| *slot == Slot::Right) {
             self.right.set(piece);
-            Some(Verdict::Good)
-        } else {
-            Some(Verdict::Bad { digests })
+            return Some(Verdict::Good);
         }
+        let digests = self.digests(piece).into_iter().zip(slots);
+        let digests = digests.map(|(right, slot)| match slot {
+            Slot::Wrong(digest) => digest,
+            Slot::Right | Slot::Missing => right,
+        });
+        Some(Verdict::Bad {
+            digests: digests.collect(),
+        })
     }
 }
 
@@ -231,8 +252,7 @@ impl Disk for Stamped {
     }
 }
 
-fn verify(payload: Payload, mut check: impl FnMut(PieceIndex, &mut Vec<Done>)) -> Bitfield {
-    let layout = payload.layout();
+fn verify(layout: Layout, mut check: impl FnMut(PieceIndex, &mut Vec<Done>)) -> Bitfield {
     let mut found = Bitfield::new(layout.pieces_count());
     let mut done = Vec::new();
     for piece in layout.pieces() {
@@ -260,7 +280,6 @@ fn error(kind: DiskErrorKind, message: &str) -> DiskError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bt_core::Layout;
 
     /// Writes a piece, one of its blocks spoiled or none; the kinds of the answers.
     fn write(disk: &mut dyn Disk, payload: &Payload, piece: u32, spoil: Option<usize>) -> String {

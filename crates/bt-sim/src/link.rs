@@ -18,7 +18,36 @@ const CUT_PERCENT: u64 = 25;
 
 /// The number of a link. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct LinkId(pub(crate) u64);
+pub(crate) struct LinkId(usize);
+
+/// All links, by their numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Links(Vec<Option<Box<Link>>>);
+
+impl Links {
+    /// Keeps a new link; its number.
+    pub(crate) fn add(&mut self, link: Link) -> LinkId {
+        let id = LinkId(self.0.len());
+        self.0.push(Some(Box::new(link)));
+        id
+    }
+
+    pub(crate) fn get(&self, id: LinkId) -> Option<&Link> {
+        self.0.get(id.0)?.as_deref()
+    }
+
+    pub(crate) fn get_mut(&mut self, id: LinkId) -> Option<&mut Link> {
+        self.0.get_mut(id.0)?.as_deref_mut()
+    }
+
+    pub(crate) fn remove(&mut self, id: LinkId) -> Option<Box<Link>> {
+        self.0.get_mut(id.0)?.take()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.0.iter().filter_map(Option::as_deref)
+    }
+}
 
 /// One of the two ends of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,6 +153,13 @@ impl End {
     /// Bytes to be sent behind all others; `upload` if they end a block's message.
     pub(crate) fn push(&mut self, bytes: Bytes, upload: Option<Block>) {
         self.out.push_back(Item::Bytes { bytes, upload });
+    }
+
+    /// Gives back the memory of an inbox in which nothing is left: there are many.
+    pub(crate) fn tidy(&mut self) {
+        if self.inbox.is_empty() {
+            self.inbox = BytesMut::new();
+        }
     }
 
     /// Closes the stream behind all that was pushed.

@@ -1,22 +1,35 @@
-//! What the swarm shares: bytes that nobody has to store, because each block can be made again from its number.
+//! What the swarm shares: bytes that nobody has to store, because each block can be had again by its number.
+//!
+//! One stretch of noise serves all blocks: each is a window of it that begins eight bytes behind the one before. So a
+//! block is a handle and no copy, and a swarm of thousands costs no memory for what it shares.
 
 use bt_core::disk::BlockDigest;
-use bt_core::{Block, Layout, PieceIndex};
+use bt_core::{BLOCK_BYTES, Block, Layout, PieceIndex, Rng};
 use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
-/// The bytes of a torrent: each block is eight bytes over and over, which are different for each block and seed.
-#[derive(Clone, Copy, Debug)]
+/// From the beginning of one block's bytes to that of the next one's, in bytes of the noise.
+const STRIDE_BYTES: usize = 8;
+
+/// The bytes of a torrent, different for each block and seed.
+#[derive(Clone, Debug)]
 pub struct Payload {
     layout: Layout,
-    seed: u64,
+    noise: Bytes,
 }
 
 impl Payload {
     /// The bytes that belong to the seed.
     #[must_use]
-    pub const fn new(layout: Layout, seed: u64) -> Self {
-        Self { layout, seed }
+    pub fn new(layout: Layout, seed: u64) -> Self {
+        let blocks: usize = layout
+            .pieces()
+            .map(|piece| layout.blocks_count(piece) as usize)
+            .sum();
+        let mut noise = vec![0; blocks * STRIDE_BYTES + BLOCK_BYTES as usize];
+        Rng::new(seed).fill(&mut noise);
+        let noise = noise.into();
+        Self { layout, noise }
     }
 
     /// How the bytes are cut.
@@ -28,20 +41,15 @@ impl Payload {
     /// The bytes of a block on the grid.
     #[must_use]
     pub fn block(&self, block: Block) -> Bytes {
-        let stamp = self.stamp(block).to_le_bytes();
-        let mut bytes = stamp.repeat((block.length as usize).div_ceil(stamp.len()));
-        bytes.truncate(block.length as usize);
-        bytes.into()
+        let from = self.place(block);
+        self.noise.slice(from..from + block.length as usize)
     }
 
     /// True if these are the bytes of the block.
     #[must_use]
     pub fn is_right(&self, block: Block, bytes: &[u8]) -> bool {
-        let stamp = self.stamp(block).to_le_bytes();
-        bytes.len() == block.length as usize
-            && bytes
-                .chunks(stamp.len())
-                .all(|chunk| stamp.starts_with(chunk))
+        let from = self.place(block);
+        self.noise.get(from..from + block.length as usize) == Some(bytes)
     }
 
     /// All bytes.
@@ -67,9 +75,10 @@ impl Payload {
         self.layout.pieces().map(hash).collect()
     }
 
-    fn stamp(&self, block: Block) -> u64 {
-        let place = u64::from(block.piece.get()) << 32 | u64::from(block.begin);
-        mix(self.seed, place)
+    /// Where in the noise the block's bytes begin.
+    fn place(&self, block: Block) -> usize {
+        let per_piece = self.layout.piece_length_max().div_ceil(BLOCK_BYTES) as usize;
+        (block.piece.index() * per_piece + block.index()) * STRIDE_BYTES
     }
 }
 

@@ -74,6 +74,7 @@ impl World {
             }
             Fault::Leave { node } => {
                 self.node_mut(node).gone = true;
+                self.progressed = true;
                 self.feed(node, Input::Command(Command::Stop));
             }
         }
@@ -88,5 +89,6 @@ impl World {
         }
         let now = self.now;
         self.node_mut(number).stop(now);
+        self.progressed = true;
     }
 }

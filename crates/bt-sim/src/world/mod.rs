@@ -6,22 +6,24 @@
 mod faults;
 mod network;
 mod orders;
+mod queue;
 
 pub use faults::Fault;
 
 use crate::disk::{self, DiskKind};
-use crate::link::{Link, LinkId, Segment, Side};
+use crate::link::{LinkId, Links, Segment, Side};
 use crate::node::{Host, Nature, Node};
 use crate::payload::{Payload, mix};
 use bt_core::disk::{Done, Job, Verdict};
-use bt_core::{Bitfield, InfoHash, Layout, PeerId, Rng, Time};
+use bt_core::{Bitfield, Block, InfoHash, Layout, PeerId, Rng, Time};
 use bt_peer::{Config, ConnId, Engine, Input, Output, Stats, Torrent};
 use bt_tracker::announce::AnnounceRequest;
 use bt_tracker::server::{self, Swarms};
 use bt_wire::Limits;
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use queue::Queue;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
 /// The torrent that the world shares.
 const INFO_HASH: InfoHash = InfoHash([0xb7; 20]);
@@ -31,6 +33,10 @@ const PORT: u16 = 6_881;
 
 /// After so many steps the oracle looks at all of a node, and not only at what just happened.
 const STEPS_BETWEEN_LOOKS: u64 = 64;
+
+/// Up to so many connections of a node are all looked at with each block that it takes; of larger nodes only now and
+/// then, as that would be most of the work in a large swarm.
+const CONNS_ALWAYS_LOOKED_AT: usize = 16;
 
 /// What a world is made of.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +76,7 @@ enum Happening {
         conn: ConnId,
         addr: SocketAddr,
     },
-    Sent(usize, LinkId, Side, Segment),
+    Sent(usize, Vec<(ConnId, Block)>),
     Arrived(LinkId, Side, Segment),
     Delivered(LinkId, Side, Segment),
     Thaw(LinkId, Side),
@@ -90,16 +96,16 @@ pub struct World {
     hashes: Vec<[u8; 20]>,
     limits: Limits,
     now: Time,
-    queue: BTreeMap<(Time, u64), Happening>,
-    serial: u64,
+    queue: Queue<Happening>,
     nodes: Vec<Node>,
-    links: BTreeMap<LinkId, Link>,
-    next_link: u64,
+    links: Links,
     tracker: Swarms,
     tracker_down_until: Time,
     rng: Rng,
     steps: u64,
     trace: u64,
+    /// Somebody came up, left or completed since it was last asked whether all are done.
+    progressed: bool,
     /// Who banned whom.
     bans: BTreeSet<(usize, usize)>,
     teller: Option<Teller>,
@@ -120,16 +126,15 @@ impl World {
             payload,
             limits: Limits::for_torrent(settings.layout.pieces_count()),
             now: Time::from_secs(1),
-            queue: BTreeMap::new(),
-            serial: 0,
+            queue: Queue::new(),
             nodes: Vec::new(),
-            links: BTreeMap::new(),
-            next_link: 0,
+            links: Links::default(),
             tracker: Swarms::new(tracker, rng.next_u64()),
             tracker_down_until: Time::ZERO,
             rng,
             steps: 0,
             trace: 0,
+            progressed: true,
             bans: BTreeSet::new(),
             teller: None,
             settings,
@@ -162,12 +167,14 @@ impl World {
     /// Runs until everybody who came to download is complete, or the time is over; true if complete.
     pub fn run(&mut self, limit: Duration) -> bool {
         let end = self.now + limit;
-        while !self.is_done() {
+        loop {
+            if core::mem::take(&mut self.progressed) && self.is_done() {
+                return true;
+            }
             if !self.step(end) {
-                return false;
+                return self.is_done();
             }
         }
-        true
     }
 
     /// Runs for so long, whatever happens.
@@ -255,7 +262,7 @@ impl World {
                 "node {number} lost bytes"
             );
         }
-        for link in self.links.values() {
+        for link in self.links.iter() {
             for side in [Side::Dialler, Side::Listener] {
                 self.assert_told(link, side);
             }
@@ -264,14 +271,9 @@ impl World {
 
     /// Does the next thing, if it is due by `end`.
     fn step(&mut self, end: Time) -> bool {
-        let Some(entry) = self
-            .queue
-            .first_entry()
-            .filter(|entry| entry.key().0 <= end)
-        else {
+        let Some((at, happening)) = self.queue.pop(end) else {
             return false;
         };
-        let ((at, _), happening) = entry.remove_entry();
         self.now = at;
         self.steps += 1;
         self.happen(happening);
@@ -293,7 +295,7 @@ impl World {
                 conn,
                 addr,
             } => self.connect(dialler, run, conn, addr),
-            Happening::Sent(number, link, side, segment) => self.sent(number, link, side, segment),
+            Happening::Sent(number, uploads) => self.sent(number, uploads),
             Happening::Arrived(link, side, segment) => self.arrived(link, side, segment),
             Happening::Delivered(link, side, segment) => self.delivered(link, side, &segment),
             Happening::Thaw(link, side) => self.thaw(link, side),
@@ -327,6 +329,7 @@ impl World {
         config.listen_port = PORT;
         node.engine = Some(Engine::new(torrent, config, seed));
         node.run += 1;
+        self.progressed = true;
         self.note(number, || "starts".to_owned(), 1);
         self.wake_when_due(number);
     }
@@ -334,6 +337,10 @@ impl World {
     fn wake(&mut self, number: usize) {
         let now = self.now;
         let node = self.node_mut(number);
+        if node.wake_at != Some(now) {
+            // It was planned before an earlier one.
+            return;
+        }
         node.wake_at = None;
         let deadline = node.engine.as_ref().and_then(Engine::deadline);
         if deadline.is_some_and(|at| at <= now) {
@@ -375,13 +382,19 @@ impl World {
             }
             self.obey(number, output);
         }
-        if let Some(block) = taken {
+        if let Some(block) = taken
+            && (self.node(number).conns.len() <= CONNS_ALWAYS_LOOKED_AT || self.is_look_due())
+        {
             self.assert_cancelled(number, block);
         }
-        if self.steps.is_multiple_of(STEPS_BETWEEN_LOOKS) {
+        if self.is_look_due() {
             self.look(number);
         }
         self.wake_when_due(number);
+    }
+
+    const fn is_look_due(&self) -> bool {
+        self.steps.is_multiple_of(STEPS_BETWEEN_LOOKS)
     }
 
     /// The oracle looks at the whole node: it claims nothing that is not verified.
@@ -430,6 +443,7 @@ impl World {
         let node = self.node_mut(number);
         if node.verified.is_full() {
             node.completed_at.get_or_insert(now);
+            self.progressed = true;
         }
     }
 
@@ -448,8 +462,7 @@ impl World {
     }
 
     fn at(&mut self, at: Time, happening: Happening) {
-        self.serial += 1;
-        self.queue.insert((at, self.serial), happening);
+        self.queue.push(at, happening);
     }
 
     /// Adds to the trace.
@@ -461,6 +474,17 @@ impl World {
         if let Some(teller) = &mut self.teller {
             teller(&format!("{:?} node {number}: {}", self.now, line()));
         }
+    }
+
+    /// Whose address it is.
+    fn number_of(&self, addr: IpAddr) -> Option<usize> {
+        let IpAddr::V4(v4) = addr else {
+            return None;
+        };
+        let [_, high, low, _] = v4.octets();
+        let number = usize::from(u16::from_be_bytes([high, low]));
+        let node = self.nodes.get(number)?;
+        (node.addr.ip() == addr).then_some(number)
     }
 
     fn node(&self, number: usize) -> &Node {

@@ -1,7 +1,7 @@
 //! Links: how they come to be, carry bytes, freeze and break.
 
 use super::{Happening, INFO_HASH, World};
-use crate::link::{End, Link, LinkId, Phase, Segment, Side};
+use crate::link::{End, Link, LinkId, Phase, SEGMENT_BYTES_MAX, Segment, Side};
 use crate::oracle::Monitor;
 use bt_core::{Block, Time};
 use bt_peer::{CloseReason, ConnId, Direction, Input, RESERVED};
@@ -12,6 +12,9 @@ use std::net::SocketAddr;
 
 /// The port from which nodes dial.
 const EPHEMERAL_PORT: u16 = 50_000;
+
+/// A segment that takes an idle line so little time that it is delivered at once: a `have` or a few.
+const SMALL_SEGMENT_BYTES: usize = 64;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -27,28 +30,28 @@ impl World {
         if self.node(dialler).run != run {
             return;
         }
-        let mut nodes = self.nodes.iter();
-        let listener = nodes.position(|node| node.addr == addr && node.engine.is_some());
-        let Some(listener) = listener else {
+        let listener = self.number_of(addr.ip());
+        let Some(listener) = listener.filter(|number| {
+            let node = self.node(*number);
+            node.addr == addr && node.engine.is_some()
+        }) else {
             self.feed(dialler, Input::DialFailed { conn });
             return;
         };
-        let id = LinkId(self.next_link);
-        self.next_link += 1;
         let target = self.node_mut(listener);
         let theirs = ConnId(target.next_conn);
         target.next_conn += 2;
-        target.conns.insert(theirs, (id, Side::Listener));
-        self.node_mut(dialler)
-            .conns
-            .insert(conn, (id, Side::Dialler));
         let decoder = || Decoder::new(self.limits);
         let link = Link {
             dialler: End::new(dialler, conn, decoder()),
             listener: End::new(listener, theirs, decoder()),
             latency: self.latency(dialler, listener),
         };
-        self.links.insert(id, link);
+        let id = self.links.add(link);
+        let conns = &mut self.node_mut(listener).conns;
+        conns.insert(theirs, (id, Side::Listener));
+        let conns = &mut self.node_mut(dialler).conns;
+        conns.insert(conn, (id, Side::Dialler));
         self.shake(id, Side::Dialler);
     }
 
@@ -59,7 +62,7 @@ impl World {
 
     /// Sends this end's handshake.
     fn shake(&mut self, id: LinkId, side: Side) {
-        let Some(number) = self.links.get(&id).map(|link| link.end(side).node) else {
+        let Some(number) = self.links.get(id).map(|link| link.end(side).node) else {
             return;
         };
         let handshake = Handshake {
@@ -68,7 +71,7 @@ impl World {
             peer_id: self.node(number).peer_id,
         };
         let bytes = Bytes::copy_from_slice(&handshake.encode());
-        if let Some(link) = self.links.get_mut(&id) {
+        if let Some(link) = self.links.get_mut(id) {
             link.end_mut(side).push(bytes, None);
         }
         self.enqueue(id, side);
@@ -77,7 +80,7 @@ impl World {
     /// The end has something to send: it takes its turn on its node's line.
     pub(super) fn enqueue(&mut self, id: LinkId, side: Side) {
         let now = self.now;
-        let Some(end) = self.links.get_mut(&id).map(|link| link.end_mut(side)) else {
+        let Some(end) = self.links.get_mut(id).map(|link| link.end_mut(side)) else {
             return;
         };
         if end.queued || !end.has_output() {
@@ -94,7 +97,7 @@ impl World {
     }
 
     pub(super) fn thaw(&mut self, id: LinkId, side: Side) {
-        if let Some(link) = self.links.get_mut(&id) {
+        if let Some(link) = self.links.get_mut(id) {
             link.end_mut(side).queued = false;
             self.enqueue(id, side);
         }
@@ -109,58 +112,71 @@ impl World {
             .copied()
             .collect::<Vec<_>>()
         {
-            if let Some(link) = self.links.get_mut(&id) {
+            if let Some(link) = self.links.get_mut(id) {
                 link.end_mut(side).frozen_until = until;
             }
         }
     }
 
-    /// Puts the next segment on the node's line if that is free.
+    /// Puts the next segments on the node's line if that is free: as many at once as make about a block, so that a
+    /// line full of small messages is not busy with one after the other.
     fn use_line(&mut self, number: usize) {
-        while !self.node(number).line_busy {
+        if self.node(number).line_busy {
+            return;
+        }
+        let now = self.now;
+        let up = self.node(number).host.up;
+        let (mut length_bytes, mut uploads) = (0, Vec::new());
+        while length_bytes < SEGMENT_BYTES_MAX {
             let Some((id, side)) = self.node_mut(number).line.pop_front() else {
-                return;
+                break;
             };
-            let now = self.now;
-            let Some(end) = self.links.get_mut(&id).map(|link| link.end_mut(side)) else {
+            let Some(link) = self.links.get_mut(id) else {
                 continue;
             };
+            let latency = link.latency;
+            let end = link.end_mut(side);
             end.queued = false;
             if end.frozen_until > now {
                 self.enqueue(id, side);
                 continue;
             }
-            let segment = end.take_segment(&mut self.rng);
-            let node = self.node_mut(number);
-            node.line_busy = true;
-            let span = transfer_time(segment.length_bytes, node.host.up);
-            self.enqueue(id, side);
-            self.later(span, Happening::Sent(number, id, side, segment));
+            let mut segment = end.take_segment(&mut self.rng);
+            let again = end.has_output();
+            end.queued = again;
+            length_bytes += segment.length_bytes;
+            let conn = end.conn;
+            uploads.extend(segment.uploads.drain(..).map(|block| (conn, block)));
+            if again {
+                self.node_mut(number).line.push_back((id, side));
+            }
+            let arrival = now + transfer_time(length_bytes, up) + latency;
+            self.at(arrival, Happening::Arrived(id, side.other(), segment));
+        }
+        if length_bytes > 0 {
+            self.node_mut(number).line_busy = true;
+            let at = now + transfer_time(length_bytes, up);
+            self.at(at, Happening::Sent(number, uploads));
         }
     }
 
-    /// The node's line has sent a segment. The link may be gone, but the line was busy with it all the same.
-    pub(super) fn sent(&mut self, number: usize, id: LinkId, side: Side, segment: Segment) {
+    /// The node's line is free again, and these blocks are on their way.
+    pub(super) fn sent(&mut self, number: usize, uploads: Vec<(ConnId, Block)>) {
         self.node_mut(number).line_busy = false;
-        if let Some(link) = self.links.get(&id) {
-            let (conn, latency) = (link.end(side).conn, link.latency);
-            let uploads = segment.uploads.clone();
-            self.later(latency, Happening::Arrived(id, side.other(), segment));
-            for block in uploads {
-                let result = Ok(());
-                let uploaded = Input::Uploaded {
-                    conn,
-                    block,
-                    result,
-                };
-                self.fact(number, uploaded);
-            }
+        for (conn, block) in uploads {
+            let result = Ok(());
+            let uploaded = Input::Uploaded {
+                conn,
+                block,
+                result,
+            };
+            self.fact(number, uploaded);
         }
         self.use_line(number);
     }
 
     pub(super) fn arrived(&mut self, id: LinkId, side: Side, segment: Segment) {
-        let Some(number) = self.links.get(&id).map(|link| link.end(side).node) else {
+        let Some(number) = self.links.get(id).map(|link| link.end(side).node) else {
             return;
         };
         let now = self.now;
@@ -169,6 +185,12 @@ impl World {
             self.delivered(id, side, &segment);
             return;
         };
+        if segment.length_bytes <= SMALL_SEGMENT_BYTES && node.down_free_at < now {
+            // Nothing is before it, and it takes next to no time: one thing less to plan.
+            node.down_free_at = now + transfer_time(segment.length_bytes, down);
+            self.delivered(id, side, &segment);
+            return;
+        }
         let at = node.down_free_at.max(now) + transfer_time(segment.length_bytes, down);
         node.down_free_at = at;
         self.at(at, Happening::Delivered(id, side, segment));
@@ -176,7 +198,7 @@ impl World {
 
     /// Bytes are with the receiver: whole messages go to its engine.
     pub(super) fn delivered(&mut self, id: LinkId, side: Side, segment: &Segment) {
-        if let Some(link) = self.links.get_mut(&id) {
+        if let Some(link) = self.links.get_mut(id) {
             let end = link.end_mut(side);
             for part in &segment.parts {
                 end.inbox.extend_from_slice(part);
@@ -190,12 +212,14 @@ impl World {
         }
         if segment.finish {
             self.finish(id, side);
+        } else if let Some(link) = self.links.get_mut(id) {
+            link.end_mut(side).tidy();
         }
     }
 
     /// The next whole thing that came to the end, unless its node has closed it.
     fn next_message(&mut self, id: LinkId, side: Side) -> Option<(usize, ConnId, Came)> {
-        let end = self.links.get_mut(&id)?.end_mut(side);
+        let end = self.links.get_mut(id)?.end_mut(side);
         let came = match &mut end.phase {
             Phase::Closed => return None,
             Phase::Shaking => {
@@ -219,7 +243,7 @@ impl World {
             self.shake(id, side);
         }
         let layout = self.settings.layout;
-        let Some(link) = self.links.get_mut(&id) else {
+        let Some(link) = self.links.get_mut(id) else {
             return;
         };
         let fast = came.reserved.has_fast() && RESERVED.has_fast();
@@ -245,14 +269,14 @@ impl World {
 
     /// The other end closed its stream.
     fn finish(&mut self, id: LinkId, side: Side) {
-        if let Some(link) = self.links.remove(&id) {
+        if let Some(link) = self.links.remove(id) {
             self.tell_closed(link.end(side), side, Duration::ZERO);
         }
     }
 
     /// The link breaks: what is under way is lost, and both ends learn of it.
     pub(super) fn tear(&mut self, id: LinkId) {
-        if let Some(link) = self.links.remove(&id) {
+        if let Some(link) = self.links.remove(id) {
             for side in [Side::Dialler, Side::Listener] {
                 self.tell_closed(link.end(side), side, link.latency);
             }
@@ -283,7 +307,7 @@ impl World {
     /// A block that has come is asked of nobody any more (BEP 3, "cancel").
     pub(super) fn assert_cancelled(&self, number: usize, block: Block) {
         for (id, side) in self.node(number).conns.values() {
-            let end = self.links.get(id).map(|link| link.end(*side));
+            let end = self.links.get(*id).map(|link| link.end(*side));
             if let Some(Phase::Open(monitor)) = end.map(|end| &end.phase) {
                 assert!(
                     !monitor.asks(block),

@@ -3,13 +3,13 @@
 use super::{Happening, World};
 use crate::link::Phase;
 use crate::node::Nature;
-use crate::payload::mix;
+use crate::payload::{digest, mix};
 use bt_core::Block;
 use bt_core::disk::{Done, Job};
 use bt_peer::{ConnId, Event, Input, Output};
 use bt_tracker::announce::{AnnounceFailure, AnnounceRequest};
 use bt_wire::Message;
-use bt_wire::message::piece_header;
+use bt_wire::message::{BlockAddress, piece_header};
 use bytes::{Bytes, BytesMut};
 use core::time::Duration;
 use std::net::SocketAddr;
@@ -42,7 +42,7 @@ impl World {
     /// A dial takes two more ways than a byte: there, back, and there again with the first bytes.
     fn dial(&mut self, dialler: usize, conn: ConnId, addr: SocketAddr) {
         let run = self.node(dialler).run;
-        let target = self.nodes.iter().position(|node| node.addr == addr);
+        let target = self.number_of(addr.ip());
         let latency = self.latency(dialler, target.unwrap_or(dialler));
         let connect = Happening::Connect {
             dialler,
@@ -58,7 +58,7 @@ impl World {
             return;
         };
         let node = self.nodes.get(number);
-        let Some((node, link)) = node.zip(self.links.get_mut(&id)) else {
+        let Some((node, link)) = node.zip(self.links.get_mut(id)) else {
             return;
         };
         let end = link.end_mut(side);
@@ -78,7 +78,7 @@ impl World {
             return;
         };
         let node = self.nodes.get(number);
-        let Some((node, link)) = node.zip(self.links.get_mut(&id)) else {
+        let Some((node, link)) = node.zip(self.links.get_mut(id)) else {
             return;
         };
         let end = link.end_mut(side);
@@ -113,13 +113,13 @@ impl World {
         let Some((id, side)) = self.node_mut(number).conns.remove(&conn) else {
             return;
         };
-        if let Some(link) = self.links.get_mut(&id) {
+        if let Some(link) = self.links.get_mut(id) {
             let end = link.end_mut(side);
             end.phase = Phase::Closed;
             end.finish();
             let both = matches!(link.end(side.other()).phase, Phase::Closed);
             if both {
-                self.links.remove(&id);
+                self.links.remove(id);
             } else {
                 self.enqueue(id, side);
             }
@@ -173,7 +173,7 @@ impl World {
             }
             Event::Banned { addr, .. } => {
                 let ip = addr.ip();
-                let banned = self.nodes.iter().position(|node| node.addr.ip() == ip);
+                let banned = self.number_of(ip);
                 let deserved = banned.filter(|banned| self.is_liar(*banned));
                 let liar = deserved.unwrap_or_else(|| panic!("node {number} bans honest {ip}"));
                 self.bans.insert((number, liar));
@@ -235,13 +235,38 @@ fn weigh_block(block: Block) -> u64 {
 
 /// All of a message but the bytes of its block.
 fn weigh(message: &Message) -> u64 {
-    if let Message::Piece { piece, begin, data } = message {
-        let place = mix(u64::from(*piece), u64::from(*begin));
-        return mix(place, data.len() as u64);
+    let weigh_address = |kind, address: &BlockAddress| {
+        let place = mix(u64::from(address.piece), u64::from(address.begin));
+        mix(mix(kind, place), u64::from(address.length))
+    };
+    match message {
+        Message::KeepAlive => 40,
+        Message::Choke => 41,
+        Message::Unchoke => 42,
+        Message::Interested => 43,
+        Message::NotInterested => 44,
+        Message::Have { piece } => mix(45, u64::from(*piece)),
+        Message::Bitfield(bytes) => mix(46, digest(bytes)),
+        Message::Request(address) => weigh_address(47, address),
+        Message::Piece { piece, begin, data } => {
+            let (piece, begin) = (*piece, *begin);
+            let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+            let address = BlockAddress {
+                piece,
+                begin,
+                length,
+            };
+            weigh_address(48, &address)
+        }
+        Message::Cancel(address) => weigh_address(49, address),
+        Message::Port(port) => mix(50, u64::from(*port)),
+        Message::SuggestPiece { piece } => mix(51, u64::from(*piece)),
+        Message::HaveAll => 52,
+        Message::HaveNone => 53,
+        Message::RejectRequest(address) => weigh_address(54, address),
+        Message::AllowedFast { piece } => mix(55, u64::from(*piece)),
+        Message::Extended { id, payload } => mix(mix(56, u64::from(*id)), digest(payload)),
     }
-    let mut bytes = BytesMut::new();
-    message.encode_into(&mut bytes);
-    crate::payload::digest(&bytes)
 }
 
 #[allow(
