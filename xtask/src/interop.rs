@@ -3,9 +3,9 @@
 
 mod agree;
 mod cell;
-mod client;
+pub(crate) mod client;
 mod install;
-mod net;
+pub(crate) mod net;
 mod tracker;
 
 use std::collections::BTreeSet;
@@ -29,7 +29,7 @@ use tracker::{TRACKERS, Tracker};
 const WORKERS: usize = 6;
 
 /// libtorrent's side of the drivers.
-const SCRIPT: &str = include_str!("interop/foreign.py");
+pub(crate) const SCRIPT: &str = include_str!("interop/foreign.py");
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

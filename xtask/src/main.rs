@@ -14,6 +14,7 @@
     reason = "a program that talks to its user"
 )]
 
+mod bench;
 mod ci;
 mod compare;
 mod fuzz;
@@ -40,6 +41,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Measure ours beside others
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// All that decides whether a change lands, one step after the other
     Ci(ci::Args),
     /// Run the fuzz targets of tests/fuzz
@@ -54,6 +58,7 @@ enum Chore {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
+        Chore::Bench(bench) => bench::run(&bench),
         Chore::Ci(args) => ci::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Interop(args) => interop::run(&args),

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 /// Last lines of stderr kept, to be shown when the process dies; more would bury the cause.
@@ -112,10 +112,7 @@ impl Process {
         if let Some(peak) = peak_memory_bytes(pid) {
             self.usage.peak_memory_bytes = self.usage.peak_memory_bytes.max(peak);
         }
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        let ended = rustix::process::waitid(WaitId::Pid(self.pid()), options)
-            .with_context(|| format!("waiting for {}", self.name))?
-            .is_some();
+        let ended = self.has_ended()?;
         if let Some(cpu) = cpu_time(pid) {
             self.usage.cpu = cpu;
         }
@@ -132,6 +129,28 @@ impl Process {
             }
         }
         Ok(self.ended)
+    }
+
+    /// Whether it has ended, asked as cheaply as can be. It is not waited for, so its usage can still be looked at.
+    pub(crate) fn has_ended(&self) -> Result<bool> {
+        if self.ended.is_some() {
+            return Ok(true);
+        }
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        let ended = rustix::process::waitid(WaitId::Pid(self.pid()), options)
+            .with_context(|| format!("waiting for {}", self.name))?;
+        Ok(ended.is_some())
+    }
+
+    /// Whether it has ended; an error if it did not end as it should.
+    pub(crate) fn has_ended_well(&mut self) -> Result<bool> {
+        if !self.has_ended()? {
+            return Ok(false);
+        }
+        match self.poll()? {
+            Some(status) if !status.success() => bail!("{}", self.obituary()),
+            _ => Ok(true),
+        }
     }
 
     /// As last seen by [`poll`](Self::poll).

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::client::{Client, Place, Role, Tools};
+use super::client::{ANYWHERE, Client, Place, Role, Tools};
 use super::net::Host;
 use super::tracker::Tracker;
 use crate::process::Process;
@@ -229,8 +229,14 @@ impl Prepared {
             torrent: &self.torrent,
             data,
             home: &home,
+            listen: ANYWHERE,
+            peers: &[],
+            done: None,
         };
-        let command = Host::new(host)?.inside(&client.command(role, &place, tools)?);
+        let mut command = client.command(role, &place, tools)?;
+        // When a transfer fails, the last words of ours tell why it left whom.
+        command.env("RUST_LOG", "bt_session=debug");
+        let command = Host::new(host)?.inside(&command);
         let (lines, _) = mpsc::channel();
         Process::spawn(client.name(), command, 0, lines)
     }

@@ -2,14 +2,21 @@
 //! folder, the other finds it empty.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::json;
 
-/// Where every program listens; each has an address of its own.
-const PORT: u16 = 6881;
+/// Where rqbit tells how far it is.
+pub(crate) const API_PORT: u16 = 3030;
+
+/// Where rtorrent does, below its home: its own event comes a second late.
+pub(crate) const RTORRENT_SOCKET: &str = "rpc";
+
+/// Where a program listens that has a network to itself.
+pub(crate) const ANYWHERE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 6881);
 
 /// A program that takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
@@ -70,6 +77,29 @@ pub(crate) struct Place<'a> {
     pub(crate) data: &'a Path,
     /// For its settings and state; empty.
     pub(crate) home: &'a Path,
+    /// Where it listens and dials from.
+    pub(crate) listen: SocketAddrV4,
+    /// Peers it is told of, if it takes any without a tracker.
+    pub(crate) peers: &'a [SocketAddrV4],
+    /// A script that it is to run once it has everything. Those that cannot, or do it late, answer requests instead.
+    pub(crate) done: Option<&'a Path>,
+}
+
+impl Place<'_> {
+    /// The address to bind, if it has not the network to itself.
+    fn bind(&self) -> Option<Ipv4Addr> {
+        Some(*self.listen.ip()).filter(|ip| !ip.is_unspecified())
+    }
+
+    fn port(&self) -> u16 {
+        self.listen.port()
+    }
+
+    /// The peers as one list with commas.
+    fn peers(&self) -> String {
+        let peers: Vec<String> = self.peers.iter().map(ToString::to_string).collect();
+        peers.join(",")
+    }
 }
 
 impl Client {
@@ -90,58 +120,21 @@ impl Client {
         self != Self::Transmission
     }
 
-    /// What to start. Encryption, µTP, DHT and local discovery are off: the matrix is about the tracker and the wire protocol.
+    /// What to start. Encryption, µTP, DHT and local discovery are off: what is tested is the tracker and the wire
+    /// protocol, and what is measured is the way of the bytes.
     pub(crate) fn command(self, role: Role, place: &Place<'_>, tools: &Tools) -> Result<Command> {
-        let Place {
-            torrent,
-            data,
-            home,
-        } = place;
         let mut command = match self {
-            Self::Bt => {
-                let mut command = Command::new(&tools.bt);
-                command
-                    .arg(if role == Role::Seed { "seed" } else { "get" })
-                    .arg(torrent);
-                command
-                    .arg("-d")
-                    .arg(data)
-                    .arg("--port")
-                    .arg(PORT.to_string())
-                    .arg("--json");
-                // When a transfer fails, its last words tell why it left whom.
-                command.env("RUST_LOG", "bt_session=debug");
-                command
-            }
-            Self::Libtorrent => {
-                let mut command = Command::new(&tools.python);
-                command
-                    .arg(&tools.script)
-                    .arg("share")
-                    .arg(torrent)
-                    .arg(data)
-                    .arg(PORT.to_string());
-                command
-            }
+            Self::Bt => bt(role, place, tools),
+            Self::Libtorrent => libtorrent(place, tools),
             Self::Transmission => transmission(place)?,
             Self::Aria2 => aria2(role, place),
             Self::Rtorrent => rtorrent(place)?,
-            Self::Rqbit => {
-                let mut command = Command::new(&tools.rqbit);
-                command.args(["-v", "info", "--disable-dht", "--disable-lsd"]);
-                command.args(["--disable-upnp-port-forward", "--ipv4-only"]);
-                command.arg("--listen-port").arg(PORT.to_string());
-                command
-                    .args(["download", "--overwrite", "-o"])
-                    .arg(data)
-                    .arg(torrent);
-                command
-            }
+            Self::Rqbit => rqbit(place, tools),
         };
         command
-            .current_dir(home)
-            .env("HOME", home)
-            .env("XDG_STATE_HOME", home.join("state"));
+            .current_dir(place.home)
+            .env("HOME", place.home)
+            .env("XDG_STATE_HOME", place.home.join("state"));
         Ok(command)
     }
 
@@ -175,19 +168,78 @@ fn version_in(text: &str) -> Option<String> {
         .map(|word| word.trim_end_matches(['.', ',']).to_owned())
 }
 
+fn bt(role: Role, place: &Place<'_>, tools: &Tools) -> Command {
+    let mut command = Command::new(&tools.bt);
+    command
+        .arg(if role == Role::Seed { "seed" } else { "get" })
+        .arg(place.torrent)
+        .arg("-d")
+        .arg(place.data)
+        .arg("--port")
+        .arg(place.port().to_string())
+        .arg("--json");
+    if let Some(ip) = place.bind() {
+        command.arg("--bind").arg(ip.to_string());
+    }
+    for peer in place.peers {
+        command.arg("--peer").arg(peer.to_string());
+    }
+    command
+}
+
+fn libtorrent(place: &Place<'_>, tools: &Tools) -> Command {
+    let mut command = Command::new(&tools.python);
+    command
+        .arg(&tools.script)
+        .arg("share")
+        .arg(place.torrent)
+        .arg(place.data)
+        .arg(place.listen.to_string())
+        .arg(place.peers())
+        .args(place.done);
+    command
+}
+
+fn rqbit(place: &Place<'_>, tools: &Tools) -> Command {
+    let mut command = Command::new(&tools.rqbit);
+    command.args(["-v", "info", "--disable-dht", "--disable-lsd"]);
+    command.args(["--disable-upnp-port-forward", "--ipv4-only"]);
+    command.arg("--listen-port").arg(place.port().to_string());
+    if let Some(ip) = place.bind() {
+        command.arg("--listen-ip").arg(ip.to_string());
+        let api = SocketAddrV4::new(ip, API_PORT);
+        command.arg("--http-api-listen-addr").arg(api.to_string());
+    }
+    command
+        .args(["download", "--overwrite", "-o"])
+        .arg(place.data);
+    if !place.peers.is_empty() {
+        command.arg("--initial-peers").arg(place.peers());
+    }
+    command.arg(place.torrent);
+    command
+}
+
 /// The daemon finds the torrent in its watch folder.
 fn transmission(place: &Place<'_>) -> Result<Command> {
     let (watch, config) = (place.home.join("watch"), place.home.join("config"));
     fs::create_dir_all(&watch).context("a watch folder")?;
     fs::create_dir_all(&config).context("a settings folder")?;
     fs::copy(place.torrent, watch.join("it.torrent")).context("a torrent to watch")?;
-    let settings = json!({
-        "peer-port": PORT, "dht-enabled": false, "lpd-enabled": false, "pex-enabled": false,
-        "utp-enabled": false, "encryption": 0, "port-forwarding-enabled": false,
-        "rpc-enabled": false, "download-dir": place.data, "incomplete-dir-enabled": false,
+    let mut settings = json!({
+        "peer-port": place.port(), "dht-enabled": false, "lpd-enabled": false,
+        "pex-enabled": false, "utp-enabled": false, "encryption": 0,
+        "port-forwarding-enabled": false, "rpc-enabled": false,
+        "download-dir": place.data, "incomplete-dir-enabled": false,
         "start-added-torrents": true, "watch-dir": watch, "watch-dir-enabled": true,
         "trash-original-torrent-files": false, "message-level": 2,
+        "script-torrent-done-enabled": place.done.is_some(),
+        "script-torrent-done-filename": place.done.unwrap_or(Path::new("")),
     });
+    if let Some(ip) = place.bind() {
+        settings["bind-address-ipv4"] = json!(ip);
+        settings["bind-address-ipv6"] = json!("::1");
+    }
     fs::write(config.join("settings.json"), settings.to_string()).context("settings")?;
     let mut command = Command::new("transmission-daemon");
     command.args(["--foreground", "--config-dir"]).arg(config);
@@ -209,8 +261,14 @@ fn aria2(role: Role, place: &Place<'_>) -> Command {
         "--seed-time=1000",
     ]);
     command
-        .arg(format!("--listen-port={PORT}"))
+        .arg(format!("--listen-port={}", place.port()))
         .arg(format!("--dir={}", place.data.display()));
+    if let Some(ip) = place.bind() {
+        command.arg(format!("--interface={ip}"));
+    }
+    if let Some(script) = place.done {
+        command.arg(format!("--on-bt-download-complete={}", script.display()));
+    }
     if role == Role::Seed {
         command.arg("--check-integrity=true");
     }
@@ -221,14 +279,22 @@ fn aria2(role: Role, place: &Place<'_>) -> Command {
 fn rtorrent(place: &Place<'_>) -> Result<Command> {
     let session = place.home.join("session");
     fs::create_dir_all(&session).context("a session folder")?;
-    let settings = format!(
-        "directory.default.set = {}\nsession.path.set = {}\nnetwork.port_range.set = {PORT}-{PORT}\n\
+    let port = place.port();
+    let mut settings = format!(
+        "directory.default.set = {}\nsession.path.set = {}\nnetwork.port_range.set = {port}-{port}\n\
          network.port_random.set = no\ndht.mode.set = off\nprotocol.pex.set = no\ntrackers.use_udp.set = no\n\
-         protocol.encryption.set = none\nsystem.daemon.set = true\nload.start = {}\n",
+         protocol.encryption.set = none\nsystem.daemon.set = true\n",
         place.data.display(),
         session.display(),
-        place.torrent.display(),
     );
+    if let Some(ip) = place.bind() {
+        settings += &format!("network.bind_address.set = {ip}\n");
+    }
+    if place.done.is_some() {
+        let socket = place.home.join(RTORRENT_SOCKET);
+        settings += &format!("network.scgi.open_local = {}\n", socket.display());
+    }
+    settings += &format!("load.start = {}\n", place.torrent.display());
     let file = place.home.join("rtorrent.rc");
     fs::write(&file, settings).context("settings")?;
     let mut command = Command::new("rtorrent");

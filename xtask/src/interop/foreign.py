@@ -2,11 +2,14 @@
 
     foreign.py show TORRENT                          what libtorrent reads in it
     foreign.py create SOURCE OUT ANNOUNCE PIECE      a version 1 torrent of a file or folder
-    foreign.py share TORRENT DIR PORT                seeds, or downloads and then seeds, until stopped
+    foreign.py share TORRENT DIR IP:PORT [PEERS [SCRIPT]]
+                                                     seeds, or downloads and then seeds, until stopped; runs the script
+                                                     once it has everything
 """
 
 import json
 import os
+import subprocess
 import sys
 
 import libtorrent as lt
@@ -40,10 +43,14 @@ def create(source, out, announce, piece):
         file.write(lt.bencode(torrent.generate()))
 
 
-def share(torrent, folder, port):
+def share(torrent, folder, listen, peers="", script=None):
+    address = listen.split(":")[0]
     session = lt.session(
         {
-            "listen_interfaces": "0.0.0.0:" + port,
+            "listen_interfaces": listen,
+            "outgoing_interfaces": "" if address == "0.0.0.0" else address,
+            "in_enc_policy": 2,
+            "out_enc_policy": 2,
             "enable_dht": False,
             "enable_lsd": False,
             "enable_upnp": False,
@@ -58,10 +65,15 @@ def share(torrent, folder, port):
     wanted = lt.add_torrent_params()
     wanted.ti = lt.torrent_info(torrent)
     wanted.save_path = folder
-    session.add_torrent(wanted)
+    handle = session.add_torrent(wanted)
+    for peer in filter(None, peers.split(",")):
+        ip, port = peer.rsplit(":", 1)
+        handle.connect_peer((ip, int(port)))
     while True:
         session.wait_for_alert(1000)
         for alert in session.pop_alerts():
+            if script and isinstance(alert, lt.torrent_finished_alert):
+                subprocess.run([script], check=True)
             print(alert.message(), file=sys.stderr, flush=True)
 
 

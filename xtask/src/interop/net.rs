@@ -16,8 +16,13 @@ pub(crate) const BRIDGE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// Starts this very chore again inside a fresh network and mount namespace, and passes its status on.
 pub(crate) fn enter_namespace(arguments: &[String]) -> Result<bool> {
     let this = std::env::current_exe().context("this program's own path")?;
-    let status = Command::new("unshare")
-        .args(["--net", "--mount", "--kill-child=KILL", "--"])
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount", "--kill-child=KILL"]);
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    let status = command
+        .arg("--")
         .arg(this)
         .args(arguments)
         .status()

@@ -1,0 +1,32 @@
+//! `cargo xtask bench`: how fast ours is beside foreign programs and beside the least that the work can cost.
+
+mod announces;
+mod data;
+mod floor;
+mod party;
+mod report;
+mod transfer;
+
+use anyhow::Result;
+
+/// What is measured.
+#[derive(clap::Subcommand)]
+pub(crate) enum Bench {
+    /// Whole transfers on loopback: the floor, ours, and each foreign client that is installed
+    Transfer(transfer::Args),
+    /// The sending half of the floor, as a program of its own
+    #[command(hide = true)]
+    FloorSend(floor::SendArgs),
+    /// The receiving half
+    #[command(hide = true)]
+    FloorReceive(floor::ReceiveArgs),
+}
+
+/// Runs one benchmark.
+pub(crate) fn run(bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Transfer(args) => transfer::run(args),
+        Bench::FloorSend(args) => floor::send(args),
+        Bench::FloorReceive(args) => floor::receive(args),
+    }
+}
