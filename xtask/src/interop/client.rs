@@ -236,9 +236,9 @@ fn transmission(place: &Place<'_>) -> Result<Command> {
         "script-torrent-done-enabled": place.done.is_some(),
         "script-torrent-done-filename": place.done.unwrap_or(Path::new("")),
     });
-    if let Some(ip) = place.bind() {
-        settings["bind-address-ipv4"] = json!(ip);
-        settings["bind-address-ipv6"] = json!("::1");
+    if let (Some(ip), Some(settings)) = (place.bind(), settings.as_object_mut()) {
+        settings.insert("bind-address-ipv4".to_owned(), json!(ip));
+        settings.insert("bind-address-ipv6".to_owned(), json!("::1"));
     }
     fs::write(config.join("settings.json"), settings.to_string()).context("settings")?;
     let mut command = Command::new("transmission-daemon");
