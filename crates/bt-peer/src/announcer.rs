@@ -6,6 +6,7 @@
 use bt_core::{InfoHash, PeerId, Time};
 use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse};
 use bt_tracker::client::{self, Ask, Input};
+use std::net::IpAddr;
 
 /// The announcer of one torrent.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Identity {
     pub port: u16,
     /// Proves who we are when our address changes.
     pub key: u32,
+    /// The address that trackers are to hand out, where that is not the one they see.
+    pub ip: Option<IpAddr>,
 }
 
 /// The numbers of an announce.
@@ -112,7 +115,7 @@ impl Announcer {
             numwant: Some(ask.numwant),
             key: Some(self.identity.key),
             tracker_id: ask.tracker_id,
-            ip: None,
+            ip: self.identity.ip,
             // Some trackers answer nothing but compact, and refuse those that do not ask for it.
             compact: Some(true),
             no_peer_id: true,

@@ -1,6 +1,7 @@
 //! What the user may set for one torrent.
 
 use bt_core::PeerId;
+use std::net::IpAddr;
 
 /// The settings of one [`Engine`](crate::Engine). Everything has a default but the peer id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub struct Config {
     pub listen_port: u16,
     /// The `key` of announces.
     pub key: u32,
+    /// The `ip` of announces (BEP 3): what trackers that believe it hand out instead of the address that they see.
+    pub announce_ip: Option<IpAddr>,
     /// Most connections at a time.
     pub peers_max: usize,
     /// Upload slots (regular unchokes); `None` chooses by measured rate.
@@ -37,6 +40,7 @@ impl Config {
             peer_id,
             listen_port: 0,
             key: 0,
+            announce_ip: None,
             peers_max: PEERS_MAX,
             upload_slots: None,
             down_limit: None,

@@ -40,6 +40,8 @@ pub struct TorrentOptions {
     pub sequential: bool,
     /// Ask no tracker.
     pub no_tracker: bool,
+    /// The address that trackers are asked to hand out instead of the one that they see. Most do not believe it.
+    pub announce_ip: Option<IpAddr>,
     /// Peers that are known without a tracker.
     pub peers: Vec<SocketAddr>,
     /// Most connections. `None`: [`PEERS_MAX`].

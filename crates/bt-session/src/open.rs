@@ -130,5 +130,6 @@ fn configure(shared: &Shared, options: &TorrentOptions) -> bt_peer::Config {
     config.up_limit = shared.config.up_limit;
     config.sequential = options.sequential;
     config.no_tracker = options.no_tracker;
+    config.announce_ip = options.announce_ip;
     config
 }

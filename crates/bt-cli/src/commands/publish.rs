@@ -1,6 +1,7 @@
 //! `bt publish`: the initial seeder in one command. Makes the torrent, runs a tracker for it and for nothing else, hands
 //! out the `.torrent` and a page, and seeds.
 
+mod outside;
 mod page;
 
 use super::Context;
@@ -69,20 +70,20 @@ async fn publish(args: &Args, context: &Context) -> Result<(), Failure> {
     let no_output = Path::new("");
     let Made { metainfo, folder } =
         tokio::task::block_in_place(|| create::make(&args.path, no_output, &make, context))?;
+    let mut outside = None;
     if has_tracker {
+        if args.public_url.is_some() {
+            outside = outside::outside(&base, &server, args.network.bind()).await;
+        }
         allowed.also(metainfo.info_hash)?;
-        let reloaded = server.reload(allowed.settings()).await;
+        let mut settings = allowed.settings();
+        if let Some(outside) = &outside {
+            settings.trust.clone_from(&outside.trust);
+        }
+        let reloaded = server.reload(settings).await;
         reloaded.context("cannot tell the tracker of the torrent")?;
     }
-
-    let torrent_url = below(&base, &format!("{}.torrent", metainfo.info.name()));
-    server.set_page(
-        torrent_url.path(),
-        "application/x-bittorrent",
-        metainfo.bytes().to_vec(),
-    );
-    let html = page::html(&metainfo, torrent_url.as_str());
-    server.set_page(base.path(), "text/html; charset=utf-8", html);
+    let torrent_url = serve_pages(&server, &metainfo, &base);
 
     let output = Output::new(args.json);
     let goal = Goal {
@@ -92,16 +93,34 @@ async fn publish(args: &Args, context: &Context) -> Result<(), Failure> {
     };
     let mut swarm = Swarm::new(&args.network, output, context.quiet, goal)?;
     announce(output, &metainfo, base.as_str(), torrent_url.as_str())?;
-    let options = bt_session::TorrentOptions {
+    let mut options = bt_session::TorrentOptions {
         seed_only: true,
         // It was hashed a moment ago.
         trusted: true,
         ..options
     };
+    let mut metainfo = metainfo;
+    if let Some(outside) = outside {
+        metainfo.trackers = vec![vec![outside.announce]];
+        options.announce_ip = outside.ip;
+    }
     swarm.add(metainfo, &folder, options)?;
     let result = swarm.run(context.stop.clone()).await;
     server.stop().await;
     result
+}
+
+/// Hands out the torrent and its page. Returns the torrent's URL.
+fn serve_pages(server: &Server, metainfo: &Metainfo, base: &Url) -> Url {
+    let torrent_url = below(base, &format!("{}.torrent", metainfo.info.name()));
+    server.set_page(
+        torrent_url.path(),
+        "application/x-bittorrent",
+        metainfo.bytes().to_vec(),
+    );
+    let html = page::html(metainfo, torrent_url.as_str());
+    server.set_page(base.path(), "text/html; charset=utf-8", html);
+    torrent_url
 }
 
 /// Says what others need.

@@ -4,7 +4,8 @@ use super::process::Process;
 use super::{Place, count};
 use rustix::process::Signal;
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 
 const LOCAL: [&str; 4] = ["--bind", "127.0.0.1", "--port", "0"];
 
@@ -292,6 +293,59 @@ fn a_publisher_may_name_its_trackers_and_its_address() {
             .unwrap()
             .starts_with("magnet:?xt=urn:btih:")
     );
+}
+
+/// Asks a tracker for the peers of a torrent, as a peer on port 9; the bytes of its answer.
+fn ask_tracker(announce: &str, info_hash: &str, more: &str) -> Vec<u8> {
+    let (addr, path) = announce
+        .strip_prefix("http://")
+        .and_then(|rest| rest.split_once('/'))
+        .unwrap();
+    let hash: String = info_hash
+        .as_bytes()
+        .chunks(2)
+        .map(|digits| format!("%{}", str::from_utf8(digits).unwrap()))
+        .collect();
+    let query =
+        format!("info_hash={hash}&peer_id=-XX0000-aaaaaaaaaaaa&port=9&left=1&compact=1{more}");
+    let mut stream = TcpStream::connect(addr).unwrap();
+    let request = format!("GET /{path}?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).unwrap();
+    reply
+}
+
+#[test]
+fn behind_address_translation_the_tracker_names_the_public_address() {
+    let place = Place::new();
+    // An address of documentation (RFC 5737), to which nothing leads from here.
+    let public = "http://203.0.113.7:8080/files";
+    let publish = [
+        &["publish", "data", "--public-url", public, "--json"],
+        &["--http", "127.0.0.1:0"][..],
+        &LOCAL[..],
+    ]
+    .concat();
+    let mut publisher = place.bt("home", &publish);
+    let listening = publisher.event("listening");
+    let port = listening["addr"]
+        .as_str()
+        .unwrap()
+        .rsplit_once(':')
+        .unwrap()
+        .1;
+    let published = publisher.event("published");
+    let announce = "http://203.0.113.7:8080/files/announce";
+    assert_eq!(published["announce"], serde_json::json!([announce]));
+    let told = publisher.event("tracker");
+    assert_eq!(told["status"], "ok", "{told}");
+    let (tracker, info_hash) = (told["url"].as_str().unwrap(), &told["info_hash"]);
+    let reply = ask_tracker(tracker, info_hash.as_str().unwrap(), "");
+    let port: u16 = port.parse().unwrap();
+    let expected = [&[203, 0, 113, 7][..], &port.to_be_bytes()].concat();
+    let has = |peer: &[u8]| reply.windows(6).any(|window| window == peer);
+    assert!(has(&expected), "{}", reply.escape_ascii());
 }
 
 #[test]

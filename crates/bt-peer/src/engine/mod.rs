@@ -108,6 +108,7 @@ impl Engine {
             peer_id: config.peer_id,
             port: config.listen_port,
             key: config.key,
+            ip: config.announce_ip,
         };
         let schedule = client::Announcer::new(trackers, rng.fork());
         let lengths = torrent
