@@ -14,8 +14,6 @@ mod tracker;
 #[cfg(test)]
 mod tests;
 
-pub use tracker::{State, Status};
-
 use crate::announce::{AnnounceFailure, AnnounceResponse, Event};
 use bt_core::{Rng, Time};
 use core::time::Duration;
@@ -25,6 +23,10 @@ use tracker::{Asked, Tracker};
 
 /// How long trackers may take to be told that we leave. A user who stops a program waits for it, hence short.
 pub const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// How long a tracker that does not know us yet has for its first answer, from when it was asked, once we want to leave.
+/// One that works answers well within this, and is then told; one that never answered is not waited for.
+pub const FIRST_ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// How many peers are asked for when more are needed. The most that trackers commonly give.
 pub const NUMWANT_NEEDED: u32 = 200;
@@ -187,14 +189,9 @@ impl Announcer {
             Phase::Running if !self.tiers.iter().any(Tracker::is_asked) => {
                 self.due().filter(|due| *due < Time::MAX)
             }
-            Phase::Stopping { until } => Some(until),
+            Phase::Stopping { until } => Some(self.awaited_until(until).unwrap_or(until)),
             Phase::New | Phase::Running | Phase::Stopped => None,
         }
-    }
-
-    /// How it stands with each tracker, in the order in which they are tried.
-    pub fn trackers(&self) -> impl Iterator<Item = Status<'_>> {
-        self.tiers.iter().map(Tracker::status)
     }
 
     /// When the next walk over the tiers begins; `Time::MAX` if every tracker refused for ever.
@@ -211,7 +208,7 @@ impl Announcer {
 
     fn run(&mut self, now: Time) {
         if self.complete {
-            self.tell_completed();
+            self.tell_completed(now);
         }
         if self.tiers.iter().any(Tracker::is_asked) || self.due().is_none_or(|due| due > now) {
             return;
@@ -221,17 +218,17 @@ impl Announcer {
             .tiers
             .position(|tracker| tracker.ready_at(eager) <= now)
         {
-            self.ask(position);
+            self.ask(now, position);
         }
     }
 
     /// `completed` does not wait for an interval, only for the end of a back-off.
-    fn tell_completed(&mut self) {
+    fn tell_completed(&mut self, now: Time) {
         let owed = |tracker: &Tracker| {
             tracker.owes_completed() && !tracker.is_asked() && !tracker.is_failing()
         };
         while let Some(position) = self.tiers.position(owed) {
-            self.ask(position);
+            self.ask(now, position);
         }
     }
 
@@ -251,15 +248,21 @@ impl Announcer {
             .tiers
             .position(|tracker| tracker.knows_us() && !tracker.is_asked())
         {
-            self.ask(position);
+            self.ask(now, position);
         }
-        if now >= until || !self.tiers.iter().any(Tracker::is_asked) {
+        if self.awaited_until(until).is_none_or(|at| at <= now) {
             self.phase = Phase::Stopped;
             self.outputs.push_back(Output::Stopped);
         }
     }
 
-    fn ask(&mut self, position: tiers::Position) {
+    /// How long answers are worth waiting for while we leave; `None` if none is outstanding.
+    fn awaited_until(&self, until: Time) -> Option<Time> {
+        let awaited = |tracker: &Tracker| tracker.awaited_until(until);
+        self.tiers.iter().filter_map(awaited).max()
+    }
+
+    fn ask(&mut self, now: Time, position: tiers::Position) {
         let stopping = matches!(self.phase, Phase::Stopping { .. });
         let (complete, paused, needs_peers) = (self.complete, self.paused, self.needs_peers);
         let Some(tracker) = self.tiers.tracker_mut(position) else {
@@ -277,6 +280,7 @@ impl Announcer {
             id: self.ids,
             event,
             complete,
+            at: now,
         });
         self.outputs.push_back(Output::Ask(Ask {
             id: self.ids,

@@ -12,6 +12,7 @@ enum Answers {
     RetryIn(u64),
     Never,
     Silent,
+    SilentFrom(u64),
     FailsUntil(u64),
     WorksUntil(u64),
 }
@@ -38,6 +39,8 @@ impl Answers {
             Self::RetryIn(secs) => Some(Err(refused(Some(Duration::from_secs(secs))))),
             Self::Never => Some(Err(refused(Some(Duration::MAX)))),
             Self::Silent => None,
+            Self::SilentFrom(secs) if now >= Time::from_secs(secs) => None,
+            Self::SilentFrom(_) => Some(Ok(every(1800, None))),
             Self::FailsUntil(secs) if now >= Time::from_secs(secs) => Some(Ok(every(1800, None))),
             Self::WorksUntil(secs) if now < Time::from_secs(secs) => Some(Ok(every(1800, None))),
             Self::Fails | Self::FailsUntil(_) | Self::WorksUntil(_) => Some(Err(unreachable)),
@@ -168,10 +171,22 @@ fn one_tracker_hears_each_event_once() {
             &["0 a Started", "5 gone"],
         ),
         (
-            "FAULTS 101: a silent tracker delays the end by five seconds and no more",
+            "FAULTS 101: a tracker that falls silent delays the end by five seconds and no more",
+            Answers::SilentFrom(60),
+            &[(0, LEECH), (60, Stop)],
+            &["0 a Started", "60 a Stopped", "65 gone"],
+        ),
+        (
+            "one that never answered does not delay it",
             Answers::Silent,
             &[(0, LEECH), (60, Stop)],
-            &["0 a Started", "65 gone"],
+            &["0 a Started", "60 gone"],
+        ),
+        (
+            "but for a moment in which it may still answer the first time",
+            Answers::Silent,
+            &[(0, LEECH), (1, Stop)],
+            &["0 a Started", "2 gone"],
         ),
         (
             "nothing before the start",
@@ -326,8 +341,9 @@ fn the_tracker_that_works_moves_to_the_front_of_its_tier() {
     let tier: Vec<String> = (0..8).map(|n| format!("t{n}")).collect();
     let mut announcer = Announcer::new(vec![tier.clone()], Rng::new(3));
     let before: Vec<String> = announcer
-        .trackers()
-        .map(|tracker| tracker.url.to_owned())
+        .tiers
+        .iter()
+        .map(|tracker| tracker.url.clone())
         .collect();
     assert_ne!(before, tier, "shuffled");
     announcer.handle(Time::ZERO, LEECH);
@@ -352,17 +368,15 @@ fn the_tracker_that_works_moves_to_the_front_of_its_tier() {
         );
         assert!(matches!(announcer.poll(), Some(Output::Answered { .. })));
     }
-    let after: Vec<&str> = announcer.trackers().map(|tracker| tracker.url).collect();
+    let trackers: Vec<&Tracker> = announcer.tiers.iter().collect();
+    let after: Vec<&String> = trackers.iter().map(|tracker| &tracker.url).collect();
     assert_eq!(after[..4], [&before[2], &before[0], &before[1], &before[3]]);
-    let states: Vec<State> = announcer.trackers().map(|tracker| tracker.state).collect();
-    assert_eq!(
-        states[0],
-        State::Works {
-            next: Time::from_secs(600)
-        }
-    );
-    assert!(matches!(states[1], State::Fails { failures: 1, .. }));
-    assert_eq!(states[3], State::Untried);
+    assert_eq!(trackers[0].ready_at(false), Time::from_secs(600));
+    let failing: Vec<bool> = trackers
+        .iter()
+        .map(|tracker| tracker.is_failing())
+        .collect();
+    assert_eq!(failing[..4], [false, true, true, false]);
 }
 
 #[test]
@@ -408,7 +422,7 @@ fn asks_carry_what_the_tracker_needs() {
         Rng::new(1),
     );
     assert_eq!(
-        announcer.trackers().count(),
+        announcer.tiers.iter().count(),
         1,
         "a repeated URL counts once"
     );
@@ -441,7 +455,7 @@ fn asks_carry_what_the_tracker_needs() {
 fn too_many_trackers_are_cut() {
     let tiers = (0..1000).map(|n| vec![format!("t{n}")]).collect();
     let announcer = Announcer::new(tiers, Rng::new(1));
-    assert_eq!(announcer.trackers().count(), tiers::TRACKERS_MAX);
+    assert_eq!(announcer.tiers.iter().count(), tiers::TRACKERS_MAX);
 }
 
 #[derive(Clone, Debug)]

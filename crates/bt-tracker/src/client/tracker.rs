@@ -1,5 +1,6 @@
 //! What is known of one tracker, and what it knows of us.
 
+use super::FIRST_ANSWER_MAX;
 use crate::announce::{AnnounceFailure, AnnounceResponse, Event, clamp_interval};
 use bt_core::{Rng, Time};
 use core::time::Duration;
@@ -25,8 +26,6 @@ pub(super) struct Tracker {
     pub(super) asked: Option<Asked>,
     known: Known,
     health: Health,
-    /// What it last said, for the user.
-    message: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +34,7 @@ pub(super) struct Asked {
     pub(super) event: Event,
     /// Whether all bytes were there when it was asked.
     pub(super) complete: bool,
+    pub(super) at: Time,
 }
 
 /// What the tracker certainly knows of us: what it has confirmed.
@@ -63,40 +63,6 @@ enum Health {
     },
 }
 
-/// How it stands with one tracker, for the user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status<'a> {
-    /// Its announce URL.
-    pub url: &'a str,
-    /// Its tier, from 0.
-    pub tier: usize,
-    /// Whether it works.
-    pub state: State,
-    /// Its last warning, or why it failed.
-    pub message: Option<&'a str>,
-}
-
-/// Whether a tracker works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It has not been needed yet.
-    Untried,
-    /// A request is unanswered.
-    Asked,
-    /// It answered.
-    Works {
-        /// When it will be asked again.
-        next: Time,
-    },
-    /// It failed.
-    Fails {
-        /// How often in a row.
-        failures: u32,
-        /// When it may be tried again; [`Time::MAX`] for never.
-        next: Time,
-    },
-}
-
 impl Tracker {
     pub(super) const fn new(url: String, tier: usize) -> Self {
         Self {
@@ -106,7 +72,6 @@ impl Tracker {
             asked: None,
             known: Known::Nothing,
             health: Health::Untried,
-            message: None,
         }
     }
 
@@ -121,6 +86,16 @@ impl Tracker {
     /// It confirmed a `started`, and no `stopped`.
     pub(super) fn knows_us(&self) -> bool {
         self.known != Known::Nothing
+    }
+
+    /// While we leave: until when its answer is worth waiting for. `None` if it owes none.
+    pub(super) fn awaited_until(&self, until: Time) -> Option<Time> {
+        let asked = self.asked?;
+        Some(if self.knows_us() {
+            until
+        } else {
+            until.min(asked.at + FIRST_ANSWER_MAX)
+        })
     }
 
     /// It will have to be sent `completed`, once all is there.
@@ -169,7 +144,6 @@ impl Tracker {
         if let Some(tracker_id) = &response.tracker_id {
             self.tracker_id = Some(tracker_id.clone());
         }
-        self.message.clone_from(&response.warning);
     }
 
     pub(super) fn failed(
@@ -197,24 +171,6 @@ impl Tracker {
         if asked.event == Event::Stopped {
             // There is no second try within the few seconds that leaving may take.
             self.known = Known::Nothing;
-        }
-        self.message = Some(failure.to_string());
-    }
-
-    pub(super) fn status(&self) -> Status<'_> {
-        Status {
-            url: &self.url,
-            tier: self.tier,
-            state: match (self.asked, self.health) {
-                (Some(_), _) => State::Asked,
-                (None, Health::Untried) => State::Untried,
-                (None, Health::Works { due, .. }) => State::Works { next: due },
-                (None, Health::Fails { failures, retry }) => State::Fails {
-                    failures,
-                    next: retry,
-                },
-            },
-            message: self.message.as_deref(),
         }
     }
 }
