@@ -17,9 +17,7 @@ use anyhow::{Context as _, anyhow};
 use bt_core::InfoHash;
 use bt_core::disk::{DiskError, DiskErrorKind};
 use bt_metainfo::Metainfo;
-use bt_session::{
-    Event, Session, Status, TorrentEvent, TorrentHandle, TorrentOptions, TrackerStatus,
-};
+use bt_session::{Event, Session, TorrentEvent, TorrentHandle, TorrentOptions, TrackerStatus};
 use indicatif::ProgressBar;
 use std::path::Path;
 use std::time::Duration;
@@ -43,8 +41,6 @@ pub(crate) struct Goal {
     pub(crate) only_seed: bool,
     /// Go on after completion.
     pub(crate) seed: bool,
-    /// … until so much was uploaded, as a multiple of the torrent's length.
-    pub(crate) seed_ratio: Option<f64>,
     /// … for so long.
     pub(crate) seed_time: Option<Duration>,
     /// Give up if nothing comes for so long.
@@ -372,6 +368,10 @@ impl Swarm {
                 torrent.disk = None;
                 self.warn(info_hash, "the disk works again")
             }
+            Event::UploadGoalReached => {
+                self.stop(index);
+                Ok(())
+            }
             Event::DiskTrouble(error) if error.kind == DiskErrorKind::Full => {
                 let message = format!("{error}; going on when there is space");
                 torrent.disk = Some(error);
@@ -513,14 +513,9 @@ impl Swarm {
         let State::Complete(since) = torrent.state else {
             return false;
         };
-        let Status { stats, .. } = torrent.handle.status();
-        let goal = self.goal;
-        #[allow(clippy::cast_precision_loss, reason = "a ratio is not exact")]
-        let ratio = stats.uploaded as f64 / stats.total_length.max(1) as f64;
-        goal.seed_ratio.is_some_and(|wanted| ratio >= wanted)
-            || goal
-                .seed_time
-                .is_some_and(|wanted| since.elapsed() >= wanted)
+        self.goal
+            .seed_time
+            .is_some_and(|wanted| since.elapsed() >= wanted)
     }
 
     /// Gives up what is not complete if nothing came for too long.

@@ -22,6 +22,8 @@ pub struct Config {
     pub down_limit: Option<u64>,
     /// Upload limit in payload bytes per second.
     pub up_limit: Option<u64>,
+    /// Once all that is wanted is there, no block is sent any more that would begin beyond so many uploaded payload bytes.
+    pub upload_goal: Option<u64>,
     /// Ask for pieces in order instead of rarest first.
     pub sequential: bool,
     /// No tracker is asked.
@@ -45,6 +47,7 @@ impl Config {
             upload_slots: None,
             down_limit: None,
             up_limit: None,
+            upload_goal: None,
             sequential: false,
             no_tracker: false,
         }

@@ -44,6 +44,8 @@ pub enum Event {
         /// What the disk said.
         error: DiskError,
     },
+    /// As much was uploaded as the user wanted to give, and all that is wanted is there. Nothing more is sent.
+    UploadGoalReached,
     /// After `Command::Stop`: every tracker has been told, or the time for it is over. The last event.
     Stopped,
 }

@@ -99,6 +99,12 @@ impl Uploads {
         }
     }
 
+    /// What is ordered and not yet sent, in bytes.
+    #[must_use]
+    pub const fn ordered_bytes(&self) -> u64 {
+        self.ordered_bytes
+    }
+
     /// How many requests wait.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -48,6 +48,9 @@ pub struct TorrentOptions {
     pub peers_max: Option<usize>,
     /// Upload slots. `None`: chosen by measured rate.
     pub upload_slots: Option<usize>,
+    /// Once all that is wanted is there, stop uploading at so many payload bytes, and say so with
+    /// [`Event::UploadGoalReached`](bt_peer::Event::UploadGoalReached).
+    pub upload_goal: Option<u64>,
     /// The data is complete and only read: no file is made or opened for writing, and the data folder may be read-only.
     pub seed_only: bool,
     /// All data is there and right, as the caller has just found out: nothing is hashed at the start.

@@ -130,6 +130,7 @@ fn configure(shared: &Shared, options: &TorrentOptions) -> bt_peer::Config {
     config.up_limit = shared.config.up_limit;
     config.sequential = options.sequential;
     config.no_tracker = options.no_tracker;
+    config.upload_goal = options.upload_goal;
     config.announce_ip = options.announce_ip;
     config
 }

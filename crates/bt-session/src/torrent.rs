@@ -433,6 +433,7 @@ impl Torrent {
             | Event::HashFailure { .. }
             | Event::DiskTrouble(_)
             | Event::DiskRecovered
+            | Event::UploadGoalReached
             | Event::UploadFailed { .. } => {}
         }
         // Nobody may be listening.

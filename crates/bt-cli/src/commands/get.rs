@@ -77,7 +77,6 @@ async fn get(args: &Args, context: &Context) -> Result<(), Failure> {
     let goal = Goal {
         only_seed: false,
         seed: args.seed || args.seed_ratio.is_some() || args.seed_time.is_some(),
-        seed_ratio: args.seed_ratio,
         seed_time: args.seed_time,
         timeout: args.timeout,
     };
@@ -87,9 +86,22 @@ async fn get(args: &Args, context: &Context) -> Result<(), Failure> {
         let mut options = options.clone();
         options.wanted = wanted;
         options.sequential = args.sequential;
+        let total_length = metainfo.info.layout().total_length();
+        options.upload_goal = args.seed_ratio.map(|ratio| share(ratio, total_length));
         swarm.add(metainfo, &args.dir, options)?;
     }
     swarm.run(context.stop.clone()).await
+}
+
+/// So many times the length, in bytes, rounded up.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a ratio is not exact, is not negative, and ends at the largest number"
+)]
+fn share(ratio: f64, total_length: u64) -> u64 {
+    (ratio * total_length as f64).ceil() as u64
 }
 
 /// What is fetched before there is a swarm, bounded by `--timeout` too.
@@ -205,6 +217,10 @@ mod tests {
 
     #[test]
     fn ratios() {
+        for (ratio, length, bytes) in [(0.0, 9, 0), (0.5, 9, 5), (2.0, 9, 18), (1e300, 9, u64::MAX)]
+        {
+            assert_eq!(share(ratio, length), bytes);
+        }
         assert_eq!(parse_ratio("1.5"), Ok(1.5));
         for wrong in ["-1", "inf", "NaN", "x"] {
             assert!(parse_ratio(wrong).is_err(), "{wrong}");

@@ -195,6 +195,23 @@ fn seeding_ends_by_time_and_by_ratio() {
     }
 }
 
+#[test]
+fn no_more_is_given_than_the_ratio_says() {
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    let half = ["-d", "copy", "--seed-ratio", "0.5", "--json"];
+    let mut giver = place.bt("giver", &[&["get", &url], &half[..], &LOCAL[..]].concat());
+    let listening = giver.event("listening");
+    let addr = listening["addr"].as_str().unwrap();
+    giver.event("complete");
+    let from = ["-d", "other", "--no-tracker", "--peer", addr, "--json"];
+    let _taker = place.bt("taker", &[&["get", &url], &from[..], &LOCAL[..]].concat());
+    let stopped = giver.event("stopped");
+    let (uploaded, half) = (stopped["uploaded"].as_u64().unwrap(), 3_001_000 / 2);
+    assert!((half..half + 16_384).contains(&uploaded), "{stopped}");
+    assert_eq!(giver.end().code, Some(0));
+}
+
 /// Runs `bt` and checks its exit code and that its last words contain `words`.
 fn check(place: &Place, arguments: &[&str], code: i32, words: &str) {
     let ended = place.bt("home", arguments).end();

@@ -5,6 +5,7 @@
 
 use super::download::address;
 use super::{ConnId, Engine, Output, send};
+use crate::Event;
 use crate::choker::{Candidate, Mode, slots_for_rate};
 use crate::connection::{Connection, Fault, Violation};
 use crate::limits::{
@@ -29,6 +30,8 @@ pub(super) struct Upload {
     slots: Option<usize>,
     /// Peers unchoked since the last round, without waiting for the next.
     at_once: usize,
+    /// The user was told that the upload goal is reached.
+    goal_told: bool,
 }
 
 impl Upload {
@@ -40,6 +43,7 @@ impl Upload {
             rechoke_at: Time::ZERO,
             slots: None,
             at_once: 0,
+            goal_told: false,
         }
     }
 }
@@ -142,7 +146,11 @@ impl Engine {
     /// Orders blocks to be sent, in turns, as many as windows and the up limit allow.
     pub(super) fn order_uploads(&mut self, now: Time) {
         self.upload.at = None;
+        self.tell_upload_goal();
         while let Some(id) = self.upload.line.front().copied() {
+            if self.is_upload_goal_ordered() {
+                return;
+            }
             let ready_at = self.upload.limiter.ready_at(now);
             if ready_at > now {
                 self.upload.at = Some(ready_at);
@@ -161,6 +169,22 @@ impl Engine {
                 self.upload.line.push_back(id);
             }
         }
+    }
+
+    /// Says once that the upload goal is reached.
+    fn tell_upload_goal(&mut self) {
+        let reached = |goal| self.counters.up.total() >= goal;
+        if self.complete && !self.upload.goal_told && self.config.upload_goal.is_some_and(reached) {
+            self.upload.goal_told = true;
+            self.emit(Event::UploadGoalReached);
+        }
+    }
+
+    /// True if the upload goal is reached when all has been sent that is ordered.
+    fn is_upload_goal_ordered(&self) -> bool {
+        let ordered = || self.conns.values().map(|conn| conn.uploads.ordered_bytes());
+        let reached = |goal| self.counters.up.total() + ordered().sum::<u64>() >= goal;
+        self.complete && self.config.upload_goal.is_some_and(reached)
     }
 
     /// A round of the choker (BEP 3: every ten seconds).

@@ -184,6 +184,7 @@ impl World {
             | Event::HashFailure { .. }
             | Event::DiskTrouble(_)
             | Event::DiskRecovered
+            | Event::UploadGoalReached
             | Event::UploadFailed { .. } => {}
         }
     }

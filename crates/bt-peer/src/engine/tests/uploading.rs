@@ -117,6 +117,44 @@ fn rounds_are_ten_seconds_apart() {
 }
 
 #[test]
+fn nothing_is_sent_beyond_the_upload_goal() {
+    let mut config = Config::new(OWN_ID);
+    config.upload_goal = Some(3 * u64::from(BLOCK_BYTES) + 1);
+    let mut lone = Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config);
+    let wanted = blocks(&lone, 10);
+    let gone = lone.open_leecher(1, FAST);
+    let stays = lone.open_leecher(2, FAST);
+    ask(&mut lone, gone, &wanted);
+    assert_eq!(lone.uploads(gone).len(), 4, "more would be too much");
+    ask(&mut lone, stays, &wanted);
+    assert_eq!(lone.uploads(stays), [], "as long as those are on their way");
+    // What was ordered for the first is not sent.
+    let reason = crate::CloseReason::Gone;
+    lone.handle(Input::Closed { conn: gone, reason });
+    assert!(!lone.events.contains(&Event::UploadGoalReached));
+    assert_eq!(sent_all(&mut lone, stays), wanted[..4]);
+    lone.pass_secs(60);
+    assert_eq!(lone.uploads(stays), []);
+    let told = |event: &&Event| **event == Event::UploadGoalReached;
+    assert_eq!(lone.events.iter().filter(told).count(), 1);
+}
+
+#[test]
+fn a_leecher_gives_on_until_it_is_complete() {
+    let mut config = Config::new(OWN_ID);
+    config.upload_goal = Some(0);
+    let mut have = Bitfield::full(PIECES);
+    let missing = have.iter().next().unwrap();
+    have.clear(missing);
+    let mut lone = Lone::with(torrent(PIECES, have), config);
+    let peer = lone.open_leecher(1, FAST);
+    let wanted = blocks(&lone, 5);
+    ask(&mut lone, peer, &wanted);
+    assert_eq!(sent_all(&mut lone, peer), wanted);
+    assert!(!lone.events.contains(&Event::UploadGoalReached));
+}
+
+#[test]
 fn requests_are_served_in_order_and_a_few_at_a_time() {
     let mut lone = Lone::seeder(PIECES);
     let conn = lone.open_leecher(1, FAST);
