@@ -7,12 +7,13 @@ use cargo_metadata::{DependencyKind, Metadata, PackageId};
 use super::{Finding, Source};
 
 /// Crates that decide: they must not even be able to reach a clock or a socket through somebody else.
-const PURE: [&str; 7] = [
+const PURE: [&str; 8] = [
     "bt-core",
     "bt-bencode",
     "bt-metainfo",
     "bt-wire",
     "bt-tracker",
+    "bt-dht",
     "bt-peer",
     "bt-sim",
 ];

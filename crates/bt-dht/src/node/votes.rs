@@ -1,0 +1,71 @@
+//! Which address others see us at (BEP 42, "bootstrapping"): nobody is believed alone.
+
+use crate::id::{is_local, subnet};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Networks that must say the same.
+const VOTES_MIN: usize = 5;
+/// Votes that are kept; then the count begins anew.
+const VOTES_MAX: usize = 50;
+
+/// What each network said last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Votes {
+    said: BTreeMap<IpAddr, IpAddr>,
+    agreed: Option<IpAddr>,
+}
+
+impl Votes {
+    /// Counts what somebody says. Returns an address on which most agree, when it was not agreed on before.
+    pub(super) fn vote(&mut self, voter: IpAddr, ip: IpAddr) -> Option<IpAddr> {
+        let ip = ip.to_canonical();
+        if is_local(ip) || ip.is_unspecified() || ip.is_multicast() {
+            return None;
+        }
+        if self.said.len() >= VOTES_MAX {
+            self.said.clear();
+        }
+        self.said.insert(subnet(voter), ip);
+        let votes = self.said.values().filter(|said| **said == ip).count();
+        let agree = votes >= VOTES_MIN && votes * 2 > self.said.len();
+        if !agree || self.agreed == Some(ip) {
+            return None;
+        }
+        self.agreed = Some(ip);
+        Some(ip)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn most_networks_must_agree() {
+        let mut votes = Votes::default();
+        let mut vote = |voter: &str, ip: &str| {
+            votes
+                .vote(voter.parse().unwrap(), ip.parse().unwrap())
+                .map(|ip| ip.to_string())
+        };
+        for voter in [
+            "1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4", "1.1.1.5", "1.1.1.6",
+        ] {
+            assert_eq!(vote(voter, "9.9.9.9"), None, "one network has one vote");
+        }
+        for voter in ["2.1.1.1", "2.1.2.1", "2.1.3.1"] {
+            assert_eq!(vote(voter, "8.8.8.8"), None);
+            assert_eq!(
+                vote(voter, "192.168.0.1"),
+                None,
+                "no address on the internet"
+            );
+        }
+        for voter in ["2.2.1.1", "2.2.2.1"] {
+            let agreed = vote(voter, "8.8.8.8");
+            assert_eq!(agreed.is_some(), voter == "2.2.2.1");
+        }
+        assert_eq!(vote("2.2.3.1", "8.8.8.8"), None, "known");
+    }
+}
