@@ -4,20 +4,21 @@
 //! the folder is ever opened, and no symbolic link below it followed; a file that this storage has made and that
 //! somebody else has taken away or cut is an error and not made again, since its pieces would then read as zeros.
 
-use crate::beneath::{self, Parents};
+use crate::beneath::{self, Looker, Opened, Parents};
 use crate::map::{FileIndex, FileSpec};
 use crate::pool::{FilePool, Need};
-use crate::storage::{FileStat, Storage};
+use crate::storage::{FileStat, StatResult, Storage};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, fstat, ftruncate, seek};
+use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, fallocate, ftruncate, openat, seek};
 use rustix::io::Errno;
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The most buffers that one `pwritev` takes on Linux (`IOV_MAX`).
 const BUFFERS_MAX: usize = 1024;
@@ -55,6 +56,8 @@ pub struct FileStorage {
     owner: u64,
     access: Access,
     allocation: Allocation,
+    /// The devices on which files were opened to be written, each with one of those files.
+    devices: Mutex<BTreeMap<u64, FileIndex>>,
 }
 
 #[derive(Debug)]
@@ -90,6 +93,7 @@ impl FileStorage {
             pool,
             access,
             allocation,
+            devices: Mutex::default(),
         })
     }
 
@@ -98,66 +102,109 @@ impl FileStorage {
     }
 
     /// What the name stands for now, asked without the right to read and without the pool's memory.
-    fn metadata(&self, file: FileIndex) -> io::Result<Metadata> {
-        let path = &self.slot(file)?.spec.path;
-        beneath::open_file(self.folder.as_fd(), path, OFlags::PATH, Parents::Expect)?.metadata()
+    fn look_at(&self, looker: &mut Looker<'_>, file: FileIndex) -> StatResult {
+        match looker.look_at(&self.slot(file)?.spec.path) {
+            Err(Errno::NOENT) => Ok(None),
+            stat => Ok(Some(stat?)),
+        }
     }
 
     fn readable(&self, file: FileIndex) -> io::Result<Arc<File>> {
         let slot = self.slot(file)?;
         self.pool.get((self.owner, file), Need::Read, || {
             let folder = self.folder.as_fd();
-            beneath::open_file(folder, &slot.spec.path, OFlags::RDONLY, Parents::Expect)
+            let path = &slot.spec.path;
+            let opened = beneath::open_file(folder, path, OFlags::RDONLY, Parents::Expect)?;
+            Ok(opened.file)
         })
     }
 
-    fn writable(&self, file: FileIndex) -> io::Result<Arc<File>> {
+    /// The file open for writing, as long as it should be and in its place. An error if somebody took it away or cut it
+    /// since we made it.
+    ///
+    /// `fills` says that it is about to be written from end to end, which gives it its length.
+    fn writable(&self, file: FileIndex, fills: bool) -> io::Result<Arc<File>> {
         if self.access == Access::ReadOnly {
             return Err(Errno::ROFS.into());
         }
         let slot = self.slot(file)?;
-        self.pool.get((self.owner, file), Need::Write, || {
-            let folder = self.folder.as_fd();
-            let path = &slot.spec.path;
-            if slot.made.load(Ordering::Acquire) {
-                return beneath::open_file(folder, path, OFlags::RDWR, Parents::Expect);
-            }
-            let flags = OFlags::RDWR | OFlags::CREATE;
-            let opened = beneath::open_file(folder, path, flags, Parents::Create)?;
-            self.give_length(&opened, slot.spec.length)?;
-            slot.made.store(true, Ordering::Release);
-            Ok(opened)
+        let key = (self.owner, file);
+        let is_new = Cell::new(false);
+        let opened = self.pool.get(key, Need::Write, || {
+            is_new.set(true);
+            self.open_to_write(file, slot, fills)
+        })?;
+        if is_new.get() {
+            return Ok(opened);
+        }
+        let metadata = opened.metadata()?;
+        if metadata.nlink() > 0 && metadata.len() >= slot.spec.length {
+            return Ok(opened);
+        }
+        self.pool.forget(key);
+        Err(if metadata.nlink() == 0 {
+            Errno::NOENT.into()
+        } else {
+            cut_short()
         })
     }
 
-    fn give_length(&self, file: &File, length: u64) -> Result<(), Errno> {
+    fn open_to_write(&self, file: FileIndex, slot: &Slot, fills: bool) -> io::Result<File> {
+        let folder = self.folder.as_fd();
+        let path = &slot.spec.path;
+        if slot.made.load(Ordering::Acquire) {
+            let opened = beneath::open_file(folder, path, OFlags::RDWR, Parents::Expect)?;
+            if FileStat::from(&opened.stat).length < slot.spec.length {
+                return Err(cut_short());
+            }
+            return Ok(opened.file);
+        }
+        let flags = OFlags::RDWR | OFlags::CREATE;
+        let opened = beneath::open_file(folder, path, flags, Parents::Create)?;
+        self.give_length(&opened, slot.spec.length, fills)?;
+        self.devices().entry(opened.stat.st_dev).or_insert(file);
+        slot.made.store(true, Ordering::Release);
+        Ok(opened.file)
+    }
+
+    fn give_length(&self, opened: &Opened, length: u64, fills: bool) -> Result<(), Errno> {
         if self.allocation == Allocation::Full && length > 0 {
-            match fallocate(file, FallocateFlags::empty(), 0, length) {
+            match fallocate(&opened.file, FallocateFlags::empty(), 0, length) {
                 Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
                 Err(errno) => return Err(errno),
             }
         }
-        if fstat(file)?.st_size == i64::try_from(length).unwrap_or(i64::MAX) {
+        let found = FileStat::from(&opened.stat).length;
+        if found == length || (found < length && fills) {
             return Ok(());
         }
-        ftruncate(file, length)
+        ftruncate(&opened.file, length)
     }
 
-    /// The open file; an error if somebody took it away or cut it since we made it.
-    fn intact(&self, file: FileIndex) -> io::Result<Arc<File>> {
-        let length = self.slot(file)?.spec.length;
-        let opened = self.writable(file)?;
-        let metadata = opened.metadata()?;
-        if metadata.nlink() > 0 && metadata.len() >= length {
-            return Ok(opened);
-        }
-        self.pool.forget((self.owner, file));
-        Err(if metadata.nlink() == 0 {
-            Errno::NOENT.into()
-        } else {
-            io::Error::new(io::ErrorKind::UnexpectedEof, "somebody cut it short")
-        })
+    fn devices(&self) -> MutexGuard<'_, BTreeMap<u64, FileIndex>> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Syncs every file system on which we have written, whole.
+    fn sync_devices(&self) -> io::Result<()> {
+        let devices: Vec<(u64, FileIndex)> = self.devices().clone().into_iter().collect();
+        // Mostly there is one, the folder's own, and that is there even if the file is not any more.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = openat(&self.folder, c".", flags, Mode::empty())?;
+        let own = rustix::fs::fstat(&folder)?.st_dev;
+        for (device, file) in devices {
+            if device == own {
+                rustix::fs::syncfs(&folder)?;
+            } else {
+                rustix::fs::syncfs(self.readable(file)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cut_short() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "somebody cut it short")
 }
 
 impl Drop for FileStorage {
@@ -172,16 +219,27 @@ impl Storage for FileStorage {
     }
 
     fn write_at(&self, file: FileIndex, offset: u64, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        let opened = self.intact(file)?;
+        let slot = self.slot(file)?;
         let buffers = buffers.get(..BUFFERS_MAX).unwrap_or(buffers);
-        Ok(rustix::io::pwritev(&opened, buffers, offset)?)
+        let length: u64 = buffers.iter().map(|buffer| buffer.len() as u64).sum();
+        let fills = offset == 0 && length == slot.spec.length;
+        let opened = self.writable(file, fills)?;
+        let result = rustix::io::pwritev(&opened, buffers, offset);
+        if fills && result != Ok(buffers.iter().map(|buffer| buffer.len()).sum()) {
+            // It may lack its length now, which the next write has to give it.
+            slot.made.store(false, Ordering::Release);
+            self.pool.forget((self.owner, file));
+        }
+        Ok(result?)
     }
 
-    fn stat(&self, file: FileIndex) -> io::Result<Option<FileStat>> {
-        match self.metadata(file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            metadata => Ok(Some(FileStat::from(&metadata?))),
-        }
+    fn stat(&self, file: FileIndex) -> StatResult {
+        self.look_at(&mut Looker::new(self.folder.as_fd()), file)
+    }
+
+    fn stat_each(&self, files: &mut dyn Iterator<Item = FileIndex>) -> Vec<StatResult> {
+        let mut looker = Looker::new(self.folder.as_fd());
+        files.map(|file| self.look_at(&mut looker, file)).collect()
     }
 
     fn sync(&self, file: FileIndex) -> io::Result<()> {
@@ -196,34 +254,18 @@ impl Storage for FileStorage {
             let sync = |file: &FileIndex| Some((*file, self.sync(*file).err()?));
             return files.iter().filter_map(sync).collect();
         }
-        let mut failed = Vec::new();
-        let mut by_device: BTreeMap<u64, Vec<FileIndex>> = BTreeMap::new();
-        for file in files {
-            match self.metadata(*file) {
-                Ok(metadata) => by_device.entry(metadata.dev()).or_default().push(*file),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => failed.push((*file, error)),
-            }
-        }
-        for files in by_device.values() {
-            let first = files.first().copied().unwrap_or(FileIndex(0));
-            let synced = self
-                .readable(first)
-                .and_then(|opened| Ok(rustix::fs::syncfs(&opened)?));
-            if let Err(error) = synced {
-                let again =
-                    |file: &FileIndex| (*file, io::Error::new(error.kind(), error.to_string()));
-                failed.extend(files.iter().map(again));
-            }
-        }
-        failed
+        let Err(error) = self.sync_devices() else {
+            return Vec::new();
+        };
+        let again = |file: &FileIndex| (*file, io::Error::new(error.kind(), error.to_string()));
+        files.iter().map(again).collect()
     }
 
     fn create(&self, file: FileIndex) -> io::Result<()> {
         if self.stat(file)?.is_some() {
             return Ok(());
         }
-        self.writable(file).map(drop)
+        self.writable(file, false).map(drop)
     }
 
     fn is_hole(&self, file: FileIndex, offset: u64, length: u64) -> bool {

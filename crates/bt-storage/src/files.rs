@@ -35,6 +35,17 @@ pub(crate) struct TorrentFiles {
     /// Goes before the file's path in messages.
     folder: PathBuf,
     sync_state: Mutex<SyncState>,
+    known: Mutex<Known>,
+}
+
+/// What the files were when they were last looked at.
+#[derive(Default)]
+struct Known {
+    /// `None` as long as nobody looked.
+    stats: Option<Vec<Option<FileStat>>>,
+    /// Files that we wrote to since. The others are not looked at again: if they are not as they were, it was somebody
+    /// else, and what was verified of them is no longer sure.
+    stale: BTreeSet<FileIndex>,
 }
 
 #[derive(Default)]
@@ -67,6 +78,7 @@ impl TorrentFiles {
             storage,
             folder,
             sync_state: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
@@ -169,11 +181,16 @@ impl TorrentFiles {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Syncs every file that was written to since the last time.
     pub(crate) fn sync(&self) -> Result<(), DiskError> {
         let due = std::mem::take(&mut self.sync_state().due);
         let due: Vec<FileIndex> = due.into_iter().collect();
         let mut result = Ok(());
+        self.known().stale.extend(&due);
         for (file, error) in self.storage.sync_each(&due) {
             self.sync_state().doubtful.insert(file);
             result = Err(self.error("sync", file, &error));
@@ -188,22 +205,73 @@ impl TorrentFiles {
 
     /// What is known of the file; a padding file is always as it should be.
     pub(crate) fn stat(&self, file: FileIndex) -> Result<Option<FileStat>, DiskError> {
-        if self.is_pad(file) {
-            let length = self.map.file(file).map_or(0, |spec| spec.length);
-            return Ok(Some(FileStat {
-                length,
-                modified_nanos: 0,
-            }));
+        if let Some(stat) = self.pad(file) {
+            return Ok(Some(stat));
         }
         self.storage
             .stat(file)
             .map_err(|error| self.error("look at", file, &error))
     }
 
-    /// What is known of each file.
-    pub(crate) fn stats(&self) -> Vec<Result<Option<FileStat>, DiskError>> {
-        let files = 0..self.map.files().len();
-        files.map(|index| self.stat(FileIndex(index))).collect()
+    /// Looks at each file. What it finds is what [`Self::known_stats`] goes by.
+    pub(crate) fn look(&self) -> Vec<Result<Option<FileStat>, DiskError>> {
+        let stats = self.stats();
+        let seen = stats.iter().map(|stat| stat.clone().ok().flatten());
+        *self.known() = Known {
+            stats: Some(seen.collect()),
+            stale: BTreeSet::new(),
+        };
+        stats
+    }
+
+    /// What each file was when [`Self::look`] saw it, or after we last wrote to it and synced it.
+    pub(crate) fn known_stats(&self) -> Result<Vec<Option<FileStat>>, DiskError> {
+        let mut known = self.known();
+        let Known { stats, stale } = &mut *known;
+        let Some(stats) = stats else {
+            let found: Result<Vec<_>, _> = self.stats().into_iter().collect();
+            stale.clear();
+            return Ok(stats.insert(found?).clone());
+        };
+        let found = self.stats_of(stale.iter().copied());
+        for (file, found) in stale.iter().zip(found) {
+            let found = found?;
+            if let Some(stat) = stats.get_mut(file.0) {
+                *stat = found;
+            }
+        }
+        stale.clear();
+        Ok(stats.clone())
+    }
+
+    fn stats(&self) -> Vec<Result<Option<FileStat>, DiskError>> {
+        self.stats_of((0..self.map.files().len()).map(FileIndex))
+    }
+
+    fn stats_of(
+        &self,
+        files: impl Iterator<Item = FileIndex> + Clone,
+    ) -> Vec<Result<Option<FileStat>, DiskError>> {
+        let mut stored = files.clone().filter(|file| !self.is_pad(*file));
+        let mut found = self.storage.stat_each(&mut stored).into_iter();
+        files
+            .map(|file| match self.pad(file) {
+                Some(stat) => Ok(Some(stat)),
+                None => found
+                    .next()
+                    .unwrap_or(Ok(None))
+                    .map_err(|error| self.error("look at", file, &error)),
+            })
+            .collect()
+    }
+
+    /// A padding file is always as it should be.
+    fn pad(&self, file: FileIndex) -> Option<FileStat> {
+        let spec = self.map.file(file).filter(|spec| spec.pad)?;
+        Some(FileStat {
+            length: spec.length,
+            modified_nanos: 0,
+        })
     }
 
     /// How much of each file is there.

@@ -137,8 +137,7 @@ impl SourceStorage {
             let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
             let mut options = File::options();
             // Without NONBLOCK, opening a pipe would wait for somebody at its other end.
-            let opened = options.read(true).custom_flags(flags).open(path);
-            opened.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            options.read(true).custom_flags(flags).open(path)
         })
     }
 }

@@ -89,7 +89,7 @@ impl FilePool {
         &self,
         key: Key,
         need: Need,
-        open: impl Fn() -> Result<File, Errno>,
+        open: impl Fn() -> io::Result<File>,
     ) -> io::Result<Arc<File>> {
         if let Some(file) = self.lock().find(key, need) {
             return Ok(file);
@@ -97,7 +97,7 @@ impl FilePool {
         // Opened outside the lock: a slow disk must not hold up the others. Two threads may open the same file at once;
         // the later one's is kept, and the other is closed when its user is done.
         let file = match open() {
-            Err(Errno::MFILE | Errno::NFILE) => {
+            Err(error) if is_out_of_files(&error) => {
                 self.lock().clear();
                 open()?
             }
@@ -125,6 +125,11 @@ impl FilePool {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 impl State {
@@ -230,13 +235,13 @@ mod tests {
         let got = pool.get((0, FileIndex(1)), Need::Read, || {
             tries.set(tries.get() + 1);
             if pool.open_count() > 0 {
-                Err(Errno::MFILE)
+                Err(Errno::MFILE.into())
             } else {
                 file()
             }
         });
         assert!(got.is_ok() && tries.get() == 2);
-        let none = pool.get((0, FileIndex(2)), Need::Read, || Err(Errno::MFILE));
+        let none = pool.get((0, FileIndex(2)), Need::Read, || Err(Errno::MFILE.into()));
         assert_eq!(
             none.unwrap_err().raw_os_error(),
             Some(Errno::MFILE.raw_os_error())

@@ -2,7 +2,9 @@
 //!
 //! **Invariant:** a claim is never a lie. It is written only after the data it speaks of is on the medium, to a new
 //! file that then takes the old one's place; and it is believed only if it is whole (a checksum covers it), speaks of
-//! this torrent, and each data file still has the length and time it names. All else is checked again.
+//! this torrent, and each data file still has the length and time it names. These are as they were before the data was
+//! hashed, or after our own last write; so a file that somebody else changes while we run is not believed the next time.
+//! All else is checked again.
 //!
 //! File: `d 4:body <bencoded body> 4:sha1 <SHA-1 of the body> e`; body: `clean downloaded files have info_hash uploaded
 //! version`, where `files` has 16 bytes for each file: length and time of change, both big-endian.
@@ -90,7 +92,6 @@ pub fn save(
             have.clear(piece);
         });
     }
-    let files: Result<Vec<_>, _> = file_indices(store).map(|file| store.stat(file)).collect();
     let record = Record {
         resume: Resume {
             have,
@@ -98,7 +99,7 @@ pub fn save(
             clean: resume.clean && doubtful.is_empty(),
             ..resume.clone()
         },
-        files: files?,
+        files: store.files.known_stats()?,
     };
     let target = path(folder, info_hash);
     replace(folder, &target, &record.encode(info_hash))
@@ -126,7 +127,8 @@ pub fn load(folder: &Path, info_hash: InfoHash, store: &TorrentStore) -> Loaded 
             None
         }
     };
-    let stats = store.files.stats();
+    // Before anything is hashed: who changes a file from now on, changes what is recorded of it too.
+    let stats = store.files.look();
     let presence = Presence::of(&stats);
     let Some(Record { resume, files }) = record else {
         return Loaded {

@@ -33,6 +33,11 @@ pub trait Storage: Send + Sync {
     /// Whatever asking meets, except that the file is not there.
     fn stat(&self, file: FileIndex) -> io::Result<Option<FileStat>>;
 
+    /// As [`Storage::stat`] of each of the files, in whatever way is quickest for so many.
+    fn stat_each(&self, files: &mut dyn Iterator<Item = FileIndex>) -> Vec<StatResult> {
+        files.map(|file| self.stat(file)).collect()
+    }
+
     /// Returns once everything written to the file is on the medium. A file that is not there is no error.
     ///
     /// # Errors
@@ -59,6 +64,9 @@ pub trait Storage: Send + Sync {
     }
 }
 
+/// What came of [`Storage::stat`].
+pub type StatResult = io::Result<Option<FileStat>>;
+
 /// What is known of a file without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileStat {
@@ -66,6 +74,22 @@ pub struct FileStat {
     pub length: u64,
     /// When it was last changed, in nanoseconds since 1970 (negative before).
     pub modified_nanos: i64,
+}
+
+impl From<&rustix::fs::Stat> for FileStat {
+    #[allow(
+        clippy::useless_conversion,
+        clippy::cast_sign_loss,
+        clippy::unnecessary_cast,
+        reason = "the types of these fields are not the same on all systems"
+    )]
+    fn from(stat: &rustix::fs::Stat) -> Self {
+        let nanos = i64::from(stat.st_mtime).saturating_mul(1_000_000_000);
+        Self {
+            length: u64::try_from(stat.st_size).unwrap_or(0),
+            modified_nanos: nanos.saturating_add(stat.st_mtime_nsec as i64),
+        }
+    }
 }
 
 impl From<&Metadata> for FileStat {
@@ -89,6 +113,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     fn stat(&self, file: FileIndex) -> io::Result<Option<FileStat>> {
         (**self).stat(file)
+    }
+
+    fn stat_each(&self, files: &mut dyn Iterator<Item = FileIndex>) -> Vec<StatResult> {
+        (**self).stat_each(files)
     }
 
     fn sync(&self, file: FileIndex) -> io::Result<()> {

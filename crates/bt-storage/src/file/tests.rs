@@ -257,7 +257,7 @@ fn holes_are_only_where_nothing_was_written() {
 }
 
 #[test]
-fn many_files_are_synced_at_once_and_those_in_doubt_are_named() {
+fn many_files_are_synced_at_once_and_few_one_by_one() {
     let names: Vec<String> = (0..=SYNC_SINGLY_MAX).map(|n| format!("f{n}")).collect();
     let specs: Vec<FileSpec> = names
         .iter()
@@ -283,13 +283,57 @@ fn many_files_are_synced_at_once_and_those_in_doubt_are_named() {
     std::fs::write(temp.path().join("f2/x"), "").unwrap();
     std::fs::remove_file(temp.path().join("f3")).unwrap();
     symlink("f4", temp.path().join("f3")).unwrap();
-    for files in [&all[..], &all[..5]] {
-        let failed: Vec<_> = storage
-            .sync_each(files)
-            .into_iter()
-            .map(|it| it.0)
-            .collect();
-        assert!(failed.contains(&FileIndex(3)), "{failed:?}");
-        assert!(!failed.contains(&FileIndex(1)) && !failed.contains(&FileIndex(0)));
-    }
+    let failed = storage.sync_each(&all[..5]).into_iter();
+    let failed: Vec<_> = failed.map(|it| it.0).collect();
+    assert!(failed.contains(&FileIndex(3)), "{failed:?}");
+    assert!(!failed.contains(&FileIndex(1)) && !failed.contains(&FileIndex(0)));
+    // Whatever their names stand for now, what was written is on the medium; who looks at them is told.
+    assert!(storage.sync_each(&all).is_empty());
+    assert!(storage.stat(FileIndex(3)).is_err());
+}
+
+#[test]
+fn a_file_has_its_length_whatever_is_written_first() {
+    let spec = FileSpec {
+        path: "dir/file".into(),
+        length: 8,
+        pad: false,
+    };
+    let temp = tempfile::tempdir().unwrap();
+    let pool = Arc::new(FilePool::new(4));
+    let storage = || {
+        let (pool, files) = (Arc::clone(&pool), std::slice::from_ref(&spec));
+        FileStorage::open(
+            temp.path(),
+            files,
+            pool,
+            Access::ReadWrite,
+            Allocation::Sparse,
+        )
+        .unwrap()
+    };
+    let path = temp.path().join("dir/file");
+    let file = FileIndex(0);
+    let whole = storage();
+    let written = whole.write_at(file, 0, &[IoSlice::new(b"abcd"), IoSlice::new(b"efgh")]);
+    assert_eq!(
+        (written.unwrap(), std::fs::read(&path).unwrap()),
+        (8, b"abcdefgh".to_vec())
+    );
+    // Longer than it should be: cut all the same.
+    std::fs::write(&path, b"0123456789").unwrap();
+    storage()
+        .write_at(file, 0, &[IoSlice::new(b"abcdefgh")])
+        .unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"abcdefgh");
+    // The part of a file that comes first gives it its length.
+    std::fs::remove_file(&path).unwrap();
+    let part = storage();
+    part.write_at(file, 4, &[IoSlice::new(b"efgh")]).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"\0\0\0\0efgh");
+    // Made, then closed, then cut by somebody: not made again.
+    pool.forget_owner(part.owner);
+    std::fs::write(&path, b"short").unwrap();
+    let error = part.write_at(file, 0, &[IoSlice::new(b"a")]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }

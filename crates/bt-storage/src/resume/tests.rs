@@ -167,6 +167,63 @@ fn each_file_is_looked_at_once() {
     }
 }
 
+#[test]
+fn what_somebody_else_changes_while_we_run_is_not_believed_the_next_time() {
+    // When the second file is changed in place: after it was looked at, or after a save that had it right.
+    for saves_before in [0, 1] {
+        let run = Run::new();
+        let counting = Counting::new();
+        run.torrent.fill(&counting.disk);
+        let looks = || counting.stats.swap(0, Ordering::Relaxed);
+        let store = run.torrent.store(Arc::clone(&counting));
+        let first = load(run.state.path(), HASH, &store);
+        let verified = store.verify(&first.recheck, Control::default()).unwrap();
+        assert!(verified.good.is_full());
+        looks();
+        let resume = Resume {
+            have: verified.good,
+            uploaded: 0,
+            downloaded: 0,
+            clean: true,
+        };
+        let save = || save(run.state.path(), HASH, &store, &resume).unwrap();
+        (0..saves_before).for_each(|_| save());
+        counting.disk.put(FileIndex(1), vec![0; 10]);
+        save();
+        assert_eq!(looks(), 0, "nothing was written, so nothing is looked at");
+        let loaded = load(run.state.path(), HASH, &store);
+        assert_eq!(numbers(&loaded.have), [0, 1, 4], "{saves_before}");
+        assert_eq!(numbers(&loaded.recheck), [2, 3], "{saves_before}");
+    }
+}
+
+#[test]
+fn what_we_write_ourselves_is_believed_and_alone_looked_at_again() {
+    let run = Run::new();
+    let counting = Counting::new();
+    let store = run.torrent.store(Arc::clone(&counting));
+    let empty = load(run.state.path(), HASH, &store);
+    assert!(empty.have.is_empty() && empty.recheck.is_empty());
+    counting.stats.store(0, Ordering::Relaxed);
+    // Pieces 0 and 4 lie in the first and the last file.
+    for piece in [0, 4] {
+        let block = run.torrent.all_blocks()[piece];
+        let done = crate::testing::run(&store, run.torrent.write(block));
+        assert_eq!(verdicts(&done)[0].1, Verdict::Good);
+    }
+    let resume = Resume {
+        have: run.set(&[0, 4]),
+        uploaded: 0,
+        downloaded: 0,
+        clean: true,
+    };
+    save(run.state.path(), HASH, &store, &resume).unwrap();
+    assert_eq!(counting.stats.load(Ordering::Relaxed), 2);
+    let loaded = load(run.state.path(), HASH, &store);
+    assert_eq!(numbers(&loaded.have), [0, 4]);
+    assert_eq!(loaded.notes, Vec::<String>::new());
+}
+
 /// A damaged record must say nothing, be set aside, and have everything checked.
 fn check_refused(run: &Run, bytes: &[u8], what: &str) {
     std::fs::write(run.path(), bytes).unwrap();
