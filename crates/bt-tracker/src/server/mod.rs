@@ -37,21 +37,26 @@
 
 pub mod access;
 mod hash;
+mod list;
+mod peer;
+mod picked;
 mod swarm;
 
 #[cfg(test)]
 mod tests;
 
 pub use access::{Access, AccessError};
+pub use picked::{Picked, Scope, Wanted};
 
 use crate::announce::{AnnounceRequest, AnnounceResponse, Event};
 use crate::scrape::ScrapeEntry;
-use bt_core::{InfoHash, Rng, Time, addr};
+use bt_core::{InfoHash, PeerId, Rng, Time, addr};
 use core::time::Duration;
 use hash::HashKey;
 use hashbrown::HashTable;
+use peer::EXPIRY_MAX_SECS;
 use std::net::SocketAddr;
-use swarm::{Entry, Swarm};
+use swarm::{Announced, Swarm};
 
 /// How many random candidates are looked at when somebody must make room. More would choose better and cost more.
 const EVICTION_SAMPLE: usize = 8;
@@ -66,7 +71,8 @@ pub struct Config {
     pub interval: Duration,
     /// How often they may.
     pub min_interval: Duration,
-    /// How long a peer may be silent before it counts as gone. Two intervals and a tenth let one announce get lost.
+    /// How long a peer may be silent before it counts as gone, 18 hours at most. Two intervals and a tenth let one announce
+    /// get lost.
     pub expiry: Duration,
     /// Peers in an answer if the request names no number.
     pub numwant_default: u32,
@@ -76,6 +82,8 @@ pub struct Config {
     pub torrents_max: usize,
     /// Most peers of all torrents together.
     pub peers_max: usize,
+    /// Keep the ids of peers, at 20 bytes each, for the clients that ask for dictionaries with them. Decided at the start.
+    pub peer_ids: bool,
 }
 
 impl Config {
@@ -102,10 +110,11 @@ impl Default for Config {
             expiry: interval * 2 + interval / 5 + Duration::from_secs(30),
             numwant_default: 50,
             numwant_max: 200,
-            // About 150 bytes each with one peer.
+            // About 250 bytes each with one peer.
             torrents_max: 1_000_000,
-            // About 50 bytes each.
+            // About 40 bytes each.
             peers_max: 4_000_000,
+            peer_ids: true,
         }
     }
 }
@@ -134,6 +143,27 @@ pub struct Totals {
     pub downloaded: u64,
 }
 
+impl Totals {
+    const fn change(&mut self, before: ScrapeEntry, after: ScrapeEntry) {
+        self.seeders = self.seeders - before.complete as usize + after.complete as usize;
+        self.leechers = self.leechers - before.incomplete as usize + after.incomplete as usize;
+        self.downloaded = self.downloaded - before.downloaded as u64 + after.downloaded as u64;
+    }
+}
+
+/// The numbers of an answer to an announce.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// When to announce again, in seconds.
+    pub interval_secs: u32,
+    /// When that may be done at the soonest, in seconds.
+    pub min_interval_secs: u32,
+    /// Seeders in the swarm.
+    pub complete: u32,
+    /// Leechers in the swarm.
+    pub incomplete: u32,
+}
+
 /// The swarms of a tracker.
 ///
 /// Swarms lie densely in a vector, so that one can be picked at random, and a table finds them by info hash. The
@@ -141,11 +171,15 @@ pub struct Totals {
 #[derive(Debug)]
 pub struct Swarms {
     config: Config,
+    peer_ids: bool,
     key: HashKey,
+    /// The latest time that was told, in seconds. Threads that read a clock at once may come here in another order, and
+    /// somebody who was heard of in the future would count as silent for long.
+    clock: u32,
     swarms: Vec<Swarm>,
     /// Positions in `swarms`.
     by_info_hash: HashTable<u32>,
-    peers_count: usize,
+    totals: Totals,
 }
 
 impl Swarms {
@@ -153,11 +187,13 @@ impl Swarms {
     #[must_use]
     pub fn new(config: Config, seed: u64) -> Self {
         Self {
+            peer_ids: config.peer_ids,
             config,
             key: HashKey::new(seed),
+            clock: 0,
             swarms: Vec::new(),
             by_info_hash: HashTable::new(),
-            peers_count: 0,
+            totals: Totals::default(),
         }
     }
 
@@ -183,6 +219,38 @@ impl Swarms {
         request: &AnnounceRequest,
         rng: &mut Rng,
     ) -> Result<AnnounceResponse, Refusal> {
+        let wanted = Wanted {
+            scope: Scope::Both,
+            ids: true,
+            most: usize::MAX,
+        };
+        let mut picked = Picked::default();
+        let numbers = self.announce_into(now, source, request, wanted, rng, &mut picked)?;
+        Ok(AnnounceResponse {
+            interval: Duration::from_secs(numbers.interval_secs.into()),
+            min_interval: Some(Duration::from_secs(numbers.min_interval_secs.into())),
+            external_ip: Some(source.ip().to_canonical()),
+            complete: Some(numbers.complete),
+            incomplete: Some(numbers.incomplete),
+            peers: picked.peers().collect(),
+            ..AnnounceResponse::default()
+        })
+    }
+
+    /// The same without making anything anew: the peers are put into `picked`, which is emptied first.
+    ///
+    /// # Errors
+    /// [`Refusal`] if nobody could connect to the peer. Nothing is stored then.
+    pub fn announce_into(
+        &mut self,
+        now: Time,
+        source: SocketAddr,
+        request: &AnnounceRequest,
+        mut wanted: Wanted,
+        rng: &mut Rng,
+        picked: &mut Picked,
+    ) -> Result<Numbers, Refusal> {
+        picked.clear();
         let addr = SocketAddr::new(source.ip().to_canonical(), request.port);
         if request.port == 0 {
             return Err(Refusal::PortZero);
@@ -190,65 +258,84 @@ impl Swarms {
         if !addr::is_dialable(addr) {
             return Err(Refusal::NotDialable);
         }
-        let seconds = seconds(now);
-        let mut response = AnnounceResponse {
-            interval: jittered(self.config.interval, rng),
-            min_interval: Some(self.config.min_interval),
-            external_ip: Some(addr.ip()),
-            complete: Some(0),
-            incomplete: Some(0),
-            ..AnnounceResponse::default()
+        let asked = request.numwant.unwrap_or(self.config.numwant_default);
+        let asked = asked.min(self.config.numwant_max) as usize;
+        wanted.most = wanted.most.min(asked);
+        let announced = Announced {
+            seconds: self.at(now),
+            seeder: request.left == 0,
+            event: request.event,
         };
-        let position = match self.find(&request.info_hash) {
-            Some(position) => position,
-            None if request.event == Event::Stopped => return Ok(response),
-            None => self.insert(request.info_hash, seconds, rng),
-        };
-        self.expire(position, seconds);
-        let full = self.peers_count >= self.config.peers_max;
-        let Some(swarm) = self.swarms.get_mut(position) else {
-            return Ok(response);
-        };
-        let before = swarm.peers_count();
-        swarm.touch(seconds);
-        if request.event == Event::Stopped {
-            swarm.remove(&addr, &self.key);
-        } else {
-            let entry = Entry::new(addr, request.peer_id, seconds);
-            if full && swarm.knows(&addr, &self.key).is_none() {
-                swarm.remove_most_silent(EVICTION_SAMPLE, rng, &self.key);
+        let entry = match self.find(&request.info_hash) {
+            None if request.event == Event::Stopped => ScrapeEntry::default(),
+            found => {
+                let position =
+                    found.unwrap_or_else(|| self.insert(request.info_hash, announced.seconds, rng));
+                self.expire(position, announced.seconds);
+                let id = self.peer_ids.then_some(request.peer_id);
+                self.join(position, addr, id, announced, wanted, rng, picked)
             }
-            let wanted = request.numwant.unwrap_or(self.config.numwant_default);
-            let position = swarm.upsert(entry, request.left == 0, request.event, &self.key);
-            let wanted = wanted.min(self.config.numwant_max);
-            swarm.sample(
-                position,
-                request.left == 0,
-                wanted,
-                rng,
-                &mut response.peers,
-            );
-        }
-        let after = swarm.peers_count();
-        response.complete = Some(swarm.seeders_count());
-        response.incomplete = Some(swarm.leechers_count());
-        self.peers_count = self.peers_count + after - before;
-        if self.peers_count > self.config.peers_max {
+        };
+        if self.peers_count() > self.config.peers_max {
             self.evict_swarm(Some(request.info_hash), rng);
         }
-        Ok(response)
+        Ok(Numbers {
+            interval_secs: jittered(span(self.config.interval), rng),
+            min_interval_secs: span(self.config.min_interval),
+            complete: entry.complete,
+            incomplete: entry.incomplete,
+        })
+    }
+
+    /// The peer at `addr` takes part in the swarm at `position`, or leaves it.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the one step of `announce_into` that has the swarm in its hands"
+    )]
+    fn join(
+        &mut self,
+        position: usize,
+        addr: SocketAddr,
+        id: Option<PeerId>,
+        announced: Announced,
+        wanted: Wanted,
+        rng: &mut Rng,
+        picked: &mut Picked,
+    ) -> ScrapeEntry {
+        let full = self.peers_count() >= self.config.peers_max;
+        let Some(swarm) = self.swarms.get_mut(position) else {
+            return ScrapeEntry::default();
+        };
+        let before = swarm.counts();
+        swarm.touch(announced.seconds);
+        let known = swarm.find(&addr, &self.key);
+        if announced.event == Event::Stopped {
+            if let Some(place) = known {
+                swarm.remove(place, &self.key);
+            }
+        } else {
+            if full && known.is_none() {
+                swarm.remove_most_silent(EVICTION_SAMPLE, announced.seconds, rng, &self.key);
+            }
+            let place = swarm.upsert(known, &addr, id, announced, &self.key);
+            swarm.pick(place, wanted, rng, picked);
+        }
+        let after = swarm.counts();
+        self.totals.change(before, after);
+        after
     }
 
     /// What is known of a torrent (BEP 48), if it is.
     pub fn scrape(&mut self, now: Time, info_hash: &InfoHash) -> Option<ScrapeEntry> {
         let position = self.find(info_hash)?;
-        self.expire(position, seconds(now));
+        let seconds = self.at(now);
+        self.expire(position, seconds);
         self.swarms.get(position).map(Swarm::counts)
     }
 
     /// Drops the peers that were silent too long, and the torrents without peers. To be called now and then.
     pub fn sweep(&mut self, now: Time) {
-        let seconds = seconds(now);
+        let seconds = self.at(now);
         let forget = span(EMPTY_SWARM_KEPT);
         for position in (0..self.swarms.len()).rev() {
             self.expire(position, seconds);
@@ -262,16 +349,24 @@ impl Swarms {
         }
     }
 
-    /// What is kept, in numbers. Walks over all swarms.
+    /// What is kept, in numbers.
     #[must_use]
-    pub fn totals(&self) -> Totals {
-        self.iter()
-            .fold(Totals::default(), |sum, (_, entry)| Totals {
-                torrents: sum.torrents + 1,
-                seeders: sum.seeders + entry.complete as usize,
-                leechers: sum.leechers + entry.incomplete as usize,
-                downloaded: sum.downloaded + u64::from(entry.downloaded),
-            })
+    pub const fn totals(&self) -> Totals {
+        Totals {
+            torrents: self.swarms.len(),
+            ..self.totals
+        }
+    }
+
+    /// Whole seconds: 136 years of them.
+    fn at(&mut self, now: Time) -> u32 {
+        let seconds = u32::try_from(now.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
+        self.clock = self.clock.max(seconds);
+        self.clock
+    }
+
+    const fn peers_count(&self) -> usize {
+        self.totals.seeders + self.totals.leechers
     }
 
     /// Every torrent, in no order that means anything.
@@ -332,7 +427,7 @@ impl Swarms {
         let last = self.swarms.len() - 1;
         let moved = self.swarms.get(last).map(|swarm| swarm.info_hash);
         let removed = self.swarms.swap_remove(position);
-        self.peers_count -= removed.peers_count();
+        self.totals.change(removed.counts(), ScrapeEntry::default());
         let place = u32::try_from(position).unwrap_or(u32::MAX);
         if let Ok(entry) = self
             .by_info_hash
@@ -349,16 +444,14 @@ impl Swarms {
     }
 
     fn expire(&mut self, position: usize, seconds: u32) {
-        let expiry = span(self.config.expiry);
+        let expiry = span(self.config.expiry).min(EXPIRY_MAX_SECS);
         if let Some(swarm) = self.swarms.get_mut(position) {
-            self.peers_count -= swarm.expire(seconds, expiry, &self.key);
+            let before = swarm.counts();
+            if swarm.expire(seconds, expiry, &self.key) > 0 {
+                self.totals.change(before, swarm.counts());
+            }
         }
     }
-}
-
-/// Whole seconds since the start: four bytes a peer, and 136 years.
-fn seconds(now: Time) -> u32 {
-    u32::try_from(now.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX)
 }
 
 fn span(duration: Duration) -> u32 {
@@ -366,6 +459,7 @@ fn span(duration: Duration) -> u32 {
 }
 
 /// Up to a tenth more, in whole seconds, as the wire has it.
-fn jittered(interval: Duration, rng: &mut Rng) -> Duration {
-    Duration::from_secs(interval.as_secs() + rng.below(interval.as_secs() / 10 + 1))
+fn jittered(interval_secs: u32, rng: &mut Rng) -> u32 {
+    let more = rng.below(u64::from(interval_secs) / 10 + 1);
+    interval_secs.saturating_add(u32::try_from(more).unwrap_or(0))
 }
