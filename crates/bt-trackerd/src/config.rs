@@ -18,12 +18,17 @@ pub const CONNECTIONS_MAX: usize = 8_192;
 /// Shortest interval that can be set: clients keep to at least that anyway.
 pub const INTERVAL_MIN: Duration = Duration::from_secs(30);
 
+/// Longest interval that can be set: the ages of peers are told apart for 18 hours, two intervals and a bit.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(8 * 60 * 60);
+
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Addresses to listen on; port 0 takes a free port. Must not be empty.
+    /// Addresses to listen on for HTTP; port 0 takes a free port.
     pub http: Vec<SocketAddr>,
-    /// Leave out addresses of `http` that this system does not have, as long as one remains: for the default, which has
+    /// The same for UDP. One of the two must not be empty.
+    pub udp: Vec<SocketAddr>,
+    /// Leave out addresses that this system does not have, as long as one remains: for the default, which has
     /// IPv6 in it.
     pub some_suffice: bool,
     /// Most connections at a time.
@@ -77,11 +82,12 @@ pub enum ConfigError {
 
 impl Default for Config {
     fn default() -> Self {
+        let all = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]
+            .map(|ip| SocketAddr::new(ip, PORT_DEFAULT))
+            .to_vec();
         Self {
-            http: vec![
-                SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT_DEFAULT),
-                SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT_DEFAULT),
-            ],
+            http: all.clone(),
+            udp: all,
             some_suffice: true,
             connections_max: CONNECTIONS_MAX,
             settings: Settings::default(),
@@ -90,11 +96,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// A tracker at one address, with defaults for all else.
+    /// A tracker over HTTP at one address, with defaults for all else.
     #[must_use]
     pub fn at(addr: SocketAddr) -> Self {
         Self {
             http: vec![addr],
+            udp: Vec::new(),
             some_suffice: false,
             ..Self::default()
         }
@@ -148,6 +155,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 #[serde(deny_unknown_fields)]
 struct File {
     http: Option<Vec<SocketAddr>>,
+    udp: Option<Vec<SocketAddr>>,
     interval: Option<Span>,
     allow: Option<PathBuf>,
     deny: Option<PathBuf>,
@@ -157,6 +165,7 @@ struct File {
     torrents_max: Option<usize>,
     peers_max: Option<usize>,
     numwant_max: Option<u32>,
+    peer_ids: Option<bool>,
 }
 
 impl File {
@@ -167,10 +176,20 @@ impl File {
         swarms.torrents_max = self.torrents_max.unwrap_or(swarms.torrents_max);
         swarms.peers_max = self.peers_max.unwrap_or(swarms.peers_max);
         swarms.numwant_max = self.numwant_max.unwrap_or(swarms.numwant_max);
+        swarms.peer_ids = self.peer_ids.unwrap_or(swarms.peer_ids);
         let default = Config::default();
+        let named_http = self.http.is_some();
         Config {
-            some_suffice: self.http.is_none(),
-            http: self.http.unwrap_or(default.http),
+            // Who names addresses of one kind does not want those of the other by default.
+            some_suffice: self.http.is_none() && self.udp.is_none(),
+            http: match (self.http, &self.udp) {
+                (Some(http), _) => http,
+                (None, Some(_)) => Vec::new(),
+                (None, None) => default.http,
+            },
+            udp: self
+                .udp
+                .unwrap_or(if named_http { Vec::new() } else { default.udp }),
             connections_max: self.connections_max.unwrap_or(default.connections_max),
             settings: Settings {
                 swarms,
@@ -187,9 +206,9 @@ impl File {
 #[serde(try_from = "toml::Value")]
 pub struct Span(pub Duration);
 
-/// Text that is no time span, or one that is too short.
+/// Text that is no time span, or one that is too short or too long.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no interval: write 30m, 90s or 1h30m, and no less than 30s")]
+#[error("{text:?} is no interval: write 30m, 90s or 1h30m, from 30s to 8h")]
 pub struct ParseSpanError {
     text: String,
 }
@@ -223,9 +242,8 @@ impl core::str::FromStr for Span {
                 .ok_or_else(wrong)?;
             rest = tail;
         }
-        // Seconds are 32 bits in the swarms, and nobody announces once in a century.
-        let span = Duration::from_secs(total.min(u64::from(u32::MAX / 8)));
-        if span < INTERVAL_MIN {
+        let span = Duration::from_secs(total);
+        if !(INTERVAL_MIN..=INTERVAL_MAX).contains(&span) {
             return Err(wrong());
         }
         Ok(Self(span))
@@ -261,7 +279,9 @@ mod tests {
             ("30m", Some(1800)),
             ("90s", Some(90)),
             ("1h30m", Some(5400)),
-            (" 2d ", Some(172_800)),
+            (" 8h ", Some(28_800)),
+            ("8h1s", None),
+            ("2d", None),
             ("45min", Some(2700)),
             ("1800", Some(1800)),
             ("30", Some(30)),
@@ -304,7 +324,7 @@ mod tests {
         for (text, named) in [
             ("intervall = '10m'", "intervall"),
             ("interval = '10 parsecs'", "10 parsecs"),
-            ("interval = 5", "no less than 30s"),
+            ("interval = 5", "from 30s to 8h"),
             ("http = ['here']", "http"),
             ("trust = ['10.0.0.0/40']", "10.0.0.0/40"),
             ("[", "tracker.toml"),

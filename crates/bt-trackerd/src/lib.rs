@@ -1,6 +1,7 @@
-//! A BitTorrent tracker over HTTP: a program, and a server that another program can run inside itself.
+//! A BitTorrent tracker over HTTP and UDP: a program, and a server that another program can run inside itself.
 //!
-//! The swarms and the protocol are those of `bt-tracker`; here are sockets, clock, files and limits. BEP 3, 7, 23, 24, 48.
+//! The swarms and the protocol are those of `bt-tracker`; here are sockets, clock, files and limits. BEP 3, 7, 15, 23, 24,
+//! 48.
 //!
 //! # Example
 //!
@@ -14,7 +15,7 @@
 //! # Ok(())
 //! # }
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -23,21 +24,21 @@
 
 pub mod config;
 mod connection;
+mod counters;
 mod listen;
 mod routes;
 mod shard;
 mod state;
 mod stats;
 pub mod trust;
+mod udp;
 
 pub use config::{Config, ConfigError, Settings};
 pub use state::Page;
 
-use core::hash::{BuildHasher, Hasher};
 use core::time::Duration;
 use hyper::body::Bytes;
-use state::State;
-use std::hash::RandomState;
+use state::{Secrets, State};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,6 +62,12 @@ pub enum ServeError {
     /// No address was given.
     #[error("no address to listen on")]
     NoAddress,
+    /// A thread or what stops it cannot be had.
+    #[error("cannot start a worker: {0}")]
+    Worker(io::Error),
+    /// The system gives no random numbers.
+    #[error("no random numbers: {0}")]
+    Random(io::Error),
     /// A list cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -70,6 +77,7 @@ pub enum ServeError {
 #[derive(Debug)]
 pub struct Server {
     addrs: Vec<SocketAddr>,
+    udp: udp::Workers,
     state: Arc<State>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -81,12 +89,16 @@ pub struct Server {
 /// [`ServeError`] if an address cannot be had or a list cannot be read.
 pub async fn serve(config: Config) -> Result<Server, ServeError> {
     let connections_max = listen::connections_max(config.connections_max);
-    // The seed of the standard library's hash tables comes from the operating system.
-    let seed = RandomState::new().build_hasher().finish();
+    let secrets = secrets().map_err(ServeError::Random)?;
     let settings = config.settings.clone();
-    let state = tokio::task::spawn_blocking(move || State::new(&settings, connections_max, seed));
+    let state =
+        tokio::task::spawn_blocking(move || State::new(&settings, connections_max, &secrets));
     let state = Arc::new(state.await.expect("reading a list does not panic")?);
+    if config.http.is_empty() && config.udp.is_empty() {
+        return Err(ServeError::NoAddress);
+    }
     let listeners = listen::bind(&config.http, config.some_suffice)?;
+    let udp = udp::Workers::start(&config.udp, config.some_suffice, workers_count(), &state)?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let mut addrs = Vec::new();
@@ -101,6 +113,7 @@ pub async fn serve(config: Config) -> Result<Server, ServeError> {
     tasks.spawn(sweep(Arc::clone(&state), stopped));
     Ok(Server {
         addrs,
+        udp,
         state,
         stop,
         tasks,
@@ -108,10 +121,16 @@ pub async fn serve(config: Config) -> Result<Server, ServeError> {
 }
 
 impl Server {
-    /// The addresses it listens on, with the ports that were free.
+    /// The addresses it listens on over HTTP, with the ports that were free.
     #[must_use]
     pub fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
+    }
+
+    /// The same over UDP.
+    #[must_use]
+    pub fn udp_addrs(&self) -> &[SocketAddr] {
+        self.udp.addrs()
     }
 
     /// The announce URL at each of [`addrs`](Self::addrs).
@@ -145,8 +164,28 @@ impl Server {
     /// Stops: no more connections, open requests are answered, then all are closed. Takes two seconds at most.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
+        self.udp.stop();
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+/// A worker for each core that this process may use.
+fn workers_count() -> usize {
+    std::thread::available_parallelism().map_or(1, core::num::NonZero::get)
+}
+
+fn secrets() -> io::Result<Secrets> {
+    let mut bytes = [0_u8; 24];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    // Never less for so few bytes, says the system.
+    if filled < bytes.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let (seed, connections) = bytes.split_at(8);
+    Ok(Secrets {
+        seed: seed.try_into().map_or(0, u64::from_ne_bytes),
+        connections: connections.try_into().unwrap_or_default(),
+    })
 }
 
 async fn sweep(state: Arc<State>, mut stop: watch::Receiver<bool>) {

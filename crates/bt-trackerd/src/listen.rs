@@ -18,11 +18,23 @@ pub(crate) fn bind(
     addrs: &[SocketAddr],
     some_suffice: bool,
 ) -> Result<Vec<(SocketAddr, TcpListener)>, ServeError> {
-    let mut listeners = Vec::new();
+    each(addrs, some_suffice, |addr| {
+        let listener = listen(addr)?;
+        Ok((listener.local_addr()?, listener))
+    })
+}
+
+/// What `bind` makes of every address; of some of them if `some_suffice`.
+pub(crate) fn each<T>(
+    addrs: &[SocketAddr],
+    some_suffice: bool,
+    bind: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<Vec<T>, ServeError> {
+    let mut bound = Vec::new();
     let mut failed = None;
     for &addr in addrs {
-        match listen(addr).and_then(|listener| Ok((listener.local_addr()?, listener))) {
-            Ok(listener) => listeners.push(listener),
+        match bind(addr) {
+            Ok(one) => bound.push(one),
             Err(source) => {
                 // That a port is taken, or not for everybody, is the operator's to know.
                 let taken = [io::ErrorKind::AddrInUse, io::ErrorKind::PermissionDenied]
@@ -36,14 +48,11 @@ pub(crate) fn bind(
         }
     }
     match failed {
-        Some(error) if listeners.is_empty() => Err(error),
-        Some(error) => {
-            warn!("{error}");
-            Ok(listeners)
-        }
-        None if listeners.is_empty() => Err(ServeError::NoAddress),
-        None => Ok(listeners),
+        Some(error) if bound.is_empty() => return Err(error),
+        Some(error) => warn!("{error}"),
+        None => {}
     }
+    Ok(bound)
 }
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {

@@ -22,7 +22,7 @@ use tracing_subscriber::EnvFilter;
 /// Exit code for a configuration or list that is wrong.
 const EXIT_INPUT: u8 = 3;
 
-/// A BitTorrent tracker. Without any option it serves HTTP on port 6969 of all addresses.
+/// A BitTorrent tracker. Without any option it serves HTTP and UDP on port 6969 of all addresses.
 ///
 /// SIGHUP reads configuration and lists again; SIGTERM and SIGINT stop it.
 #[derive(Debug, Parser)]
@@ -30,9 +30,12 @@ const EXIT_INPUT: u8 = 3;
 struct Args {
     /// Address to listen on for HTTP; may be repeated. Port 0 takes a free port.
     ///
-    /// Without it: 0.0.0.0:6969 and [::]:6969.
+    /// Without it and --udp: 0.0.0.0:6969 and [::]:6969.
     #[arg(long, value_name = "ADDR")]
     http: Vec<SocketAddr>,
+    /// Address to listen on for UDP; may be repeated. Port 0 takes a free port.
+    #[arg(long, value_name = "ADDR")]
+    udp: Vec<SocketAddr>,
     /// Configuration file; options given here go before what stands there.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
@@ -56,8 +59,9 @@ impl Args {
             .config
             .as_deref()
             .map_or_else(|| Ok(Config::default()), Config::read)?;
-        if !self.http.is_empty() {
+        if !self.http.is_empty() || !self.udp.is_empty() {
             config.http.clone_from(&self.http);
+            config.udp.clone_from(&self.udp);
             config.some_suffice = false;
         }
         let settings = &mut config.settings;
@@ -67,6 +71,7 @@ impl Args {
                 torrents_max: limits.torrents_max,
                 peers_max: limits.peers_max,
                 numwant_max: limits.numwant_max,
+                peer_ids: limits.peer_ids,
                 ..server::Config::with_interval(interval)
             };
         }
@@ -146,10 +151,13 @@ async fn reload(server: &Server, args: &Args) {
 
 /// One line an address, in the form that scripts rely on. A closed stdout is no reason not to serve.
 fn print_addresses(server: &Server, as_json: bool) {
+    let http = server.addrs().iter().map(|addr| ("http", addr));
+    let udp = server.udp_addrs().iter().map(|addr| ("udp", addr));
     let mut out = io::stdout().lock();
-    for (addr, announce) in server.addrs().iter().zip(server.announce_urls()) {
+    for (transport, addr) in http.chain(udp) {
+        let announce = format!("{transport}://{addr}/announce");
         let line = if as_json {
-            json!({"event": "listening", "transport": "http", "addr": addr.to_string(), "announce": announce}).to_string()
+            json!({"event": "listening", "transport": transport, "addr": addr.to_string(), "announce": announce}).to_string()
         } else {
             format!("listening on {addr}: {announce}")
         };

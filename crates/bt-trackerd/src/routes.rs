@@ -3,17 +3,18 @@
 //! A request that makes no sense gets status 400, one that is refused status 200, both with a bencoded
 //! `failure reason`: clients show that, and many look at no body but that of a 200.
 
+use crate::counters::Counted;
 use crate::state::State;
 use crate::{stats, trust};
 use bt_tracker::http::encode::PeersForm;
 use bt_tracker::http::{encode, query};
 use bt_tracker::scrape::{ScrapeResponse, ScrapedTorrent};
+use bt_tracker::server::{Picked, Scope, Wanted};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::Ordering;
 
 /// Longest path and query, in bytes. An announce has about 400; a scrape of 74 torrents about 5 300.
 const URI_MAX_BYTES: usize = 8 * 1024;
@@ -58,7 +59,7 @@ pub(crate) fn answer<B>(state: &State, peer: SocketAddr, request: &Request<B>) -
 }
 
 fn announce<B>(state: &State, peer: SocketAddr, http: &Request<B>, query: &str) -> Reply {
-    state.counters.announces.fetch_add(1, Ordering::Relaxed);
+    state.counters.count(Counted::AnnounceHttp);
     let request = match query::announce(query.as_bytes()) {
         Ok(request) => request,
         Err(error) => return refuse(state, StatusCode::BAD_REQUEST, &error.to_string()),
@@ -78,10 +79,18 @@ fn announce<B>(state: &State, peer: SocketAddr, http: &Request<B>, query: &str) 
         request.ip,
     );
     let source = SocketAddr::new(ip, peer.port());
-    match state.shards.announce(state.now(), source, &request) {
-        Ok(response) => {
+    let form = PeersForm::wanted_by(&request);
+    let wanted = Wanted {
+        scope: Scope::Both,
+        ids: form == PeersForm::Dictionaries,
+        most: usize::MAX,
+    };
+    let mut picked = Picked::default();
+    let (shards, now) = (&state.shards, state.now());
+    match shards.announce_into(now, source, &request, wanted, &mut picked) {
+        Ok(numbers) => {
             let mut body = Vec::with_capacity(REPLY_BYTES);
-            encode::announce(&response, PeersForm::wanted_by(&request), &mut body);
+            encode::picked(&numbers, ip, &picked, form, &mut body);
             reply(StatusCode::OK, "text/plain", body.into())
         }
         Err(refusal) => refuse(state, StatusCode::OK, &refusal.to_string()),
@@ -89,7 +98,7 @@ fn announce<B>(state: &State, peer: SocketAddr, http: &Request<B>, query: &str) 
 }
 
 fn scrape(state: &State, query: &str) -> Reply {
-    state.counters.scrapes.fetch_add(1, Ordering::Relaxed);
+    state.counters.count(Counted::ScrapeHttp);
     let torrents = match query::scrape(query.as_bytes()) {
         Ok(torrents) => torrents,
         Err(error) => return refuse(state, StatusCode::BAD_REQUEST, &error.to_string()),
@@ -158,7 +167,7 @@ fn forwarded<B>(request: &Request<B>) -> Vec<IpAddr> {
 }
 
 fn refuse(state: &State, status: StatusCode, reason: &str) -> Reply {
-    state.counters.refused.fetch_add(1, Ordering::Relaxed);
+    state.counters.count(Counted::Refused);
     let mut body = Vec::new();
     encode::failure(reason, None, &mut body);
     reply(status, "text/plain", body.into())

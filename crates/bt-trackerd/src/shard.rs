@@ -4,9 +4,9 @@
 //! `await`, and never two at once.
 
 use bt_core::{InfoHash, Rng, Time};
-use bt_tracker::announce::{AnnounceRequest, AnnounceResponse};
+use bt_tracker::announce::AnnounceRequest;
 use bt_tracker::scrape::ScrapeEntry;
-use bt_tracker::server::{Config, Refusal, Swarms, Totals};
+use bt_tracker::server::{Config, Numbers, Picked, Refusal, Swarms, Totals, Wanted};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -41,15 +41,17 @@ impl Shards {
             .for_each(|shard| lock(shard).swarms.set_config(share.clone()));
     }
 
-    pub(crate) fn announce(
+    pub(crate) fn announce_into(
         &self,
         now: Time,
         source: SocketAddr,
         request: &AnnounceRequest,
-    ) -> Result<AnnounceResponse, Refusal> {
+        wanted: Wanted,
+        picked: &mut Picked,
+    ) -> Result<Numbers, Refusal> {
         let mut shard = self.of(&request.info_hash);
         let Shard { swarms, rng } = &mut *shard;
-        swarms.announce(now, source, request, rng)
+        swarms.announce_into(now, source, request, wanted, rng, picked)
     }
 
     pub(crate) fn scrape(&self, now: Time, info_hash: &InfoHash) -> Option<ScrapeEntry> {

@@ -2,13 +2,14 @@
 
 use crate::config::{ConfigError, Settings};
 use crate::connection::Places;
+use crate::counters::Counters;
 use crate::shard::Shards;
 use crate::trust::Network;
 use bt_core::Time;
-use bt_tracker::server::Access;
+use bt_tracker::server::{Access, ConnectionIds};
 use hyper::body::Bytes;
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -17,9 +18,21 @@ pub(crate) struct State {
     pub(crate) shards: Shards,
     pub(crate) places: Arc<Places>,
     pub(crate) counters: Counters,
+    pub(crate) connection_ids: ConnectionIds,
     started: Instant,
     rules: RwLock<Arc<Rules>>,
+    /// How often the rules were exchanged.
+    generation: AtomicU64,
     pages: RwLock<BTreeMap<String, Page>>,
+}
+
+/// Random numbers of the system, which nobody else may know.
+#[derive(Clone)]
+pub(crate) struct Secrets {
+    /// Keys the tables, and is where other randomness comes from.
+    pub(crate) seed: u64,
+    /// Proves connection ids.
+    pub(crate) connections: [u8; 16],
 }
 
 /// What a reload exchanges as a whole, so that no request sees half of it.
@@ -38,26 +51,27 @@ pub struct Page {
     pub body: Bytes,
 }
 
-/// Requests since the start, for the statistics.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) announces: AtomicU64,
-    pub(crate) scrapes: AtomicU64,
-    pub(crate) refused: AtomicU64,
+/// The rules as somebody saw them last: who asks often need not take a lock that all others take too.
+#[derive(Debug)]
+pub(crate) struct Current {
+    generation: u64,
+    rules: Arc<Rules>,
 }
 
 impl State {
     pub(crate) fn new(
         settings: &Settings,
         connections_max: usize,
-        seed: u64,
+        secrets: &Secrets,
     ) -> Result<Self, ConfigError> {
         Ok(Self {
-            shards: Shards::new(&settings.swarms, seed),
+            shards: Shards::new(&settings.swarms, secrets.seed),
             places: Places::new(connections_max),
             counters: Counters::default(),
+            connection_ids: ConnectionIds::new(&secrets.connections),
             started: Instant::now(),
             rules: RwLock::new(Arc::new(Rules::read(settings)?)),
+            generation: AtomicU64::new(0),
             pages: RwLock::default(),
         })
     }
@@ -65,6 +79,7 @@ impl State {
     pub(crate) fn reload(&self, settings: &Settings) -> Result<(), ConfigError> {
         let rules = Arc::new(Rules::read(settings)?);
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        self.generation.fetch_add(1, Ordering::Release);
         self.shards.set_config(&settings.swarms);
         Ok(())
     }
@@ -76,6 +91,21 @@ impl State {
 
     pub(crate) fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn current(&self) -> Current {
+        // In this order: rules that are newer than their number are merely fetched once more.
+        let generation = self.generation.load(Ordering::Acquire);
+        let rules = self.rules();
+        Current { generation, rules }
+    }
+
+    /// The rules of now.
+    pub(crate) fn refresh<'a>(&self, current: &'a mut Current) -> &'a Rules {
+        if current.generation != self.generation.load(Ordering::Acquire) {
+            *current = self.current();
+        }
+        &current.rules
     }
 
     pub(crate) fn page(&self, path: &str) -> Option<Page> {

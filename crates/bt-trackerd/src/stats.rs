@@ -1,20 +1,26 @@
 //! The tracker in numbers: a page for people, JSON for programs.
 
+use crate::counters::Counted::{
+    AnnounceHttp, AnnounceUdp, Connect, Ignored, Refused, ScrapeHttp, ScrapeUdp,
+};
 use crate::state::State;
-use std::sync::atomic::Ordering;
 
-/// `{torrents, seeders, leechers, downloaded, announces, scrapes, refused, connections, uptime_seconds, version}`.
+/// An object of numbers, and the version.
 pub(crate) fn json(state: &State) -> String {
     let totals = state.shards.totals();
-    let count = |counter: &core::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let count = |what| state.counters.sum(what);
     serde_json::json!({
         "torrents": totals.torrents,
         "seeders": totals.seeders,
         "leechers": totals.leechers,
         "downloaded": totals.downloaded,
-        "announces": count(&state.counters.announces),
-        "scrapes": count(&state.counters.scrapes),
-        "refused": count(&state.counters.refused),
+        "announces": count(AnnounceHttp) + count(AnnounceUdp),
+        "announces_udp": count(AnnounceUdp),
+        "scrapes": count(ScrapeHttp) + count(ScrapeUdp),
+        "scrapes_udp": count(ScrapeUdp),
+        "connects_udp": count(Connect),
+        "refused": count(Refused),
+        "ignored_udp": count(Ignored),
         "connections": state.places.count(),
         "uptime_seconds": state.now().as_nanos() / 1_000_000_000,
         "version": env!("CARGO_PKG_VERSION"),
@@ -25,6 +31,7 @@ pub(crate) fn json(state: &State) -> String {
 /// The same for people. Nothing in it comes from strangers, so there is nothing to escape.
 pub(crate) fn html(state: &State) -> String {
     let totals = state.shards.totals();
+    let count = |what| state.counters.sum(what);
     let row = |name: &str, number: u64| format!("<tr><td>{name}</td><td>{number}</td></tr>\n");
     let size = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     let rows: String = [
@@ -32,15 +39,11 @@ pub(crate) fn html(state: &State) -> String {
         row("seeders", size(totals.seeders)),
         row("leechers", size(totals.leechers)),
         row("downloads completed", totals.downloaded),
-        row(
-            "announces",
-            state.counters.announces.load(Ordering::Relaxed),
-        ),
-        row("scrapes", state.counters.scrapes.load(Ordering::Relaxed)),
-        row(
-            "requests refused",
-            state.counters.refused.load(Ordering::Relaxed),
-        ),
+        row("announces over HTTP", count(AnnounceHttp)),
+        row("announces over UDP", count(AnnounceUdp)),
+        row("scrapes", count(ScrapeHttp) + count(ScrapeUdp)),
+        row("requests refused", count(Refused)),
+        row("packets without answer", count(Ignored)),
         row("connections", size(state.places.count())),
         row(
             "seconds since the start",

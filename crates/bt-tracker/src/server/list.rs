@@ -24,8 +24,8 @@ const GROWTH_MIN: usize = 4;
 #[derive(Debug)]
 pub(super) struct List<P> {
     peers: Vec<P>,
-    /// Apart from the peers, so that those stay dense; boxed, as many trackers keep none.
-    ids: Option<Box<Vec<PeerId>>>,
+    /// Apart from the peers, so that those stay dense, and empty if none are kept.
+    ids: Vec<PeerId>,
     /// Boxed, as few lists have one.
     table: Option<Box<HashTable<u32>>>,
     /// How many of the peers, at their front, are leechers.
@@ -36,7 +36,7 @@ impl<P> Default for List<P> {
     fn default() -> Self {
         Self {
             peers: Vec::new(),
-            ids: None,
+            ids: Vec::new(),
             table: None,
             leechers: 0,
         }
@@ -57,7 +57,7 @@ impl<P: Peer> List<P> {
     }
 
     pub(super) fn id(&self, position: usize) -> Option<PeerId> {
-        self.ids.as_ref()?.get(position).copied()
+        self.ids.get(position).copied()
     }
 
     pub(super) fn find(&self, wanted: &P, key: &HashKey) -> Option<usize> {
@@ -87,9 +87,8 @@ impl<P: Peer> List<P> {
         reserve(&mut self.peers);
         self.peers.push(peer);
         if let Some(id) = id {
-            let ids = self.ids.get_or_insert_default();
-            reserve(ids);
-            ids.push(id);
+            reserve(&mut self.ids);
+            self.ids.push(id);
         }
         self.index(position, key);
         // At the end it is a seeder for the moment.
@@ -108,8 +107,7 @@ impl<P: Peer> List<P> {
         if let Some(place) = self.peers.get_mut(position) {
             *place = peer;
         }
-        let place = self.ids.as_mut().and_then(|ids| ids.get_mut(position));
-        if let (Some(place), Some(id)) = (place, id) {
+        if let (Some(place), Some(id)) = (self.ids.get_mut(position), id) {
             *place = id;
         }
         self.place(position, seeder, key)
@@ -128,9 +126,7 @@ impl<P: Peer> List<P> {
             }
         }
         self.peers.pop();
-        if let Some(ids) = &mut self.ids {
-            ids.truncate(last);
-        }
+        self.ids.truncate(last);
         self.shrink(key);
     }
 
@@ -210,8 +206,8 @@ impl<P: Peer> List<P> {
             }
         }
         self.peers.swap(a, b);
-        if let Some(ids) = &mut self.ids {
-            ids.swap(a, b);
+        if !self.ids.is_empty() {
+            self.ids.swap(a, b);
         }
     }
 
@@ -242,9 +238,7 @@ impl<P: Peer> List<P> {
         }
         let kept = self.peers.len() * 2;
         self.peers.shrink_to(kept);
-        if let Some(ids) = &mut self.ids {
-            ids.shrink_to(kept);
-        }
+        self.ids.shrink_to(kept);
         if self.peers.len() <= SCAN_MAX / 2 {
             self.table = None;
         } else if let Some(table) = &mut self.table {
@@ -263,9 +257,7 @@ impl<P: Peer> List<P> {
         if let Some(table) = &self.table {
             assert_eq!(table.len(), self.peers.len());
         }
-        if let Some(ids) = &self.ids {
-            assert_eq!(ids.len(), self.peers.len());
-        }
+        assert!(self.ids.is_empty() || self.ids.len() == self.peers.len());
     }
 }
 

@@ -36,6 +36,7 @@
 //! ```
 
 pub mod access;
+pub mod connection_id;
 mod hash;
 mod list;
 mod peer;
@@ -46,6 +47,7 @@ mod swarm;
 mod tests;
 
 pub use access::{Access, AccessError};
+pub use connection_id::ConnectionIds;
 pub use picked::{Picked, Scope, Wanted};
 
 use crate::announce::{AnnounceRequest, AnnounceResponse, Event};

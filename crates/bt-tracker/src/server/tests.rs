@@ -1,5 +1,6 @@
 use super::*;
 use crate::announce::Peer;
+use crate::http::encode::{self, PeersForm};
 use bt_core::{PeerId, Rng};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -345,6 +346,43 @@ fn answers_hold_what_is_wanted() {
                     "{wanted:?}"
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn a_reply_is_written_the_same_on_either_way() {
+    // What the server writes from its buffers is what the plain encoder makes of the same answer.
+    let (mut swarms, mut rng) = swarms(Config::default());
+    for from in ["10.0.0.1:1", "10.0.0.2:1", "[2001:db8::1]:1"] {
+        let from: SocketAddr = from.parse().unwrap();
+        let asked = request(6881, 1, Event::Started);
+        let (mut plain_rng, mut plain) = (rng.clone(), Vec::new());
+        let answer = swarms
+            .announce(Time::ZERO, from, &asked, &mut plain_rng)
+            .unwrap();
+        let wanted = Wanted {
+            scope: Scope::Both,
+            ids: true,
+            most: usize::MAX,
+        };
+        let mut picked = Picked::default();
+        let numbers = swarms
+            .announce_into(Time::ZERO, from, &asked, wanted, &mut rng, &mut picked)
+            .unwrap();
+        for form in [
+            PeersForm::Compact,
+            PeersForm::Dictionaries,
+            PeersForm::DictionariesWithoutIds,
+        ] {
+            plain.clear();
+            encode::announce(&answer, form, &mut plain);
+            let mut quick = Vec::new();
+            encode::picked(&numbers, from.ip(), &picked, form, &mut quick);
+            assert_eq!(
+                quick.escape_ascii().to_string(),
+                plain.escape_ascii().to_string()
+            );
         }
     }
 }
