@@ -4,14 +4,16 @@
 
 use crate::payload::{Payload, digest};
 use bt_core::disk::{BlockDigest, DiskError, DiskErrorKind, Done, Job, Verdict};
-use bt_core::{Bitfield, Block, Layout, PieceIndex, Rng};
-use bt_storage::{Faults, FileIndex, FileMap, FileSpec, MemoryStorage, TorrentStore};
+use bt_core::{Bitfield, Block, InfoHash, Layout, PieceIndex, Rng};
+use bt_storage::resume::{self, Resume};
+use bt_storage::{Control, Faults, FileIndex, FileMap, FileSpec, MemoryStorage, TorrentStore};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-/// How many pieces are written between two syncs. What a crash may tear is younger than that.
-const PIECES_BETWEEN_SYNCS: u32 = 8;
+/// The torrent that the world shares.
+pub const INFO_HASH: InfoHash = InfoHash([0xb7; 20]);
 
 /// Which kind of disk the nodes have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,17 @@ pub enum DiskKind {
     Stored,
     /// A digest for each block.
     Stamped,
+}
+
+/// What may be wrong with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing more can be written.
+    Full,
+    /// Nothing can be written, for another reason.
+    Broken,
+    /// Nothing can be read.
+    Unreadable,
 }
 
 /// A disk: carries out the engine's jobs, and survives it.
@@ -34,14 +47,20 @@ pub trait Disk {
     /// If it is not there.
     fn read(&self, block: Block) -> Result<Bytes, DiskError>;
 
-    /// Nothing more can be written, or again.
-    fn set_full(&mut self, full: bool);
+    /// What is wrong from now on.
+    fn set_trouble(&mut self, trouble: Option<Trouble>);
 
     /// The node loses power: what is in memory is lost, and what was written last may be torn.
     fn crash(&mut self, rng: &mut Rng);
 
     /// The pieces that are whole, found by looking at all of them.
     fn verify(&mut self) -> Bitfield;
+
+    /// Makes sure of what is written, and keeps the resume state; `clean` if nothing will be written after this.
+    fn save(&mut self, have: &Bitfield, clean: bool);
+
+    /// What a new run finds: what the resume state says and the disk bears out, the rest by looking.
+    fn open(&mut self) -> Bitfield;
 }
 
 /// A disk of this kind with all of the payload on it, or nothing.
@@ -58,7 +77,8 @@ struct Stored {
     hashes: Vec<[u8; 20]>,
     storage: Arc<MemoryStorage>,
     store: TorrentStore,
-    unsynced_pieces: u32,
+    /// The resume file's content.
+    resume: Option<Vec<u8>>,
 }
 
 impl Stored {
@@ -72,7 +92,7 @@ impl Stored {
             hashes: hashes.to_vec(),
             store: store(payload, hashes, &storage),
             storage,
-            unsynced_pieces: 0,
+            resume: None,
         }
     }
 }
@@ -90,16 +110,7 @@ fn store(payload: &Payload, hashes: &[[u8; 20]], storage: &Arc<MemoryStorage>) -
 
 impl Disk for Stored {
     fn run(&mut self, job: Job, done: &mut Vec<Done>) {
-        let before = done.len();
         self.store.run(job, done);
-        let answers = done.iter().skip(before);
-        let good = answers.filter(|answer| is_good(answer)).count();
-        self.unsynced_pieces += u32::try_from(good).unwrap_or(0);
-        if self.unsynced_pieces >= PIECES_BETWEEN_SYNCS {
-            self.unsynced_pieces = 0;
-            // A disk that cannot sync has said so, or will, when it is written to.
-            let _ = self.store.sync();
-        }
     }
 
     fn read(&self, block: Block) -> Result<Bytes, DiskError> {
@@ -108,9 +119,12 @@ impl Disk for Stored {
         Ok(bytes.into())
     }
 
-    fn set_full(&mut self, full: bool) {
+    fn set_trouble(&mut self, trouble: Option<Trouble>) {
+        let is = |kind| trouble == Some(kind);
         self.storage.set_faults(Faults {
-            space_bytes: full.then_some(0),
+            space_bytes: is(Trouble::Full).then_some(0),
+            write: is(Trouble::Broken).then_some(DiskErrorKind::Io),
+            read: is(Trouble::Unreadable).then_some(DiskErrorKind::Io),
             ..Faults::default()
         });
     }
@@ -125,12 +139,39 @@ impl Disk for Stored {
             self.store.run(Job::Check { piece }, done);
         })
     }
+
+    fn save(&mut self, have: &Bitfield, clean: bool) {
+        let resume = Resume {
+            have: have.clone(),
+            uploaded: 0,
+            downloaded: 0,
+            clean,
+        };
+        // A disk that cannot sync leaves the old state as it was.
+        if let Ok(bytes) = resume::record(INFO_HASH, &self.store, &resume) {
+            self.resume = Some(bytes);
+        }
+    }
+
+    fn open(&mut self) -> Bitfield {
+        let loaded = resume::believe(self.resume.as_deref(), INFO_HASH, &self.store);
+        let control = Control {
+            threads: Some(NonZeroUsize::MIN),
+            ..Control::default()
+        };
+        let found = self.store.verify(&loaded.recheck, control);
+        let mut have = loaded.have;
+        for piece in found.expect("nobody cancels it").good.iter() {
+            have.set(piece);
+        }
+        have
+    }
 }
 
 /// A disk that knows of each block only its digest.
 struct Stamped {
     payload: Payload,
-    full: bool,
+    trouble: Option<Trouble>,
     /// Whole pieces whose bytes are right.
     right: Bitfield,
     /// Blocks of the others.
@@ -151,7 +192,7 @@ impl Stamped {
         let pieces_count = payload.layout().pieces_count();
         Self {
             payload: payload.clone(),
-            full: false,
+            trouble: None,
             right: if full {
                 Bitfield::full(pieces_count)
             } else {
@@ -170,9 +211,14 @@ impl Stamped {
 
     fn write(&mut self, block: Block, data: &[u8]) -> Option<Verdict> {
         let piece = block.piece;
-        if self.full {
+        let failure = match self.trouble {
+            Some(Trouble::Full) => Some(error(DiskErrorKind::Full, "no space left")),
+            Some(Trouble::Broken) => Some(error(DiskErrorKind::Io, "it broke")),
+            Some(Trouble::Unreadable) | None => None,
+        };
+        if let Some(failure) = failure {
             self.blocks.remove(&piece);
-            return Some(Verdict::Failed(error(DiskErrorKind::Full, "no space left")));
+            return Some(Verdict::Failed(failure));
         }
         let count = self.payload.layout().blocks_count(piece) as usize;
         let slots = self
@@ -218,7 +264,9 @@ impl Disk for Stamped {
                 self.blocks.remove(&piece);
             }
             Job::Check { piece } => {
-                let verdict = if self.right.get(piece) {
+                let verdict = if self.trouble == Some(Trouble::Unreadable) {
+                    Verdict::Failed(error(DiskErrorKind::Io, "it broke"))
+                } else if self.right.get(piece) {
                     Verdict::Good
                 } else {
                     Verdict::Failed(error(DiskErrorKind::Missing, "nothing there"))
@@ -234,13 +282,16 @@ impl Disk for Stamped {
     }
 
     fn read(&self, block: Block) -> Result<Bytes, DiskError> {
+        if self.trouble == Some(Trouble::Unreadable) {
+            return Err(error(DiskErrorKind::Io, "it broke"));
+        }
         let missing = || error(DiskErrorKind::Missing, "nothing there");
         let right = self.right.get(block.piece);
         right.then(|| self.payload.block(block)).ok_or_else(missing)
     }
 
-    fn set_full(&mut self, full: bool) {
-        self.full = full;
+    fn set_trouble(&mut self, trouble: Option<Trouble>) {
+        self.trouble = trouble;
     }
 
     fn crash(&mut self, _rng: &mut Rng) {
@@ -248,6 +299,12 @@ impl Disk for Stamped {
     }
 
     fn verify(&mut self) -> Bitfield {
+        self.right.clone()
+    }
+
+    fn save(&mut self, _have: &Bitfield, _clean: bool) {}
+
+    fn open(&mut self) -> Bitfield {
         self.right.clone()
     }
 }
@@ -323,10 +380,12 @@ mod tests {
             let mut done = Vec::new();
             disk.run(Job::Digest { piece: block.piece }, &mut done);
             assert!(matches!(&done[..], [Done::Digests { digests, .. }] if digests.len() == 2));
-            disk.set_full(true);
+            disk.set_trouble(Some(Trouble::Full));
             let full = write(&mut *disk, &payload, 2, None);
             assert!(full.contains("Full") && !full.contains("good"), "{full}");
-            disk.set_full(false);
+            disk.set_trouble(Some(Trouble::Unreadable));
+            assert!(disk.read(block).is_err());
+            disk.set_trouble(None);
             assert_eq!(write(&mut *disk, &payload, 3, None), "w good");
             let found: Vec<_> = disk.verify().iter().map(PieceIndex::get).collect();
             assert_eq!(found, [0, 3], "{kind:?}");
@@ -344,11 +403,16 @@ mod tests {
             let mut disk = Stored::new(&payload, &hashes, false);
             for piece in 0..12 {
                 assert!(write(&mut disk, &payload, piece, None).ends_with("good"));
+                if piece == 7 {
+                    let have = disk.verify();
+                    disk.save(&have, false);
+                }
             }
             disk.crash(&mut Rng::new(seed));
-            let found = disk.verify();
-            assert!(found.count_ones() >= PIECES_BETWEEN_SYNCS);
-            kept += found.count_ones() - PIECES_BETWEEN_SYNCS;
+            let found = disk.open();
+            assert_eq!(found, disk.verify(), "all that is right, and no more");
+            assert!(found.count_ones() >= 8);
+            kept += found.count_ones() - 8;
             torn += 12 - found.count_ones();
             for piece in found.iter() {
                 for block in payload.layout().blocks(piece) {

@@ -26,6 +26,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod chaos;
 pub mod disk;
 mod link;
 pub mod node;
@@ -34,7 +35,7 @@ pub mod payload;
 pub mod scenario;
 pub mod world;
 
-pub use disk::DiskKind;
+pub use disk::{DiskKind, Trouble};
 pub use node::{Host, Nature};
 pub use scenario::{Report, Scenario, Stuck};
 pub use world::{Fault, Settings, World};

@@ -99,9 +99,9 @@ pub(crate) struct End {
     /// Bytes that came and make no whole message yet.
     pub(crate) inbox: BytesMut,
     pub(crate) decoder: Decoder,
-    /// Nothing goes out before this.
-    pub(crate) frozen_until: Time,
-    /// It waits for its turn on the node's line, or for the end of the frost.
+    /// When the last of what went out arrives: what goes out later does not overtake it.
+    pub(crate) arrives_at: Time,
+    /// It waits for its turn on the node's line, or for the end of a partition.
     pub(crate) queued: bool,
     out: VecDeque<Item>,
 }
@@ -144,7 +144,7 @@ impl End {
             phase: Phase::Shaking,
             inbox: BytesMut::new(),
             decoder,
-            frozen_until: Time::ZERO,
+            arrives_at: Time::ZERO,
             queued: false,
             out: VecDeque::new(),
         }

@@ -1,7 +1,8 @@
 //! One member of the swarm: an engine when it is up, its disk, its line, and what the oracle knows of it.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Trouble};
 use crate::link::{LinkId, Side};
+use crate::oracle::ledger::Ledger;
 use bt_core::{Bitfield, PeerId, Time};
 use bt_peer::{ConnId, Engine, Stats};
 use core::time::Duration;
@@ -18,6 +19,10 @@ pub enum Nature {
     Liar(u64),
     /// It takes requests and never sends a block.
     Mute,
+    /// It says that it has everything, and rejects what it is asked for and lacks.
+    Boaster,
+    /// It unchokes nobody.
+    FreeRider,
 }
 
 /// What a node is made of.
@@ -35,6 +40,12 @@ pub struct Host {
     pub latency: Duration,
     /// What its disk writes, in bytes per second.
     pub disk: u64,
+    /// Others can dial it.
+    pub dialable: bool,
+    /// It speaks the fast extension (BEP 6).
+    pub fast: bool,
+    /// Its upload slots; `None`: as many as the engine thinks right.
+    pub slots: Option<usize>,
 }
 
 impl Default for Host {
@@ -46,6 +57,9 @@ impl Default for Host {
             down: None,
             latency: Duration::from_millis(20),
             disk: 200_000_000,
+            dialable: true,
+            fast: true,
+            slots: None,
         }
     }
 }
@@ -70,6 +84,18 @@ pub(crate) struct Node {
     pub(crate) line_busy: bool,
     pub(crate) down_free_at: Time,
     pub(crate) disk_free_at: Time,
+    /// What is wrong with its disk.
+    pub(crate) trouble: Option<Trouble>,
+    /// What its disk writes now, in bytes per second.
+    pub(crate) disk_rate: u64,
+    /// What it sends is under way for so much longer.
+    pub(crate) lag: Duration,
+    /// It sends nothing before this.
+    pub(crate) frozen_until: Time,
+    /// Its resume state is going to be saved.
+    pub(crate) save_planned: bool,
+    /// The books of its run.
+    pub(crate) ledger: Ledger,
     /// The next wake-up that is planned.
     pub(crate) wake_at: Option<Time>,
     pub(crate) completed_at: Option<Time>,
@@ -95,6 +121,12 @@ impl Node {
             line_busy: false,
             down_free_at: Time::ZERO,
             disk_free_at: Time::ZERO,
+            trouble: None,
+            disk_rate: host.disk,
+            lag: Duration::ZERO,
+            frozen_until: Time::ZERO,
+            save_planned: false,
+            ledger: Ledger::default(),
             wake_at: None,
             completed_at: None,
             gone: false,
@@ -115,6 +147,8 @@ impl Node {
         self.conns.clear();
         self.line.clear();
         self.wake_at = None;
+        self.save_planned = false;
+        self.ledger = Ledger::default();
     }
 
     /// The numbers of all runs together.

@@ -1,13 +1,17 @@
 //! What no swarm may ever do, checked at every step.
 //!
-//! One [`Monitor`] stands at each end of each connection. It sees what its end sends and hears, in that order, and knows
+//! [`ledger`] keeps the books of each node. For messages,
+//! one [`Monitor`] stands at each end of each connection. It sees what its end sends and hears, in that order, and knows
 //! what the protocol allows then (BEP 3 "peer messages", BEP 6). It shares no code with the engine.
 
 use bt_core::{Bitfield, Block, Layout};
-use bt_peer::limits::REQUESTS_MAX;
+use bt_peer::limits::{ALLOWED_FAST_BYTES_MAX, REQUESTS_MAX, UPLOAD_QUEUE_MAX};
 use bt_wire::Message;
 use bt_wire::message::BlockAddress;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Most requests of a peer that wait for an answer: what is queued, what is on its way out, and what came just now.
+const OWED_MAX: usize = UPLOAD_QUEUE_MAX + REQUESTS_MAX;
 
 /// Something was sent that must not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +26,18 @@ pub struct Monitor {
     choking: bool,
     choked: bool,
     interested: bool,
+    peer_interested: bool,
     /// Pieces that this end told of.
     told: Bitfield,
     /// Pieces that the other end told of.
     heard: Bitfield,
     /// Pieces that this end may ask for though choked.
     allowed: BTreeSet<u32>,
+    /// Pieces that the other end may ask for though choked, and the bytes of them that it got so.
+    granted: BTreeSet<u32>,
+    granted_bytes: u64,
+    /// The other end has said, or let know, what it has.
+    begun: bool,
     /// Requests of this end without an answer.
     asked: BTreeSet<BlockAddress>,
     /// Requests of the other end without an answer, and how many times each: a request may overtake the answer to the
@@ -54,9 +64,13 @@ impl Monitor {
             choking: true,
             choked: true,
             interested: false,
+            peer_interested: false,
             told: Bitfield::new(layout.pieces_count()),
             heard: Bitfield::new(layout.pieces_count()),
             allowed: BTreeSet::new(),
+            granted: BTreeSet::new(),
+            granted_bytes: 0,
+            begun: false,
             asked: BTreeSet::new(),
             owed: BTreeMap::new(),
         }
@@ -66,6 +80,36 @@ impl Monitor {
     #[must_use]
     pub const fn told(&self) -> &Bitfield {
         &self.told
+    }
+
+    /// The pieces that the other end told of.
+    #[must_use]
+    pub const fn heard(&self) -> &Bitfield {
+        &self.heard
+    }
+
+    /// True once the other end has said, or let know, what it has.
+    #[must_use]
+    pub const fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// True if this end says that it wants something.
+    #[must_use]
+    pub const fn is_interested(&self) -> bool {
+        self.interested
+    }
+
+    /// True if the other end wants something and is unchoked.
+    #[must_use]
+    pub const fn gives_slot(&self) -> bool {
+        !self.choking && self.peer_interested
+    }
+
+    /// How many requests of this end have no answer.
+    #[must_use]
+    pub fn asked_count(&self) -> usize {
+        self.asked.len()
     }
 
     /// True if this end waits for the block.
@@ -129,9 +173,15 @@ impl Monitor {
             Message::RejectRequest(address) => {
                 demand!(self.fast, "reject without the fast extension");
                 demand!(self.settle(*address), "reject of what was not asked");
+                let owed = self.owed.len();
+                demand!(owed <= OWED_MAX, "{owed} requests wait");
             }
             Message::Piece { .. } => demand!(false, "a block that was not ordered as an upload"),
-            Message::HaveNone | Message::AllowedFast { .. } | Message::SuggestPiece { .. } => {
+            Message::AllowedFast { piece } => {
+                demand!(self.fast, "{message:?} without the fast extension");
+                self.granted.insert(*piece);
+            }
+            Message::HaveNone | Message::SuggestPiece { .. } => {
                 demand!(self.fast, "{message:?} without the fast extension");
             }
             Message::KeepAlive | Message::Port(_) | Message::Extended { .. } => {}
@@ -145,6 +195,13 @@ impl Monitor {
     /// [`Breach`] if it was not asked for, or is not verified.
     pub fn upload(&mut self, block: Block, have: &Bitfield) -> Result<(), Breach> {
         demand!(have.get(block.piece), "{block:?} is uploaded unverified");
+        if self.choking {
+            let granted = self.granted.contains(&block.piece.get());
+            demand!(granted, "{block:?} goes to a choked peer");
+            self.granted_bytes += u64::from(block.length);
+            let most = ALLOWED_FAST_BYTES_MAX;
+            demand!(self.granted_bytes <= most, "a choked peer gets too much");
+        }
         demand!(
             self.settle(BlockAddress::from(block)),
             "{block:?} was not asked for"
@@ -155,6 +212,14 @@ impl Monitor {
 
     /// This end hears a message. What the other end does wrong is its own monitor's affair.
     pub fn hear(&mut self, message: &Message) {
+        self.begun |= !matches!(
+            message,
+            Message::KeepAlive
+                | Message::Port(_)
+                | Message::Extended { .. }
+                | Message::AllowedFast { .. }
+                | Message::SuggestPiece { .. }
+        );
         match message {
             Message::Bitfield(bytes) => {
                 if let Ok(heard) = Bitfield::from_bytes(bytes, self.layout.pieces_count()) {
@@ -198,9 +263,9 @@ impl Monitor {
             Message::AllowedFast { piece } => {
                 self.allowed.insert(*piece);
             }
+            Message::Interested => self.peer_interested = true,
+            Message::NotInterested => self.peer_interested = false,
             Message::KeepAlive
-            | Message::Interested
-            | Message::NotInterested
             | Message::HaveNone
             | Message::SuggestPiece { .. }
             | Message::Port(_)
@@ -241,6 +306,8 @@ impl Monitor {
         Ok(())
     }
 }
+
+pub mod ledger;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,6 @@
 //!
 //! First faults, all drawn from the seed; then they heal, and the swarm must come to its end within a bound.
 
-use crate::disk::DiskKind;
 use crate::node::{Host, Nature};
 use crate::world::{Fault, Settings, World};
 use bt_core::{Layout, Rng};
@@ -79,44 +78,6 @@ impl Scenario {
             bound: Duration::ZERO,
         };
         scenario.bound = scenario.least() * 4 + Duration::from_secs(60);
-        scenario
-    }
-
-    /// A small swarm with everything that can go wrong, drawn from the seed.
-    #[must_use]
-    pub fn random(seed: u64) -> Self {
-        let mut rng = Rng::new(seed ^ 0x5ce0_a210);
-        let piece_length = 16_384 << rng.below(4);
-        let pieces = 20 + rng.below(80);
-        let length = pieces * u64::from(piece_length) - rng.below(u64::from(piece_length));
-        let layout = Layout::new(length, piece_length).expect("lengths in range");
-        let mut settings = Settings::new(layout, seed);
-        if rng.chance(30) {
-            settings.disk = DiskKind::Stamped;
-        }
-        let mut hosts = vec![(draw_host(&mut rng, true), Duration::ZERO)];
-        for _ in 0..2 + rng.below(8) {
-            let late = Duration::from_millis(rng.below(8_000));
-            hosts.push((draw_host(&mut rng, false), late));
-        }
-        for nature in [Nature::Liar(1 + rng.below(100)), Nature::Mute] {
-            if rng.chance(40) {
-                let seeder = rng.chance(50);
-                let host = draw_host(&mut rng, seeder);
-                let host = Host { nature, ..host };
-                hosts.push((host, Duration::from_millis(rng.below(2_000))));
-            }
-        }
-        let healed_after = Duration::from_secs(40);
-        let mut scenario = Self {
-            faults: draw_faults(&mut rng, hosts.len(), healed_after),
-            settings,
-            hosts,
-            healed_after,
-            bound: Duration::ZERO,
-        };
-        // Bans and snubs take a minute or two to sort out who is of use; the bytes take as long as they take.
-        scenario.bound = scenario.least() * 8 + Duration::from_secs(300);
         scenario
     }
 
@@ -248,41 +209,4 @@ impl core::fmt::Display for Report {
             self.trace,
         )
     }
-}
-
-fn draw_host(rng: &mut Rng, seeder: bool) -> Host {
-    Host {
-        seeder,
-        nature: Nature::Honest,
-        up: 100_000 + rng.below(2_000_000),
-        down: rng.chance(50).then(|| 500_000 + rng.below(5_000_000)),
-        latency: Duration::from_millis(1 + rng.below(150)),
-        disk: 5_000_000 + rng.below(200_000_000),
-    }
-}
-
-/// Faults of every kind for all nodes but the first, which is the seeder that must not leave.
-fn draw_faults(rng: &mut Rng, nodes: usize, healed_after: Duration) -> Vec<(Duration, Fault)> {
-    let end = u64::try_from(healed_after.as_millis()).unwrap_or(0);
-    let mut faults = Vec::new();
-    for _ in 0..rng.below(12) {
-        let at = rng.below(end);
-        let span = Duration::from_millis(rng.below(end - at));
-        let other = 1 + rng.index(nodes - 1);
-        let fault = match rng.below(10) {
-            0..=2 => Fault::Reset {
-                node: rng.index(nodes),
-            },
-            3 | 4 => Fault::Freeze {
-                node: rng.index(nodes),
-                span,
-            },
-            5 => Fault::TrackerDown { span },
-            6 | 7 => Fault::DiskFull { node: other, span },
-            8 => Fault::Crash { node: other, span },
-            _ => Fault::Leave { node: other },
-        };
-        faults.push((Duration::from_millis(at), fault));
-    }
-    faults
 }

@@ -6,7 +6,7 @@
 )]
 
 use bt_core::Layout;
-use bt_sim::{DiskKind, Fault, Host, Nature, Report, Scenario};
+use bt_sim::{DiskKind, Fault, Host, Nature, Report, Scenario, Trouble};
 use core::time::Duration;
 
 const SEEDS: u64 = 12;
@@ -126,7 +126,11 @@ fn a_crashed_leecher_goes_on_where_its_disk_is_right() {
 fn a_full_disk_delays_and_no_more() {
     let mut crowd = Scenario::flash_crowd(5, layout(4), 3, 1_000_000);
     let span = Duration::from_secs(20);
-    let full = Fault::DiskFull { node: 1, span };
+    let full = Fault::Disk {
+        node: 1,
+        trouble: Trouble::Full,
+        span,
+    };
     crowd.faults.push((Duration::from_secs(3), full));
     crowd.healed_after = Duration::from_secs(25);
     run(&crowd);

@@ -84,6 +84,20 @@ pub fn save(
     store: &TorrentStore,
     resume: &Resume,
 ) -> Result<(), DiskError> {
+    let bytes = record(info_hash, store, resume)?;
+    let target = path(folder, info_hash);
+    replace(folder, &target, &bytes).map_err(|error| disk_error("write", &target, &error))
+}
+
+/// Syncs the torrent's data; the content of a resume file that speaks of it.
+///
+/// # Errors
+/// If the data cannot be synced.
+pub fn record(
+    info_hash: InfoHash,
+    store: &TorrentStore,
+    resume: &Resume,
+) -> Result<Vec<u8>, DiskError> {
     store.sync()?;
     let mut have = resume.have.clone();
     let doubtful = store.files.doubtful();
@@ -101,16 +115,13 @@ pub fn save(
         },
         files: store.files.known_stats()?,
     };
-    let target = path(folder, info_hash);
-    replace(folder, &target, &record.encode(info_hash))
-        .map_err(|error| disk_error("write", &target, &error))
+    Ok(record.encode(info_hash))
 }
 
 /// Reads what an earlier run left. Never fails: what cannot be believed is checked again, and a file that is no good is
 /// set aside under another name (`….resume.bad`) for the curious.
 #[must_use]
 pub fn load(folder: &Path, info_hash: InfoHash, store: &TorrentStore) -> Loaded {
-    let pieces_count = store.map().layout().pieces_count();
     let mut notes = Vec::new();
     let path = path(folder, info_hash);
     let record = match read(&path) {
@@ -127,6 +138,23 @@ pub fn load(folder: &Path, info_hash: InfoHash, store: &TorrentStore) -> Loaded 
             None
         }
     };
+    weigh(record, store, notes)
+}
+
+/// What may be believed of the content of a resume file; with `None`, or one that is no good, nothing.
+#[must_use]
+pub fn believe(bytes: Option<&[u8]>, info_hash: InfoHash, store: &TorrentStore) -> Loaded {
+    let mut notes = Vec::new();
+    let record = bytes.and_then(|bytes| {
+        let record = Record::decode(bytes, info_hash, store);
+        record.map_err(|reason| notes.push(reason)).ok()
+    });
+    weigh(record, store, notes)
+}
+
+/// Puts what was recorded beside what is there now.
+fn weigh(record: Option<Record>, store: &TorrentStore, mut notes: Vec<String>) -> Loaded {
+    let pieces_count = store.map().layout().pieces_count();
     // Before anything is hashed: who changes a file from now on, changes what is recorded of it too.
     let stats = store.files.look();
     let presence = Presence::of(&stats);

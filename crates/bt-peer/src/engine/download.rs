@@ -93,7 +93,13 @@ impl Engine {
     pub(super) fn request_blocks(&mut self, now: Time) {
         self.mind_endgame(now);
         if core::mem::take(&mut self.download.released) {
-            for id in self.conns.keys().copied().collect::<Vec<_>>() {
+            let mut ids: Vec<_> = self.conns.keys().copied().collect();
+            // Who was given up on comes last: it would take the same blocks again, and a piece on parole for good.
+            ids.sort_by_key(|id| {
+                let conn = self.conns.get(id);
+                conn.is_some_and(|conn| conn.requests.is_snubbed())
+            });
+            for id in ids {
                 self.wants_requests(now, id);
             }
         }

@@ -129,28 +129,37 @@ fn what_may_be_answered() {
     );
     check(
         true,
-        &[">none", "<request 1", ">upload 1"],
+        &[">none", ">unchoke", "<request 1", ">upload 1"],
         Some("unverified"),
     );
-    check(true, &[">none", ">upload 0"], Some("not asked for"));
     check(
         true,
-        &[">none", "<request 0", ">upload 0", ">upload 0"],
+        &[">none", ">unchoke", ">upload 0"],
+        Some("not asked for"),
+    );
+    check(
+        true,
+        &[">none", ">unchoke", "<request 0", ">upload 0", ">upload 0"],
         Some("not asked for"),
     );
     check(
         true,
         &[">none", ">unchoke", "<request 0", ">choke", ">upload 0"],
+        Some("to a choked peer"),
+    );
+    check(
+        true,
+        &[">none", ">allowed 0", "<request 0", ">upload 0"],
         None,
     );
     check(
         false,
-        &[">unchoke", "<request 0", ">choke", ">upload 0"],
+        &[">unchoke", "<request 0", ">choke", ">unchoke", ">upload 0"],
         Some("not asked for"),
     );
     check(
         false,
-        &["<request 0", "<cancel 0", ">upload 0"],
+        &[">unchoke", "<request 0", "<cancel 0", ">upload 0"],
         Some("not asked for"),
     );
     check(
@@ -160,6 +169,7 @@ fn what_may_be_answered() {
     );
     let overtaken = [
         ">none",
+        ">unchoke",
         "<request 0",
         "<cancel 0",
         "<request 0",

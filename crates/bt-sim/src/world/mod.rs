@@ -7,29 +7,35 @@ mod faults;
 mod network;
 mod orders;
 mod queue;
+mod watch;
 
 pub use faults::Fault;
 
-use crate::disk::{self, DiskKind};
+use faults::Partition;
+
+use crate::disk::{self, DiskKind, INFO_HASH};
 use crate::link::{LinkId, Links, Segment, Side};
 use crate::node::{Host, Nature, Node};
 use crate::payload::{Payload, mix};
 use bt_core::disk::{Done, Job, Verdict};
-use bt_core::{Bitfield, Block, InfoHash, Layout, PeerId, Rng, Time};
+use bt_core::{Bitfield, Block, Layout, PeerId, Rng, Time};
 use bt_peer::{Config, ConnId, Engine, Input, Output, Stats, Torrent};
 use bt_tracker::announce::AnnounceRequest;
 use bt_tracker::server::{self, Swarms};
-use bt_wire::Limits;
+use bt_wire::{Limits, Message};
 use core::time::Duration;
 use queue::Queue;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-/// The torrent that the world shares.
-const INFO_HASH: InfoHash = InfoHash([0xb7; 20]);
-
 /// The port of every node; each has an address of its own.
 const PORT: u16 = 6_881;
+
+/// Most connections of a node: what an engine is content with unless told otherwise.
+const PEERS_MAX: usize = 80;
+
+/// How long after a piece was verified the resume state is saved. Sooner than the programs do it, as the runs are short.
+const SAVE_DELAY: Duration = Duration::from_secs(5);
 
 /// After so many steps the oracle looks at all of a node, and not only at what just happened.
 const STEPS_BETWEEN_LOOKS: u64 = 64;
@@ -79,11 +85,15 @@ enum Happening {
     Sent(usize, Vec<(ConnId, Block)>),
     Arrived(LinkId, Side, Segment),
     Delivered(LinkId, Side, Segment),
-    Thaw(LinkId, Side),
+    /// A partition that held the end's bytes back may be over.
+    Passable(LinkId, Side),
+    Thaw(usize),
+    LagEnds(usize),
+    Save(usize, u64),
     Disk(usize, u64, Job),
     Announce(usize, u64, u64, AnnounceRequest),
     Fault(Fault),
-    DiskHasRoom(usize),
+    DiskHeals(usize),
 }
 
 /// Takes a line of text.
@@ -101,6 +111,7 @@ pub struct World {
     links: Links,
     tracker: Swarms,
     tracker_down_until: Time,
+    partitions: Vec<Partition>,
     rng: Rng,
     steps: u64,
     trace: u64,
@@ -131,6 +142,7 @@ impl World {
             links: Links::default(),
             tracker: Swarms::new(tracker, rng.next_u64()),
             tracker_down_until: Time::ZERO,
+            partitions: Vec::new(),
             rng,
             steps: 0,
             trace: 0,
@@ -248,27 +260,6 @@ impl World {
         counting.all(|node| node.engine.is_some() && node.verified.is_full())
     }
 
-    /// Demands what must hold when the swarm has come to rest.
-    ///
-    /// # Panics
-    /// If a node's bytes are not the payload's, or somebody was not told of a piece that it lacks.
-    pub fn assert_at_rest(&mut self) {
-        for number in 0..self.nodes.len() {
-            self.look(number);
-            let node = self.node_mut(number);
-            let found = node.disk.verify();
-            assert!(
-                !node.verified.has_more_than(&found),
-                "node {number} lost bytes"
-            );
-        }
-        for link in self.links.iter() {
-            for side in [Side::Dialler, Side::Listener] {
-                self.assert_told(link, side);
-            }
-        }
-    }
-
     /// Does the next thing, if it is due by `end`.
     fn step(&mut self, end: Time) -> bool {
         let Some((at, happening)) = self.queue.pop(end) else {
@@ -298,13 +289,20 @@ impl World {
             Happening::Sent(number, uploads) => self.sent(number, uploads),
             Happening::Arrived(link, side, segment) => self.arrived(link, side, segment),
             Happening::Delivered(link, side, segment) => self.delivered(link, side, &segment),
-            Happening::Thaw(link, side) => self.thaw(link, side),
+            Happening::Passable(link, side) => self.passable(link, side),
+            Happening::Thaw(number) => self.use_line(number),
+            Happening::LagEnds(number) => self.node_mut(number).lag = Duration::ZERO,
+            Happening::Save(number, run) => {
+                if self.node(number).run == run {
+                    self.save(number, false);
+                }
+            }
             Happening::Disk(number, run, job) => self.disk(number, run, job),
             Happening::Announce(number, run, id, request) => {
                 self.announce(number, run, id, &request);
             }
             Happening::Fault(fault) => self.fail(fault),
-            Happening::DiskHasRoom(number) => self.node_mut(number).disk.set_full(false),
+            Happening::DiskHeals(number) => self.heal_disk(number),
         }
     }
 
@@ -312,25 +310,34 @@ impl World {
     fn start(&mut self, number: usize) {
         let peer_id = PeerId::generate(b"-BT0000-", &mut self.rng);
         let seed = self.rng.next_u64();
+        let now = self.now;
         let layout = self.settings.layout;
+        let have = self.open_disk(number);
         let node = self.node_mut(number);
-        let have = node.disk.verify();
         node.verified = have.clone();
         node.peer_id = peer_id;
         let torrent = Torrent {
             info_hash: INFO_HASH,
             layout,
             private: false,
-            trackers: vec![vec!["http://tracker.test/announce".to_owned()]],
+            trackers: vec![vec![orders::TRACKER_URL.to_owned()]],
             have,
             wanted: Bitfield::full(layout.pieces_count()),
         };
         let mut config = Config::new(peer_id);
         config.listen_port = PORT;
-        node.engine = Some(Engine::new(torrent, config, seed));
+        config.upload_slots = node.host.slots;
+        if node.host.nature == Nature::FreeRider {
+            config.upload_slots = Some(0);
+        }
+        let engine = Engine::new(torrent, config, seed);
+        node.ledger.had = engine.stats(now).bytes_done;
+        node.engine = Some(engine);
         node.run += 1;
         self.progressed = true;
         self.note(number, || "starts".to_owned(), 1);
+        // So that after a crash the next run knows that there was this one.
+        self.save(number, false);
         self.wake_when_due(number);
     }
 
@@ -370,17 +377,23 @@ impl World {
     fn feed(&mut self, number: usize, input: Input) {
         let now = self.now;
         let weight = orders::weigh_input(&input);
+        self.book(number, &input);
         self.note(number, || orders::describe_input(&input), weight);
         let Some(engine) = &mut self.node_mut(number).engine else {
             return;
         };
         engine.handle(now, input);
-        let mut taken = None;
+        let (mut taken, mut unchoked) = (None, false);
         while let Some(output) = self.node_mut(number).engine.as_mut().and_then(Engine::poll) {
             if let Output::Disk(Job::Write { block, .. }) = &output {
                 taken = Some(*block);
             }
+            unchoked |=
+                matches!(&output, Output::Send { message, .. } if *message == Message::Unchoke);
             self.obey(number, output);
+        }
+        if unchoked {
+            self.assert_slots(number);
         }
         if let Some(block) = taken
             && (self.node(number).conns.len() <= CONNS_ALWAYS_LOOKED_AT || self.is_look_due())
@@ -395,15 +408,6 @@ impl World {
 
     const fn is_look_due(&self) -> bool {
         self.steps.is_multiple_of(STEPS_BETWEEN_LOOKS)
-    }
-
-    /// The oracle looks at the whole node: it claims nothing that is not verified.
-    fn look(&self, number: usize) {
-        let node = self.node(number);
-        if let Some(engine) = &node.engine {
-            let more = engine.have().has_more_than(&node.verified);
-            assert!(!more, "node {number} has what is not verified");
-        }
     }
 
     fn wake_when_due(&mut self, number: usize) {
@@ -430,11 +434,17 @@ impl World {
         for done in answers {
             if let Done::Checked { piece, verdict } = &done {
                 let piece = *piece;
-                if *verdict == Verdict::Good {
-                    self.assert_right(number, piece);
-                    self.node_mut(number).verified.set(piece);
-                } else {
-                    self.node_mut(number).verified.clear(piece);
+                match verdict {
+                    Verdict::Good => {
+                        self.assert_right(number, piece);
+                        self.node_mut(number).verified.set(piece);
+                        self.plan_save(number);
+                    }
+                    Verdict::Bad { .. } => {
+                        self.node_mut(number).verified.clear(piece);
+                    }
+                    // Nothing is known of it that was not known before.
+                    Verdict::Failed(_) => {}
                 }
             }
             self.feed(number, Input::DiskDone(done));
@@ -447,13 +457,12 @@ impl World {
         }
     }
 
-    fn assert_right(&self, number: usize, piece: bt_core::PieceIndex) {
-        let disk = &self.node(number).disk;
-        for block in self.settings.layout.blocks(piece) {
-            let right = disk
-                .read(block)
-                .map(|bytes| self.payload.is_right(block, &bytes));
-            assert_eq!(right, Ok(true), "node {number}: {block:?} passed for good");
+    /// The resume state is saved before long.
+    fn plan_save(&mut self, number: usize) {
+        let node = self.node_mut(number);
+        if !core::mem::replace(&mut node.save_planned, true) {
+            let run = node.run;
+            self.later(SAVE_DELAY, Happening::Save(number, run));
         }
     }
 
@@ -495,8 +504,8 @@ impl World {
         self.nodes.get_mut(number).expect("nodes are never removed")
     }
 
-    /// True if the node is one whose word may be doubted.
+    /// True if the node sends bad blocks, so that it may be banned.
     fn is_liar(&self, number: usize) -> bool {
-        self.node(number).host.nature != Nature::Honest
+        matches!(self.node(number).host.nature, Nature::Liar(_))
     }
 }

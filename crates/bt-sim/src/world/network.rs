@@ -3,15 +3,18 @@
 use super::{Happening, INFO_HASH, World};
 use crate::link::{End, Link, LinkId, Phase, SEGMENT_BYTES_MAX, Segment, Side};
 use crate::oracle::Monitor;
-use bt_core::{Block, Time};
+use bt_core::Block;
 use bt_peer::{CloseReason, ConnId, Direction, Input, RESERVED};
-use bt_wire::{Decoder, Handshake, Message};
+use bt_wire::{Decoder, Handshake, Message, Reserved};
 use bytes::{Buf, Bytes};
 use core::time::Duration;
 use std::net::SocketAddr;
 
 /// The port from which nodes dial.
 const EPHEMERAL_PORT: u16 = 50_000;
+
+/// How long a call to somebody out of reach is waited for.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A segment that takes an idle line so little time that it is delivered at once: a `have` or a few.
 const SMALL_SEGMENT_BYTES: usize = 64;
@@ -31,13 +34,19 @@ impl World {
             return;
         }
         let listener = self.number_of(addr.ip());
-        let Some(listener) = listener.filter(|number| {
-            let node = self.node(*number);
-            node.addr == addr && node.engine.is_some()
-        }) else {
+        let Some(listener) = listener.filter(|number| self.node(*number).addr == addr) else {
             self.feed(dialler, Input::DialFailed { conn });
             return;
         };
+        if !self.node(listener).host.dialable || self.parted_until(dialler, listener) > self.now {
+            let failed = Input::DialFailed { conn };
+            self.later(DIAL_TIMEOUT, Happening::Fact(dialler, run, failed));
+            return;
+        }
+        if self.node(listener).engine.is_none() {
+            self.feed(dialler, Input::DialFailed { conn });
+            return;
+        }
         let target = self.node_mut(listener);
         let theirs = ConnId(target.next_conn);
         target.next_conn += 2;
@@ -60,13 +69,22 @@ impl World {
         self.node(a).host.latency + self.node(b).host.latency
     }
 
+    /// The extensions that a node speaks.
+    fn reserved(&self, number: usize) -> Reserved {
+        if self.node(number).host.fast {
+            RESERVED
+        } else {
+            Reserved::NONE.with_extension_protocol()
+        }
+    }
+
     /// Sends this end's handshake.
     fn shake(&mut self, id: LinkId, side: Side) {
         let Some(number) = self.links.get(id).map(|link| link.end(side).node) else {
             return;
         };
         let handshake = Handshake {
-            reserved: RESERVED,
+            reserved: self.reserved(number),
             info_hash: INFO_HASH,
             peer_id: self.node(number).peer_id,
         };
@@ -79,52 +97,41 @@ impl World {
 
     /// The end has something to send: it takes its turn on its node's line.
     pub(super) fn enqueue(&mut self, id: LinkId, side: Side) {
-        let now = self.now;
-        let Some(end) = self.links.get_mut(id).map(|link| link.end_mut(side)) else {
+        let Some(link) = self.links.get_mut(id) else {
             return;
         };
+        let other = link.end(side.other()).node;
+        let end = link.end_mut(side);
         if end.queued || !end.has_output() {
             return;
         }
         end.queued = true;
-        let (number, frozen_until) = (end.node, end.frozen_until);
-        if frozen_until > now {
-            self.at(frozen_until, Happening::Thaw(id, side));
+        let number = end.node;
+        let passable_at = self.parted_until(number, other);
+        if passable_at > self.now {
+            self.at(passable_at, Happening::Passable(id, side));
             return;
         }
         self.node_mut(number).line.push_back((id, side));
         self.use_line(number);
     }
 
-    pub(super) fn thaw(&mut self, id: LinkId, side: Side) {
+    pub(super) fn passable(&mut self, id: LinkId, side: Side) {
         if let Some(link) = self.links.get_mut(id) {
             link.end_mut(side).queued = false;
             self.enqueue(id, side);
         }
     }
 
-    /// Nothing that the node sends goes out before `until`.
-    pub(super) fn freeze(&mut self, number: usize, until: Time) {
-        for (id, side) in self
-            .node(number)
-            .conns
-            .values()
-            .copied()
-            .collect::<Vec<_>>()
-        {
-            if let Some(link) = self.links.get_mut(id) {
-                link.end_mut(side).frozen_until = until;
-            }
-        }
-    }
-
     /// Puts the next segments on the node's line if that is free: as many at once as make about a block, so that a
     /// line full of small messages is not busy with one after the other.
-    fn use_line(&mut self, number: usize) {
-        if self.node(number).line_busy {
+    pub(super) fn use_line(&mut self, number: usize) {
+        let now = self.now;
+        let node = self.node(number);
+        if node.line_busy || node.frozen_until > now {
             return;
         }
-        let now = self.now;
+        let lag = node.lag;
         let up = self.node(number).host.up;
         let (mut length_bytes, mut uploads) = (0, Vec::new());
         while length_bytes < SEGMENT_BYTES_MAX {
@@ -134,23 +141,27 @@ impl World {
             let Some(link) = self.links.get_mut(id) else {
                 continue;
             };
-            let latency = link.latency;
-            let end = link.end_mut(side);
-            end.queued = false;
-            if end.frozen_until > now {
+            let (latency, other) = (link.latency, link.end(side.other()).node);
+            link.end_mut(side).queued = false;
+            if self.parted_until(number, other) > now {
                 self.enqueue(id, side);
                 continue;
             }
+            let Some(end) = self.links.get_mut(id).map(|link| link.end_mut(side)) else {
+                continue;
+            };
             let mut segment = end.take_segment(&mut self.rng);
             let again = end.has_output();
             end.queued = again;
             length_bytes += segment.length_bytes;
             let conn = end.conn;
             uploads.extend(segment.uploads.drain(..).map(|block| (conn, block)));
+            let arrival = now + transfer_time(length_bytes, up) + latency + lag;
+            let arrival = arrival.max(end.arrives_at);
+            end.arrives_at = arrival;
             if again {
                 self.node_mut(number).line.push_back((id, side));
             }
-            let arrival = now + transfer_time(length_bytes, up) + latency;
             self.at(arrival, Happening::Arrived(id, side.other(), segment));
         }
         if length_bytes > 0 {
@@ -243,10 +254,11 @@ impl World {
             self.shake(id, side);
         }
         let layout = self.settings.layout;
+        let own = self.reserved(number);
         let Some(link) = self.links.get_mut(id) else {
             return;
         };
-        let fast = came.reserved.has_fast() && RESERVED.has_fast();
+        let fast = came.reserved.has_fast() && own.has_fast();
         link.end_mut(side).phase = Phase::Open(Box::new(Monitor::new(layout, fast)));
         let other = link.end(side.other()).node;
         let addr = self.node(other).addr;
@@ -262,7 +274,8 @@ impl World {
             addr,
             direction,
             peer_id: came.peer_id,
-            reserved: came.reserved,
+            // Who does not speak an extension does not look at its bit.
+            reserved: common(came.reserved, own),
         };
         self.feed(number, opened);
     }
@@ -303,35 +316,15 @@ impl World {
         };
         self.later(after, Happening::Fact(end.node, run, fact));
     }
+}
 
-    /// A block that has come is asked of nobody any more (BEP 3, "cancel").
-    pub(super) fn assert_cancelled(&self, number: usize, block: Block) {
-        for (id, side) in self.node(number).conns.values() {
-            let end = self.links.get(*id).map(|link| link.end(*side));
-            if let Some(Phase::Open(monitor)) = end.map(|end| &end.phase) {
-                assert!(
-                    !monitor.asks(block),
-                    "node {number} still asks for {block:?}"
-                );
-            }
-        }
+/// The extensions that both name.
+fn common(theirs: Reserved, own: Reserved) -> Reserved {
+    let mut bits = theirs.0;
+    for (bit, own) in bits.iter_mut().zip(own.0) {
+        *bit &= own;
     }
-
-    /// Each piece that an end's node has was told to the other end's node, if that lacks it.
-    pub(super) fn assert_told(&self, link: &Link, side: Side) {
-        let (near, far) = (link.end(side), link.end(side.other()));
-        if let (Phase::Open(monitor), Phase::Open(_)) = (&near.phase, &far.phase) {
-            let (mine, theirs) = (self.node(near.node), self.node(far.node));
-            for piece in mine.verified.iter_minus(&theirs.verified) {
-                let told = monitor.told().get(piece);
-                assert!(
-                    told,
-                    "node {} kept {piece} from node {}",
-                    near.node, far.node
-                );
-            }
-        }
-    }
+    Reserved(bits)
 }
 
 fn transfer_time(length_bytes: usize, bytes_per_s: u64) -> Duration {

@@ -4,10 +4,12 @@ use super::{Happening, World};
 use crate::link::Phase;
 use crate::node::Nature;
 use crate::payload::{digest, mix};
-use bt_core::Block;
 use bt_core::disk::{Done, Job};
+use bt_core::{Bitfield, Block, Layout};
 use bt_peer::{ConnId, Event, Input, Output};
-use bt_tracker::announce::{AnnounceFailure, AnnounceRequest};
+use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse};
+use bt_tracker::http::encode::{self, PeersForm};
+use bt_tracker::http::{decode, query, url};
 use bt_wire::Message;
 use bt_wire::message::{BlockAddress, piece_header};
 use bytes::{Bytes, BytesMut};
@@ -16,6 +18,9 @@ use std::net::SocketAddr;
 
 /// What each job of the disk takes at least.
 const DISK_LATENCY: Duration = Duration::from_micros(200);
+
+/// Where everybody announces.
+pub(super) const TRACKER_URL: &str = "http://tracker.test/announce";
 
 /// How long a tracker that is down keeps its clients waiting.
 const TRACKER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,17 +35,53 @@ impl World {
             Output::Upload { conn, block } => self.upload(number, conn, block),
             Output::Close { conn, .. } => self.close(number, conn),
             Output::Disk(job) => self.order_job(number, job),
-            Output::Announce { id, request, .. } => {
-                let run = self.node(number).run;
-                let latency = self.node(number).host.latency;
-                self.later(latency, Happening::Announce(number, run, id, request));
-            }
+            Output::Announce { id, request, .. } => self.order_announce(number, id, request),
             Output::Emit(event) => self.heed(number, &event),
         }
     }
 
+    /// Enters a fact into the node's books.
+    pub(super) fn book(&mut self, number: usize, input: &Input) {
+        let ledger = &mut self.node_mut(number).ledger;
+        match input {
+            Input::Received {
+                message: Message::Piece { data, .. },
+                ..
+            } => {
+                ledger.received += data.len() as u64;
+            }
+            Input::Uploaded {
+                block,
+                result: Ok(()),
+                ..
+            } => ledger.sent += u64::from(block.length),
+            Input::Opened { conn, .. } | Input::DialFailed { conn } => ledger.dialled(*conn),
+            Input::DiskDone(Done::Wrote { block }) => ledger.wrote(block.length),
+            Input::Received { .. }
+            | Input::Uploaded { .. }
+            | Input::Closed { .. }
+            | Input::DiskDone(_)
+            | Input::Announced { .. }
+            | Input::PeersFound(_)
+            | Input::Command(_)
+            | Input::Timeout => {}
+        }
+    }
+
+    fn order_announce(&mut self, number: usize, id: u64, request: AnnounceRequest) {
+        let (now, layout) = (self.now, self.settings.layout);
+        let node = self.node_mut(number);
+        let verified = node.verified.clone();
+        let told = node.ledger.announce(now, &request, &layout, &verified);
+        let (run, latency) = (node.run, node.host.latency);
+        self.insist(number, told);
+        self.later(latency, Happening::Announce(number, run, id, request));
+    }
+
     /// A dial takes two more ways than a byte: there, back, and there again with the first bytes.
     fn dial(&mut self, dialler: usize, conn: ConnId, addr: SocketAddr) {
+        let dialled = self.node_mut(dialler).ledger.dial(conn);
+        self.insist(dialler, dialled);
         let run = self.node(dialler).run;
         let target = self.number_of(addr.ip());
         let latency = self.latency(dialler, target.unwrap_or(dialler));
@@ -67,8 +108,15 @@ impl World {
         {
             panic!("node {number}: {}", breach.0);
         }
+        let boasts = node.host.nature == Nature::Boaster;
         let mut bytes = BytesMut::new();
-        message.encode_into(&mut bytes);
+        if boasts && matches!(message, Message::HaveNone) {
+            Message::HaveAll.encode_into(&mut bytes);
+        } else if boasts && matches!(message, Message::Bitfield(_)) {
+            boast(self.settings.layout).encode_into(&mut bytes);
+        } else {
+            message.encode_into(&mut bytes);
+        }
         end.push(bytes.freeze(), None);
         self.enqueue(id, side);
     }
@@ -81,17 +129,10 @@ impl World {
         let Some((node, link)) = node.zip(self.links.get_mut(id)) else {
             return;
         };
-        let end = link.end_mut(side);
-        if let Phase::Open(monitor) = &mut end.phase
-            && let Err(breach) = monitor.upload(block, &node.verified)
-        {
-            panic!("node {number}: {}", breach.0);
-        }
-        let data = match (node.host.nature, node.disk.read(block)) {
-            (Nature::Mute, _) => return,
-            (Nature::Liar(percent), Ok(data)) if self.rng.chance(percent) => spoil(&data),
-            (_, Ok(data)) => data,
-            (_, Err(error)) => {
+        let read = match node.disk.read(block) {
+            Ok(data) => data,
+            Err(error) => {
+                // Its request is not answered yet.
                 let run = node.run;
                 let result = Err(error);
                 let failed = Input::Uploaded {
@@ -102,6 +143,17 @@ impl World {
                 self.later(DISK_LATENCY, Happening::Fact(number, run, failed));
                 return;
             }
+        };
+        let end = link.end_mut(side);
+        if let Phase::Open(monitor) = &mut end.phase
+            && let Err(breach) = monitor.upload(block, &node.verified)
+        {
+            panic!("node {number}: {}", breach.0);
+        }
+        let data = match node.host.nature {
+            Nature::Mute => return,
+            Nature::Liar(percent) if self.rng.chance(percent) => spoil(&read),
+            Nature::Liar(_) | Nature::Honest | Nature::Boaster | Nature::FreeRider => read,
         };
         let header = piece_header(block.piece.get(), block.begin, block.length);
         end.push(Bytes::copy_from_slice(&header), None);
@@ -135,8 +187,12 @@ impl World {
             Job::Discard { .. } => 0,
         };
         let now = self.now;
+        if let Job::Write { block, .. } = &job {
+            let written = self.node_mut(number).ledger.write(block.length);
+            self.insist(number, written);
+        }
         let node = self.node_mut(number);
-        let nanos = u64::from(length_bytes) * 1_000_000_000 / node.host.disk.max(1);
+        let nanos = u64::from(length_bytes) * 1_000_000_000 / node.disk_rate.max(1);
         let at = node.disk_free_at.max(now) + Duration::from_nanos(nanos);
         node.disk_free_at = at;
         let run = node.run;
@@ -152,17 +208,42 @@ impl World {
             let retry_in = None;
             Err(AnnounceFailure::Unreachable { message, retry_in })
         } else {
-            let answer = self
-                .tracker
-                .announce(self.now, source, request, &mut self.rng);
-            answer.map_err(|refusal| AnnounceFailure::Refused {
-                reason: refusal.to_string(),
-                retry_in: None,
-            })
+            self.ask_tracker(source, request)
         };
+        if let Ok(response) = &result {
+            let now = self.now;
+            let node = self.node_mut(number);
+            if node.run == run {
+                node.ledger
+                    .announced(now + latency, request.event, response);
+            }
+        }
         let after = if down { TRACKER_TIMEOUT } else { latency };
         let announced = Input::Announced { id, result };
         self.later(after, Happening::Fact(number, run, announced));
+    }
+
+    /// Question and answer go through the text of URLs and replies, as between the programs.
+    fn ask_tracker(
+        &mut self,
+        source: SocketAddr,
+        request: &AnnounceRequest,
+    ) -> Result<AnnounceResponse, AnnounceFailure> {
+        let asked = url::announce(TRACKER_URL, request);
+        let (_, asked) = asked.split_once('?').unwrap_or_default();
+        let mut reply = Vec::new();
+        match query::announce(asked.as_bytes()) {
+            Ok(heard) => {
+                let form = PeersForm::wanted_by(&heard);
+                let swarms = &mut self.tracker;
+                match swarms.announce(self.now, source, &heard, &mut self.rng) {
+                    Ok(answer) => encode::announce(&answer, form, &mut reply),
+                    Err(refusal) => encode::failure(&refusal.to_string(), None, &mut reply),
+                }
+            }
+            Err(error) => panic!("our own announces can be read: {error}"),
+        }
+        decode::announce(&reply)
     }
 
     fn heed(&mut self, number: usize, event: &Event) {
@@ -177,10 +258,14 @@ impl World {
                 let deserved = banned.filter(|banned| self.is_liar(*banned));
                 let liar = deserved.unwrap_or_else(|| panic!("node {number} bans honest {ip}"));
                 self.bans.insert((number, liar));
+                self.node_mut(number).ledger.banned.insert(liar);
             }
-            Event::Stopped => self.vanish(number),
-            Event::Complete
-            | Event::Tracker { .. }
+            Event::Stopped => {
+                self.save(number, true);
+                self.vanish(number);
+            }
+            Event::Complete => self.plan_save(number),
+            Event::Tracker { .. }
             | Event::HashFailure { .. }
             | Event::DiskTrouble(_)
             | Event::DiskRecovered
@@ -188,6 +273,12 @@ impl World {
             | Event::UploadFailed { .. } => {}
         }
     }
+}
+
+/// A bitfield that claims everything.
+fn boast(layout: Layout) -> Message {
+    let all = Bitfield::full(layout.pieces_count());
+    Message::Bitfield(all.to_bytes().into())
 }
 
 fn spoil(data: &Bytes) -> Bytes {

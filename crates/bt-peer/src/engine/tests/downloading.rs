@@ -84,6 +84,26 @@ fn a_silent_peer_is_snubbed_and_its_blocks_go_to_others() {
 }
 
 #[test]
+fn a_silent_peer_does_not_keep_a_piece_on_parole() {
+    // Seed 579 of the simulation: the silent peer came first each time that its own request was taken back.
+    let mut lone = Lone::leecher(1);
+    let (silent, honest) = (lone.open_seeder(1, FAST), lone.open_seeder(2, FAST));
+    let piece = lone.layout.piece(0).unwrap();
+    let digests = vec![1, 2, 3, 4];
+    for block in lone.requests(silent) {
+        lone.deliver(silent, block);
+    }
+    lone.engine.smart_ban.lost(piece);
+    let verdict = Verdict::Bad { digests };
+    lone.handle(Input::DiskDone(Done::Checked { piece, verdict }));
+    let parole = lone.requests(silent);
+    assert_eq!((parole.len(), lone.requests(honest).len()), (4, 0));
+    lone.pass_secs(22);
+    assert_eq!(lone.requests(honest).len(), 4, "the whole piece");
+    assert_eq!(lone.requests(silent), []);
+}
+
+#[test]
 fn a_peer_that_owes_and_is_silent_is_closed() {
     let mut lone = Lone::leecher(PIECES);
     let silent = lone.open_seeder(1, FAST);

@@ -1,0 +1,176 @@
+//! The oracles that look at a whole node, or at both ends of a connection.
+
+use super::World;
+use crate::link::{Link, LinkId, Phase, Side};
+use crate::oracle::{Breach, Monitor};
+use bt_core::{Block, PieceIndex};
+use bt_peer::limits::UPLOAD_SLOTS_MAX;
+use std::collections::BTreeSet;
+
+impl World {
+    /// Demands what must hold when the swarm has come to rest: everybody who counts is complete, and nothing is wrong.
+    ///
+    /// # Panics
+    /// If a node's bytes are not the payload's, somebody was not told of a piece that it lacks, waits for an answer, or
+    /// keeps a connection of no use.
+    pub fn assert_at_rest(&mut self) {
+        for number in 0..self.nodes.len() {
+            self.look(number);
+            let node = self.node_mut(number);
+            let found = node.disk.verify();
+            let lost = node.verified.iter_minus(&found).next();
+            assert!(lost.is_none(), "node {number} lost {lost:?}");
+            self.assert_balanced(number);
+        }
+        for link in self.links.iter() {
+            for side in [Side::Dialler, Side::Listener] {
+                self.assert_told(link, side);
+                self.assert_answered(link, side);
+                self.assert_useful(link, side);
+            }
+        }
+    }
+
+    /// Looks at the whole node: it claims nothing that is not verified, its numbers are true, it has no connection too
+    /// many, and each peer knows whether it wants something.
+    pub(super) fn look(&self, number: usize) {
+        let node = self.node(number);
+        let Some(engine) = &node.engine else {
+            return;
+        };
+        let more = engine.have().iter_minus(&node.verified).next();
+        assert!(more.is_none(), "node {number} has {more:?} unverified");
+        let stats = engine.stats(self.now);
+        let audit = node
+            .ledger
+            .audit(&stats, &self.settings.layout, &node.verified);
+        self.insist(number, audit);
+        let open = self.monitors(number).count();
+        assert!(
+            open <= super::PEERS_MAX,
+            "node {number} has {open} connections"
+        );
+        let mut others = BTreeSet::new();
+        for (id, other, monitor) in self.monitors(number) {
+            assert!(other != number, "node {number} talks to itself");
+            assert!(
+                others.insert(other),
+                "node {number} has two connections to {other}"
+            );
+            let banned = node.ledger.banned.contains(&other);
+            assert!(!banned, "node {number} talks to {other}, which it banned");
+            if monitor.has_begun() {
+                let due = monitor.heard().has_more_than(&node.verified);
+                assert!(
+                    due == monitor.is_interested(),
+                    "node {number} {id:?}: interest should be {due}"
+                );
+            }
+        }
+    }
+
+    /// After an unchoke: no more interested peers hold a slot than there are.
+    pub(super) fn assert_slots(&self, number: usize) {
+        let slots = self.node(number).host.slots.unwrap_or(UPLOAD_SLOTS_MAX);
+        let holders = self
+            .monitors(number)
+            .filter(|(_, _, monitor)| monitor.gives_slot());
+        let holders = holders.count();
+        assert!(
+            holders <= slots,
+            "node {number} unchokes {holders} with {slots} slots"
+        );
+    }
+
+    /// A block that has come is asked of nobody any more (BEP 3, "cancel").
+    pub(super) fn assert_cancelled(&self, number: usize, block: Block) {
+        for (_, other, monitor) in self.monitors(number) {
+            assert!(
+                !monitor.asks(block),
+                "node {number} still asks {other} for {block:?}"
+            );
+        }
+    }
+
+    /// The bytes of a piece that passed for good are the payload's.
+    pub(super) fn assert_right(&self, number: usize, piece: PieceIndex) {
+        let disk = &self.node(number).disk;
+        for block in self.settings.layout.blocks(piece) {
+            let right = disk
+                .read(block)
+                .map(|bytes| self.payload.is_right(block, &bytes));
+            // A disk that cannot be read just now is looked at in the end.
+            assert_ne!(right, Ok(false), "node {number}: {block:?} passed for good");
+        }
+    }
+
+    /// Panics for a breach.
+    pub(super) fn insist(&self, number: usize, result: Result<(), Breach>) {
+        if let Err(breach) = result {
+            panic!("node {number}: {}", breach.0);
+        }
+    }
+
+    /// The open connections of a node, with whom each is, and its monitor.
+    fn monitors(&self, number: usize) -> impl Iterator<Item = (LinkId, usize, &Monitor)> {
+        let conns = self.node(number).conns.values();
+        conns.filter_map(|(id, side)| {
+            let link = self.links.get(*id)?;
+            let Phase::Open(monitor) = &link.end(*side).phase else {
+                return None;
+            };
+            Some((*id, link.end(side.other()).node, &**monitor))
+        })
+    }
+
+    fn assert_balanced(&self, number: usize) {
+        let node = self.node(number);
+        if let Some(engine) = node.engine.as_ref().filter(|_| node.verified.is_full()) {
+            let stats = engine.stats(self.now);
+            let layout = &self.settings.layout;
+            self.insist(number, node.ledger.close(&stats, layout, &node.verified));
+        }
+    }
+
+    /// Each piece that an end's node has was told to the other end's node, if that lacks it.
+    fn assert_told(&self, link: &Link, side: Side) {
+        let (near, far) = (link.end(side), link.end(side.other()));
+        if let (Phase::Open(monitor), Phase::Open(_)) = (&near.phase, &far.phase) {
+            let (mine, theirs) = (self.node(near.node), self.node(far.node));
+            for piece in mine.verified.iter_minus(&theirs.verified) {
+                let told = monitor.told().get(piece);
+                assert!(
+                    told,
+                    "node {} kept {piece} from node {}",
+                    near.node, far.node
+                );
+            }
+        }
+    }
+
+    /// Who is complete waits for nothing (BEP 6: each request is answered, BEP 3: or cancelled).
+    fn assert_answered(&self, link: &Link, side: Side) {
+        let end = link.end(side);
+        if let Phase::Open(monitor) = &end.phase
+            && self.node(end.node).verified.is_full()
+        {
+            let asked = monitor.asked_count();
+            assert_eq!(asked, 0, "node {} waits for blocks it has", end.node);
+        }
+    }
+
+    /// Who has everything does not stay connected to who is known to have everything too (BEP 21).
+    fn assert_useful(&self, link: &Link, side: Side) {
+        let end = link.end(side);
+        if let Phase::Open(monitor) = &end.phase
+            && self.node(end.node).verified.is_full()
+        {
+            assert!(
+                !monitor.heard().is_full(),
+                "nodes {} and {} have everything and stay connected",
+                end.node,
+                link.end(side.other()).node
+            );
+        }
+    }
+}
