@@ -14,6 +14,7 @@
 //! | [`description`] | what is known of a torrent, shown or as JSON |
 //! | [`source`] | what a torrent is named by: a file, a link, a hash |
 //! | [`walk`] | the files of a folder that is to be published |
+//! | [`folder`] | the folder that `-d` names |
 //! | [`save`] | writing a file whole or not at all |
 //!
 //! A new command is a module, a variant of [`args::Command`], and a line in [`commands::run`].
@@ -31,6 +32,7 @@ mod args;
 mod commands;
 mod description;
 mod exit;
+mod folder;
 mod log;
 mod network;
 mod output;

@@ -427,12 +427,22 @@ impl Swarm {
         let Some(torrent) = self.torrents.get_mut(index) else {
             return Ok(());
         };
-        let message = format!("{}: {failure}", torrent.name);
+        let hint = match &failure {
+            bt_session::Failure::Strange { .. } => {
+                "; nothing was changed. -d names another folder, --force replaces what is there"
+            }
+            bt_session::Failure::Disk(_)
+            | bt_session::Failure::InUse { .. }
+            | bt_session::Failure::Bug { .. } => "",
+        };
+        let message = format!("{}: {failure}{hint}", torrent.name);
         let info_hash = torrent.handle.info_hash();
         self.error(info_hash, &message)?;
         let exit = match failure {
             bt_session::Failure::Disk(_) => Exit::Disk,
-            bt_session::Failure::InUse { .. } | bt_session::Failure::Bug { .. } => Exit::Failed,
+            bt_session::Failure::InUse { .. }
+            | bt_session::Failure::Strange { .. }
+            | bt_session::Failure::Bug { .. } => Exit::Failed,
         };
         self.fail(Failure::new(exit, message));
         Ok(())

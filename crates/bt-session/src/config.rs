@@ -51,6 +51,8 @@ pub struct TorrentOptions {
     /// Once all that is wanted is there, stop uploading at so many payload bytes, and say so with
     /// [`Event::UploadGoalReached`](bt_peer::Event::UploadGoalReached).
     pub upload_goal: Option<u64>,
+    /// Replace what stands in the place of the torrent's files, even if no download of ours put it there.
+    pub force: bool,
     /// The data is complete and only read: no file is made or opened for writing, and the data folder may be read-only.
     pub seed_only: bool,
     /// All data is there and right, as the caller has just found out: nothing is hashed at the start.

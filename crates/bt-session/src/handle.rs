@@ -54,12 +54,30 @@ pub enum Failure {
         /// Who has it.
         message: String,
     },
+    /// Something stands in the place of a file, no download of ours put it there, and it would lose bytes. Nothing was
+    /// changed. See [`TorrentOptions::force`](crate::TorrentOptions::force).
+    #[error("{path}{} is there already, and is not what the torrent says", others(*others_count))]
+    Strange {
+        /// The first such file.
+        path: String,
+        /// How many more there are.
+        others_count: usize,
+    },
     /// A bug of ours. The other torrents go on.
     #[error("internal error, please report it: {message}")]
     Bug {
         /// The panic's message.
         message: String,
     },
+}
+
+/// How a message goes on that names the first of several files.
+pub(crate) fn others(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => " (and another file)".to_owned(),
+        _ => format!(" (and {count} other files)"),
+    }
 }
 
 /// What a torrent is doing.

@@ -5,10 +5,12 @@ use crate::config::{PEERS_MAX, TorrentOptions};
 use crate::disk;
 use crate::handle::{Failure, Phase, Status};
 use crate::session::Shared;
-use crate::state::Keeper;
-use bt_core::{Bitfield, PeerId, Rng};
-use bt_metainfo::Metainfo;
-use bt_storage::{Access, Allocation, Control, HashProgress, OpenOptions, TorrentStore};
+use crate::state::{Found, Keeper};
+use bt_core::{Bitfield, InfoHash, PeerId, Rng};
+use bt_metainfo::{Info, Metainfo};
+use bt_storage::{
+    Access, Allocation, Control, FilePool, HashProgress, OpenOptions, Standing, TorrentStore,
+};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,60 +55,34 @@ pub(crate) async fn open(
 ) -> Result<Opened, Failure> {
     let cancel = Arc::new(AtomicBool::new(false));
     let _cancel = CancelOnDrop(Arc::clone(&cancel));
-    let pool = Arc::clone(&shared.files);
-    let state_dir = shared.config.state_dir.clone();
-    let (seed_only, trusted) = (options.seed_only, options.trusted);
-    let status = status.clone();
-    let info = metainfo.info.clone();
     let info_hash = metainfo.info_hash;
-    let work = move || -> Result<_, Failure> {
-        let open_options = OpenOptions {
-            pool,
-            access: if seed_only {
-                Access::ReadOnly
-            } else {
-                Access::ReadWrite
-            },
-            allocation: Allocation::Sparse,
-        };
-        let store = TorrentStore::open(&info, &dir, &open_options).map_err(Failure::Disk)?;
-        let mut keeper = Keeper::open(state_dir.as_deref(), info_hash, &dir, seed_only)?;
-        let progress = |progress: HashProgress| {
-            status.send_modify(|status| {
-                status.phase = Phase::Checking;
-                status.pieces_checked = progress.pieces_done;
-            });
-        };
-        let control = Control {
-            threads: None,
-            cancel: Some(&cancel),
-            progress: Some(&progress),
-        };
-        // Cancelled only when nobody waits any more.
-        if trusted {
-            let all = Bitfield::full(info.layout().pieces_count());
-            return Ok((store, keeper, (all, Vec::new())));
-        }
-        let nothing = || (Bitfield::new(info.layout().pieces_count()), Vec::new());
-        let found = keeper.find(&store, control).unwrap_or_else(|_| nothing());
-        Ok((store, keeper, found))
+    let looking = Looking {
+        pool: Arc::clone(&shared.files),
+        state_dir: shared.config.state_dir.clone(),
+        info: metainfo.info.clone(),
+        info_hash,
+        dir,
+        options: options.clone(),
+        status: status.clone(),
     };
-    let (store, keeper, (have, notes)) =
+    let work = move || looking.run(&cancel);
+    let (store, keeper, found) =
         disk::on_pool(&shared.open_permits, work)
             .await
             .map_err(|error| Failure::Bug {
                 message: error.message,
             })??;
     let layout = metainfo.info.layout();
+    let Found { have, notes, .. } = found;
     let torrent = bt_peer::Torrent {
         info_hash,
         layout,
         private: metainfo.info.is_private(),
         trackers: metainfo.trackers,
-        wanted: match (&options.wanted, seed_only) {
-            (_, true) => have.clone(),
-            (Some(wanted), false) => wanted.clone(),
-            (None, false) => Bitfield::full(layout.pieces_count()),
+        wanted: if options.seed_only {
+            have.clone()
+        } else {
+            wanted_of(options, layout.pieces_count())
         },
         have,
     };
@@ -117,6 +93,71 @@ pub(crate) async fn open(
         keeper,
         notes,
     })
+}
+
+/// What a disk thread does: opens the files and finds out what is there.
+struct Looking {
+    pool: Arc<FilePool>,
+    state_dir: Option<PathBuf>,
+    info: Info,
+    info_hash: InfoHash,
+    dir: PathBuf,
+    options: TorrentOptions,
+    status: watch::Sender<Status>,
+}
+
+impl Looking {
+    fn run(self, cancel: &AtomicBool) -> Result<(TorrentStore, Keeper, Found), Failure> {
+        let (info, seed_only) = (&self.info, self.options.seed_only);
+        let open_options = OpenOptions {
+            pool: self.pool,
+            access: if seed_only {
+                Access::ReadOnly
+            } else {
+                Access::ReadWrite
+            },
+            allocation: Allocation::Sparse,
+        };
+        let store = TorrentStore::open(info, &self.dir, &open_options).map_err(Failure::Disk)?;
+        let state_dir = self.state_dir.as_deref();
+        let mut keeper = Keeper::open(state_dir, self.info_hash, &self.dir, seed_only)?;
+        let pieces_count = info.layout().pieces_count();
+        if self.options.trusted {
+            let found = Found {
+                have: Bitfield::full(pieces_count),
+                standing: Standing::default(),
+                notes: Vec::new(),
+            };
+            return Ok((store, keeper, found));
+        }
+        let progress = |progress: HashProgress| {
+            self.status.send_modify(|status| {
+                status.phase = Phase::Checking;
+                status.pieces_checked = progress.pieces_done;
+            });
+        };
+        let control = Control {
+            threads: None,
+            cancel: Some(cancel),
+            progress: Some(&progress),
+        };
+        // Nobody waits for the outcome any more.
+        let Ok(mut found) = keeper.find(&store, control) else {
+            let message = "told to stop".to_owned();
+            return Err(Failure::Bug { message });
+        };
+        if !seed_only {
+            let wanted = wanted_of(&self.options, pieces_count);
+            keeper.claim(&store, &mut found, &wanted, self.options.force)?;
+        }
+        Ok((store, keeper, found))
+    }
+}
+
+/// The pieces that the user wants.
+fn wanted_of(options: &TorrentOptions, pieces_count: u32) -> Bitfield {
+    let all = || Bitfield::full(pieces_count);
+    options.wanted.clone().unwrap_or_else(all)
 }
 
 fn configure(shared: &Shared, options: &TorrentOptions) -> bt_peer::Config {

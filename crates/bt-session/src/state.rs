@@ -7,13 +7,13 @@
 //! do no harm to each other; the second then keeps no state.
 
 use crate::disk::Disk;
-use crate::handle::Failure;
+use crate::handle::{Failure, others as others_of};
 use bt_core::disk::DiskError;
 use bt_core::{Bitfield, InfoHash};
 use bt_peer::Stats;
 use bt_storage::lock::{LockError, TorrentLock};
 use bt_storage::resume::{self, Resume};
-use bt_storage::{Cancelled, Control, TorrentStore};
+use bt_storage::{Cancelled, Control, Standing, TorrentStore};
 use core::time::Duration;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,8 @@ pub(crate) struct Keeper {
     due: Option<Instant>,
     /// Some of the data could not be read at the start. Nobody knows what is there, so no save is the last word on it.
     has_unreadable: bool,
+    /// The files are those of a download of ours.
+    is_own: bool,
     /// What the user should know.
     notes: Vec<String>,
     /// How many saves were begun.
@@ -42,6 +44,17 @@ pub(crate) struct Keeper {
     /// The number of the last save that was written, held while one is: they share a name for what is not complete yet,
     /// and one that was held up must not undo a later one.
     written: Arc<Mutex<u64>>,
+}
+
+/// What is there at the start.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The pieces that are there and right.
+    pub(crate) have: Bitfield,
+    /// What stands where the files belong.
+    pub(crate) standing: Standing,
+    /// What the user should know.
+    pub(crate) notes: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -68,6 +81,7 @@ impl Keeper {
             downloaded_before: 0,
             due: None,
             has_unreadable: false,
+            is_own: false,
             notes: Vec::new(),
             saves: 0,
             written: Arc::default(),
@@ -103,8 +117,7 @@ impl Keeper {
         }
     }
 
-    /// Finds out what is there: what the state says and the files bear out, the rest by hashing. Also what the user
-    /// should know about it.
+    /// Finds out what is there: what the state says and the files bear out, the rest by hashing.
     ///
     /// # Errors
     /// If it was told to stop.
@@ -112,16 +125,21 @@ impl Keeper {
         &mut self,
         store: &TorrentStore,
         control: Control<'_>,
-    ) -> Result<(Bitfield, Vec<String>), Cancelled> {
+    ) -> Result<Found, Cancelled> {
         let Some(place) = &self.place else {
             let verified = store.verify_all(control)?;
             let mut notes = core::mem::take(&mut self.notes);
             notes.extend(verified.errors.into_iter().map(|error| error.message));
-            return Ok((verified.good, notes));
+            return Ok(Found {
+                have: verified.good,
+                standing: store.standing(),
+                notes,
+            });
         };
         let loaded = resume::load(&place.folder, self.info_hash, store);
         self.uploaded_before = loaded.uploaded;
         self.downloaded_before = loaded.downloaded;
+        self.is_own = loaded.own;
         let verified = store.verify(&loaded.recheck, control)?;
         self.has_unreadable = !verified.unreadable.is_empty();
         let (mut have, mut notes) = (loaded.have, loaded.notes);
@@ -129,7 +147,72 @@ impl Keeper {
         for piece in verified.good.iter() {
             have.set(piece);
         }
-        Ok((have, notes))
+        Ok(Found {
+            have,
+            standing: loaded.standing,
+            notes,
+        })
+    }
+
+    /// Makes sure that a download may write: what stands in its way is its own, or nobody loses anything by it, or the
+    /// user said so. What is too long is cut, and that the files are ours now is noted before the first byte is written.
+    ///
+    /// # Errors
+    /// [`Failure::Strange`] if the user has to decide; a disk that cannot be written.
+    pub(crate) fn claim(
+        &mut self,
+        store: &TorrentStore,
+        found: &mut Found,
+        wanted: &Bitfield,
+        force: bool,
+    ) -> Result<(), Failure> {
+        let Found {
+            have,
+            standing,
+            notes,
+        } = found;
+        if !self.is_own
+            && let [first, others @ ..] = &store.strange(standing, wanted, have)[..]
+        {
+            let path = store.path(*first).display().to_string();
+            let others_count = others.len();
+            if !force {
+                return Err(Failure::Strange { path, others_count });
+            }
+            let others = others_of(others_count);
+            notes.push(format!(
+                "{path}{others}: what is there is not what the torrent says, and is replaced"
+            ));
+        }
+        if let [first, others @ ..] = &store.cut(standing, wanted).map_err(Failure::Disk)?[..] {
+            let (path, others) = (store.path(*first).display(), others_of(others.len()));
+            notes.push(format!(
+                "{path}{others}: longer than it should be, and was cut"
+            ));
+        }
+        if wanted.iter_minus(have).next().is_some() {
+            self.is_own = true;
+            self.save_now(store, have, notes);
+        }
+        Ok(())
+    }
+
+    /// Saves that the download begins. Without it an interrupted one would be taken for somebody's files.
+    fn save_now(&mut self, store: &TorrentStore, have: &Bitfield, notes: &mut Vec<String>) {
+        let Some(place) = &self.place else {
+            return;
+        };
+        let state = Resume {
+            have: have.clone(),
+            uploaded: self.uploaded_before,
+            downloaded: self.downloaded_before,
+            clean: false,
+            own: true,
+        };
+        self.due = None;
+        if let Err(error) = resume::save(&place.folder, self.info_hash, store, &state) {
+            notes.push(format!("the resume state is not saved: {error}"));
+        }
     }
 
     /// Something was verified: save before long.
@@ -164,6 +247,7 @@ impl Keeper {
             uploaded: self.uploaded_before + stats.uploaded,
             downloaded: self.downloaded_before + stats.downloaded,
             clean: clean && !self.has_unreadable,
+            own: self.is_own,
         };
         let (info_hash, disk) = (self.info_hash, Arc::clone(disk));
         let written = Arc::clone(&self.written);
@@ -257,7 +341,7 @@ mod tests {
             }
             storage.set_faults(faults);
             let mut keeper = Keeper::open(Some(&state), hash, temp.path(), false).unwrap();
-            let (have, notes) = keeper.find(disk.store(), Control::default()).unwrap();
+            let Found { have, notes, .. } = keeper.find(disk.store(), Control::default()).unwrap();
             assert_eq!(notes.is_empty(), is_readable, "{notes:?}");
             let saving = keeper.save(&disk, have, &Stats::default(), true);
             saving.await.unwrap();

@@ -146,6 +146,7 @@ impl Disk for Stored {
             uploaded: 0,
             downloaded: 0,
             clean,
+            own: true,
         };
         // A disk that cannot sync leaves the old state as it was.
         if let Ok(bytes) = resume::record(INFO_HASH, &self.store, &resume) {

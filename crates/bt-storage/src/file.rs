@@ -268,6 +268,14 @@ impl Storage for FileStorage {
         self.writable(file, false).map(drop)
     }
 
+    fn cut(&self, file: FileIndex, length: u64) -> io::Result<()> {
+        let opened = self.writable(file, false)?;
+        if opened.metadata()?.len() > length {
+            opened.set_len(length)?;
+        }
+        Ok(())
+    }
+
     fn is_hole(&self, file: FileIndex, offset: u64, length: u64) -> bool {
         let Ok(opened) = self.readable(file) else {
             return false;

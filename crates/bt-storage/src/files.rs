@@ -105,6 +105,16 @@ impl TorrentFiles {
 
     /// Fills the buffer from byte `offset` of the torrent.
     pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        self.read_or_file(offset, buffer)
+            .map_err(|(_file, error)| error)
+    }
+
+    /// As [`read`](Self::read), with the file that could not be read.
+    pub(crate) fn read_or_file(
+        &self,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), (FileIndex, DiskError)> {
         let mut rest = buffer;
         for span in self.map.spans(offset, rest.len() as u64) {
             let length = usize::try_from(span.length).unwrap_or(usize::MAX);
@@ -113,7 +123,7 @@ impl TorrentFiles {
                 now.fill(0);
             } else {
                 self.read_span(span, now)
-                    .map_err(|error| self.error("read", span.file, &error))?;
+                    .map_err(|error| (span.file, self.error("read", span.file, &error)))?;
             }
             rest = later;
         }
@@ -173,6 +183,14 @@ impl TorrentFiles {
             }
         }
         Ok(())
+    }
+
+    /// Takes away what the file has behind the torrent's end of it.
+    pub(crate) fn cut(&self, file: FileIndex) -> Result<(), DiskError> {
+        let length = self.map.file(file).map_or(0, |spec| spec.length);
+        let result = self.storage.cut(file, length);
+        self.sync_state().due.insert(file);
+        result.map_err(|error| self.error("cut", file, &error))
     }
 
     fn sync_state(&self) -> MutexGuard<'_, SyncState> {

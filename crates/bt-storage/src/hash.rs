@@ -75,7 +75,7 @@ pub fn hash_files(
             }
             true
         }
-        Found::Error(error) => {
+        Found::Error(_, error) => {
             let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
             failure.get_or_insert(HashError::Disk(error));
             false

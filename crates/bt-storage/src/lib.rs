@@ -5,6 +5,7 @@
 //! | [`store`] | [`TorrentStore`]: carries out the jobs of a torrent's engine, and reads for uploads |
 //! | [`verify`] | hashing what is on the disk, in parallel |
 //! | [`hash`] | hashing files into the pieces of a new torrent |
+//! | [`standing`] | what is in the way of a download, and must not be lost |
 //! | [`resume`], [`lock`] | what is known from one run to the next, and that only one run is at it |
 //! | [`map`] | [`FileMap`]: which bytes lie in which file |
 //! | [`storage`] | [`Storage`], the trait behind which the bytes lie |
@@ -65,6 +66,7 @@ pub mod memory;
 pub mod pool;
 mod progress;
 pub mod resume;
+pub mod standing;
 pub mod storage;
 pub mod store;
 #[cfg(test)]
@@ -78,6 +80,7 @@ pub use map::{FileIndex, FileMap, FileSpan, FileSpec};
 pub use memory::{Faults, MemoryStorage};
 pub use pool::FilePool;
 pub use resume::{Loaded, Resume};
+pub use standing::Standing;
 pub use storage::{FileStat, Storage};
 pub use store::{OpenOptions, TorrentStore};
 pub use verify::{Cancelled, Control, HashProgress, Verified};

@@ -245,6 +245,16 @@ impl Storage for MemoryStorage {
         state.files.entry(file).or_default();
         Ok(())
     }
+
+    fn cut(&self, file: FileIndex, length: u64) -> io::Result<()> {
+        let mut state = self.lock();
+        let broken = state.faults.write;
+        state.transfer(broken, 0)?;
+        if let Some(file) = state.files.get_mut(&file) {
+            file.bytes.truncate(position(length)?);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

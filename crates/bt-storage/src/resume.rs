@@ -6,12 +6,13 @@
 //! hashed, or after our own last write; so a file that somebody else changes while we run is not believed the next time.
 //! All else is checked again.
 //!
-//! File: `d 4:body <bencoded body> 4:sha1 <SHA-1 of the body> e`; body: `clean downloaded files have info_hash uploaded
-//! version`, where `files` has 16 bytes for each file: length and time of change, both big-endian.
+//! File: `d 4:body <bencoded body> 4:sha1 <SHA-1 of the body> e`; body: `clean downloaded files have info_hash own
+//! uploaded version`, where `files` has 16 bytes for each file: length and time of change, both big-endian.
 
 use crate::error::disk_error;
 use crate::files::Presence;
 use crate::map::FileIndex;
+use crate::standing::Standing;
 use crate::storage::FileStat;
 use crate::store::TorrentStore;
 use bt_bencode::{Node, Options, decode};
@@ -23,7 +24,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// The version of the format; a file with another one is set aside.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// What stands for the length of a file that was not there.
 const ABSENT: u64 = u64::MAX;
@@ -43,6 +44,9 @@ pub struct Resume {
     /// True if nothing will be written after this: a run that goes on says false, so that after a crash the next run
     /// also checks what this one did not live to claim.
     pub clean: bool,
+    /// True if the files are a download's own: what stands in them may be written over. A run that only seeds says so
+    /// of what an earlier download left, and never of somebody's files.
+    pub own: bool,
 }
 
 /// What may be believed of an earlier run.
@@ -56,6 +60,10 @@ pub struct Loaded {
     pub uploaded: u64,
     /// Payload bytes received from peers, over all runs.
     pub downloaded: u64,
+    /// The files are an earlier download's own.
+    pub own: bool,
+    /// What stands where the files belong.
+    pub standing: Standing,
     /// What the user should know: what was not believed, and why.
     pub notes: Vec<String>,
 }
@@ -124,12 +132,15 @@ pub fn record(
 pub fn load(folder: &Path, info_hash: InfoHash, store: &TorrentStore) -> Loaded {
     let mut notes = Vec::new();
     let path = path(folder, info_hash);
+    let mut was_there = false;
     let record = match read(&path) {
         Ok(None) => None,
         Ok(Some(bytes)) => match Record::decode(&bytes, info_hash, store) {
             Ok(record) => Some(record),
             Err(reason) => {
                 notes.push(set_aside(&path, &reason));
+                // It says nothing of the data any more, but that there was a run.
+                was_there = true;
                 None
             }
         },
@@ -138,7 +149,9 @@ pub fn load(folder: &Path, info_hash: InfoHash, store: &TorrentStore) -> Loaded 
             None
         }
     };
-    weigh(record, store, notes)
+    let mut loaded = weigh(record, store, notes);
+    loaded.own |= was_there;
+    loaded
 }
 
 /// What may be believed of the content of a resume file; with `None`, or one that is no good, nothing.
@@ -158,12 +171,15 @@ fn weigh(record: Option<Record>, store: &TorrentStore, mut notes: Vec<String>) -
     // Before anything is hashed: who changes a file from now on, changes what is recorded of it too.
     let stats = store.files.look();
     let presence = Presence::of(&stats);
+    let standing = Standing::of(store, &stats);
     let Some(Record { resume, files }) = record else {
         return Loaded {
             have: Bitfield::new(pieces_count),
             recheck: present(store, &presence, &Bitfield::full(pieces_count)),
             uploaded: 0,
             downloaded: 0,
+            own: false,
+            standing,
             notes,
         };
     };
@@ -185,6 +201,8 @@ fn weigh(record: Option<Record>, store: &TorrentStore, mut notes: Vec<String>) -
         recheck: present(store, &presence, &recheck),
         uploaded: resume.uploaded,
         downloaded: resume.downloaded,
+        own: resume.own,
+        standing,
         notes,
     }
 }
@@ -287,6 +305,7 @@ impl Record {
             ("files", Node::Bytes(encode_files(&self.files))),
             ("have", Node::Bytes(resume.have.to_bytes())),
             ("info_hash", Node::Bytes(info_hash.0.to_vec())),
+            ("own", Node::Int(resume.own.into())),
             ("uploaded", Node::Int(resume.uploaded.into())),
             ("version", Node::Int(VERSION.into())),
         ])
@@ -347,6 +366,7 @@ impl Record {
                 uploaded: uint("uploaded")?,
                 downloaded: uint("downloaded")?,
                 clean: uint("clean")? == 1,
+                own: uint("own")? == 1,
             },
             files,
         })

@@ -57,6 +57,15 @@ pub trait Storage: Send + Sync {
     /// As for [`Storage::write_at`].
     fn create(&self, file: FileIndex) -> io::Result<()>;
 
+    /// Takes away what lies behind the first `length` bytes of the file, if there is more.
+    ///
+    /// # Errors
+    /// As for [`Storage::write_at`].
+    fn cut(&self, file: FileIndex, length: u64) -> io::Result<()> {
+        let _ = (file, length);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// True if the run surely was never written and so reads as zeros. `false` is always a correct answer.
     fn is_hole(&self, file: FileIndex, offset: u64, length: u64) -> bool {
         let _ = (file, offset, length);
@@ -129,6 +138,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     fn create(&self, file: FileIndex) -> io::Result<()> {
         (**self).create(file)
+    }
+
+    fn cut(&self, file: FileIndex, length: u64) -> io::Result<()> {
+        (**self).cut(file, length)
     }
 
     fn is_hole(&self, file: FileIndex, offset: u64, length: u64) -> bool {

@@ -4,10 +4,12 @@
 //! disk is changed; what is not there costs no reading.
 
 use crate::files::{Presence, READ_BYTES, TorrentFiles};
+use crate::map::FileIndex;
 use crate::store::TorrentStore;
 use bt_core::disk::{DiskError, DiskErrorKind};
 use bt_core::{Bitfield, PieceIndex};
 use sha1::{Digest, Sha1};
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -55,6 +57,8 @@ pub struct Verified {
     pub missing: Bitfield,
     /// It could not be read.
     pub unreadable: Bitfield,
+    /// The files that could not be read.
+    pub unreadable_files: BTreeSet<FileIndex>,
     /// What was met besides missing and short files; each error once, at most 64.
     pub errors: Vec<DiskError>,
 }
@@ -71,6 +75,7 @@ impl TorrentStore {
             wrong: Bitfield::new(pieces_count),
             missing: Bitfield::new(pieces_count),
             unreadable: Bitfield::new(pieces_count),
+            unreadable_files: BTreeSet::new(),
             errors: Vec::new(),
         });
         let wanted: Vec<PieceIndex> = pieces.iter().collect();
@@ -99,8 +104,11 @@ impl Verified {
             Found::Hash(hash) if Some(&hash) == expected => &mut self.good,
             Found::Hash(_) => &mut self.wrong,
             Found::Nothing => &mut self.missing,
-            Found::Error(error) => {
+            Found::Error(file, error) => {
                 let kind = error.kind;
+                if !matches!(kind, DiskErrorKind::Missing) {
+                    self.unreadable_files.insert(file);
+                }
                 if self.errors.len() < ERRORS_MAX && !self.errors.contains(&error) {
                     self.errors.push(error);
                 }
@@ -120,7 +128,7 @@ pub(crate) enum Found {
     Hash([u8; 20]),
     /// A file is missing or too short.
     Nothing,
-    Error(DiskError),
+    Error(FileIndex, DiskError),
 }
 
 /// Hashes pieces on several threads and passes on what is found, in any order; `each` returns false to stop.
@@ -214,9 +222,9 @@ impl Work<'_> {
                 return None;
             }
             buffer.resize(chunk.length, 0);
-            match self.files.read(chunk.offset, buffer) {
+            match self.files.read_or_file(chunk.offset, buffer) {
                 Ok(()) => hasher.update(&buffer),
-                Err(error) => return Some(Found::Error(error)),
+                Err((file, error)) => return Some(Found::Error(file, error)),
             }
         }
         Some(Found::Hash(hasher.finalize().into()))

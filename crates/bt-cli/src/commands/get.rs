@@ -5,7 +5,7 @@ use crate::exit::{Exit, Failure};
 use crate::network::{self, NetworkArgs};
 use crate::output::Output;
 use crate::swarm::{self, Goal, Swarm};
-use crate::units;
+use crate::{folder, units};
 use anyhow::Context as _;
 use bt_core::Bitfield;
 use bt_metainfo::Info;
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Download torrents
 ///
 /// Ends when all is there and verified, unless told to seed. What is there already is used, so the same command goes on
-/// after an interruption.
+/// after an interruption. A file that is no earlier download's and not what the torrent says is never replaced unawares.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// .torrent files, or http or https URLs of them
@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// Give up with exit code 5 if nothing comes for so long, such as 90s or 10m
     #[arg(long, value_name = "DUR", value_parser = units::parse_duration)]
     timeout: Option<Duration>,
+    /// Replace what stands in the place of the torrent's files, even if it is not from an earlier download
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     network: NetworkArgs,
     /// Print one JSON object a line for each event
@@ -62,6 +65,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 }
 
 async fn get(args: &Args, context: &Context) -> Result<(), Failure> {
+    folder::exists(&args.dir)?;
     let chosen = Chosen::parse(&args.select)?;
     let loading = async {
         let mut torrents = Vec::new();
@@ -86,6 +90,7 @@ async fn get(args: &Args, context: &Context) -> Result<(), Failure> {
         let mut options = options.clone();
         options.wanted = wanted;
         options.sequential = args.sequential;
+        options.force = args.force;
         let total_length = metainfo.info.layout().total_length();
         options.upload_goal = args.seed_ratio.map(|ratio| share(ratio, total_length));
         swarm.add(metainfo, &args.dir, options)?;

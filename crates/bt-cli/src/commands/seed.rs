@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::exit::Failure;
+use crate::folder;
 use crate::network::{self, NetworkArgs};
 use crate::output::Output;
 use crate::swarm::{self, Goal, Swarm};
@@ -32,6 +33,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 }
 
 async fn seed(args: &Args, context: &Context) -> Result<(), Failure> {
+    folder::exists(&args.dir)?;
     let loading = async {
         let mut torrents = Vec::new();
         for torrent in &args.torrent {

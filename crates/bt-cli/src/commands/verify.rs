@@ -1,15 +1,15 @@
 //! `bt verify`: whether the data on the disk is what the torrent says.
 
 use super::Context;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, OrExit as _};
 use crate::output::Output;
 use crate::source::read_metainfo;
 use crate::text::escape;
-use crate::{progress, units};
-use bt_core::disk::DiskErrorKind;
+use crate::{folder, progress, units};
+use bt_core::Bitfield;
 use bt_metainfo::Metainfo;
 use bt_storage::file::Access;
-use bt_storage::map::FileIndex;
+use bt_storage::map::{FileIndex, FileMap};
 use bt_storage::verify::Verified;
 use bt_storage::{Control, OpenOptions, TorrentStore};
 use serde::Serialize;
@@ -18,7 +18,8 @@ use std::path::PathBuf;
 
 /// Check data against the hashes of its torrent
 ///
-/// Nothing is changed. Exit code 0: all is there and right; 4: something is missing or wrong; 6: it could not be read.
+/// Nothing is changed. Exit code 0: all is there and right; 4: something is missing, wrong, or longer than it
+/// should be; 6: something could not be read, or is no file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The .torrent file
@@ -52,6 +53,9 @@ struct Report {
 struct FileReport {
     path: String,
     length: u64,
+    /// The length that it has; absent if it is not there, or cannot be asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    length_found: Option<u64>,
     status: Status,
     /// How many of its pieces are not right.
     pieces_bad: u32,
@@ -69,6 +73,8 @@ enum Status {
     Short,
     /// Bytes in it, or in a file with which it shares a piece, are wrong.
     Wrong,
+    /// It is longer than it should be.
+    Long,
     /// It shares a piece with a file that is missing, short or unreadable, and cannot be checked all through.
     Unchecked,
 }
@@ -80,6 +86,7 @@ impl Status {
             Self::Missing => "missing",
             Self::Short => "too short",
             Self::Wrong => "wrong",
+            Self::Long => "too long",
             Self::Unchecked => "unchecked",
         }
     }
@@ -88,14 +95,18 @@ impl Status {
 /// Checks the data and tells what is wrong with it.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let metainfo = read_metainfo(&args.torrent)?;
+    let output = Output::new(args.json);
+    if !folder::exists(&args.dir)? {
+        let report = nothing_there(&metainfo);
+        print(&report, output)?;
+        let message = format!("there is no folder {}", args.dir.display());
+        return Err(Failure::new(Exit::Mismatch, message));
+    }
     let options = OpenOptions {
         access: Access::ReadOnly,
         ..OpenOptions::default()
     };
-    let store = TorrentStore::open(&metainfo.info, &args.dir, &options).map_err(|error| {
-        let missing = error.kind == DiskErrorKind::Missing;
-        Failure::new(if missing { Exit::Mismatch } else { Exit::Disk }, error)
-    })?;
+    let store = TorrentStore::open(&metainfo.info, &args.dir, &options).or_exit(Exit::Disk)?;
     let bar = progress::bytes(
         context.quiet,
         "verifying",
@@ -113,7 +124,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         tracing::error!("{}", escape(&error.to_string()));
     }
     let report = report(&metainfo, &store, &verified);
-    print(&report, Output::new(args.json))?;
+    print(&report, output)?;
     let unreadable = report
         .files
         .iter()
@@ -134,17 +145,39 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 }
 
 fn report(metainfo: &Metainfo, store: &TorrentStore, verified: &Verified) -> Report {
+    let have = &verified.good;
+    report_of(metainfo, have, |file, length| {
+        look_at(store, verified, file, length)
+    })
+}
+
+/// The report on an empty folder.
+fn nothing_there(metainfo: &Metainfo) -> Report {
+    let have = Bitfield::new(metainfo.info.layout().pieces_count());
+    report_of(metainfo, &have, |_, _| Some((Status::Missing, None)))
+}
+
+/// The report for these pieces; `look` tells what is wrong with a file, if anything is.
+fn report_of(
+    metainfo: &Metainfo,
+    have: &Bitfield,
+    look: impl Fn(FileIndex, u64) -> Option<(Status, Option<u64>)>,
+) -> Report {
     let layout = metainfo.info.layout();
+    let map = FileMap::from(&metainfo.info);
+    let is_bad = |piece: &u32| layout.piece(*piece).is_some_and(|piece| !have.get(piece));
     let files = metainfo.info.files().iter().enumerate();
     let files: Vec<_> = files
         .filter(|(_, file)| file.is_stored())
         .filter_map(|(index, file)| {
-            let (status, pieces_bad) = look_at(store, verified, FileIndex(index), file.length)?;
+            let (status, length_found) = look(FileIndex(index), file.length)?;
+            let bad = map.file_pieces(FileIndex(index)).filter(is_bad);
             Some(FileReport {
                 path: file.path.display().to_string(),
                 length: file.length,
+                length_found,
                 status,
-                pieces_bad,
+                pieces_bad: u32::try_from(bad.count()).unwrap_or(u32::MAX),
             })
         })
         .collect();
@@ -153,39 +186,46 @@ fn report(metainfo: &Metainfo, store: &TorrentStore, verified: &Verified) -> Rep
         info_hash: metainfo.info_hash.to_string(),
         total_length: layout.total_length(),
         pieces: layout.pieces_count(),
-        pieces_have: verified.good.count_ones(),
-        complete: verified.good.is_full() && files.is_empty(),
+        pieces_have: have.count_ones(),
+        complete: have.is_full() && files.is_empty(),
         files,
     }
 }
 
-/// What is wrong with the file, and how many of its pieces; `None` if nothing is.
+/// What is wrong with the file, and how long it is; `None` if nothing is.
 fn look_at(
     store: &TorrentStore,
     verified: &Verified,
     file: FileIndex,
     length: u64,
-) -> Option<(Status, u32)> {
+) -> Option<(Status, Option<u64>)> {
     let layout = store.map().layout();
-    let pieces = store
-        .map()
-        .file_pieces(file)
-        .filter_map(|piece| layout.piece(piece));
-    let (mut bad, mut wrong) = (0, false);
-    for piece in pieces {
-        bad += u32::from(!verified.good.get(piece));
+    let pieces = store.map().file_pieces(file);
+    let (mut bad, mut wrong) = (false, false);
+    for piece in pieces.filter_map(|piece| layout.piece(piece)) {
+        bad |= !verified.good.get(piece);
         wrong |= verified.wrong.get(piece);
     }
-    let status = match store.stat(file) {
-        Err(error) if error.kind == DiskErrorKind::Missing => Status::Missing,
-        Err(_) => Status::Unreadable,
-        Ok(None) => Status::Missing,
-        Ok(Some(stat)) if stat.length < length => Status::Short,
-        Ok(Some(_)) if wrong => Status::Wrong,
-        Ok(Some(_)) if bad > 0 => Status::Unchecked,
-        Ok(Some(_)) => return None,
+    let found = match store.stat(file) {
+        // What stands in a file's place is no file.
+        Err(_) => return Some((Status::Unreadable, None)),
+        Ok(None) => return Some((Status::Missing, None)),
+        Ok(Some(stat)) => stat.length,
     };
-    Some((status, bad))
+    let status = if verified.unreadable_files.contains(&file) {
+        Status::Unreadable
+    } else if found < length {
+        Status::Short
+    } else if wrong {
+        Status::Wrong
+    } else if found > length {
+        Status::Long
+    } else if bad {
+        Status::Unchecked
+    } else {
+        return None;
+    };
+    Some((status, Some(found)))
 }
 
 fn print(report: &Report, output: Output) -> Result<(), Failure> {

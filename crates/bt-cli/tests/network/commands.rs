@@ -151,6 +151,47 @@ fn a_download_goes_on_after_sigterm_and_after_sigkill() {
 }
 
 #[test]
+fn what_is_not_from_a_download_is_not_replaced_unawares() {
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    let large = "copy/data/ä/large.bin";
+    fs::create_dir_all(place.path("copy/data/ä")).unwrap();
+    fs::write(place.path(large), "mine").unwrap();
+    let get = [&["get", &url, "-d", "copy", "--json"], &LOCAL[..]].concat();
+    // Trying again makes it no more ours.
+    for _ in 0..2 {
+        let ended = place.bt("getter", &get).end();
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        assert!(ended.stderr.contains("--force"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("ä/large.bin"), "{}", ended.stderr);
+        assert!(ended.stdout.last().unwrap().contains("\"error\""));
+        assert_eq!(fs::read(place.path(large)).unwrap(), b"mine");
+    }
+    let mut forced = place.bt("getter", &[&get[..], &["--force"]].concat());
+    let warning = forced.event("warning");
+    assert!(warning["message"].as_str().unwrap().contains("is replaced"));
+    assert_eq!(forced.end().code, Some(0));
+    place.assert_copied("copy");
+    // What is there and right is nobody's loss, and was ours anyway: what is too long is cut.
+    let mut longer = fs::read(place.path(large)).unwrap();
+    longer.extend(b"more");
+    fs::write(place.path(large), &longer).unwrap();
+    let mut getter = place.bt("getter", &get);
+    let warning = getter.event("warning");
+    let not_as_it_was = warning["message"].as_str().unwrap().to_owned();
+    assert!(not_as_it_was.contains("not as it was left"), "{warning}");
+    let warning = getter.event("warning");
+    assert!(warning["message"].as_str().unwrap().contains("was cut"));
+    assert_eq!(getter.end().code, Some(0));
+    place.assert_copied("copy");
+    // To another home it is a stranger's.
+    fs::write(place.path(large), &longer).unwrap();
+    let ended = place.bt("other", &get).end();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert_eq!(fs::read(place.path(large)).unwrap(), longer);
+}
+
+#[test]
 fn a_selection_is_all_that_is_fetched() {
     let place = Place::new();
     let (_publisher, url) = place.publish();

@@ -108,18 +108,38 @@ fn the_last_file_is_short() {
 }
 
 #[test]
+fn a_file_is_longer_than_it_should_be() {
+    let longer = |place: &Place| {
+        for file in ["data/sub1/file3", "data/empty"] {
+            let bytes = [place.read(file), b"more".to_vec()].concat();
+            place.write(file, bytes);
+        }
+    };
+    let files = [("data/empty", "long"), ("data/sub1/file3", "long")];
+    check(longer, 31, &files);
+    let place = Place::with_torrent();
+    longer(&place);
+    let outcome = place.bt(&["verify", "data.torrent", "--json"]);
+    let file = &outcome.json()["files"][1];
+    assert_eq!(file["length"], 100_000);
+    assert_eq!(file["length_found"], 100_004);
+    let text = place.bt(&["verify", "data.torrent"]).stdout;
+    assert!(text.contains("too long   data/sub1/file3"), "{text}");
+}
+
+#[test]
 fn a_folder_or_a_link_stands_in_the_place_of_a_file() {
     let place = Place::with_torrent();
     let path = place.path("data/sub0/file0");
     fs::rename(&path, place.path("elsewhere")).unwrap();
     std::os::unix::fs::symlink("../../elsewhere", &path).unwrap();
     let outcome = place.bt(&["verify", "data.torrent"]);
-    assert!(matches!(outcome.code, 4 | 6), "{outcome:?}");
+    assert_eq!(outcome.code, 6, "{outcome:?}");
     assert!(outcome.stdout.contains("sub0/file0"), "{outcome:?}");
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     let outcome = place.bt(&["verify", "data.torrent"]);
-    assert!(matches!(outcome.code, 4 | 6), "{outcome:?}");
+    assert_eq!(outcome.code, 6, "{outcome:?}");
     assert!(outcome.stdout.contains("sub0/file0"), "{outcome:?}");
 }
 
@@ -131,10 +151,16 @@ fn the_data_lies_elsewhere() {
     fs::rename(place.path("data"), place.path("away/data")).unwrap();
     assert_eq!(place.bt(&["verify", "data.torrent", "-d", "away"]).code, 0);
     assert_eq!(place.bt(&["verify", "data.torrent"]).code, 4);
-    assert_eq!(
-        place
-            .bt(&["verify", "data.torrent", "-d", "no/such/folder"])
-            .code,
-        4
-    );
+    let nowhere = ["verify", "data.torrent", "-d", "no/such/folder", "--json"];
+    let outcome = place.bt(&nowhere);
+    assert_eq!(outcome.code, 4);
+    assert!(outcome.stderr.contains("no/such/folder"), "{outcome:?}");
+    let report = outcome.json();
+    assert_eq!(report["pieces_have"], 0);
+    let files = report["files"].as_array().unwrap();
+    assert_eq!(files.len(), 6);
+    assert!(files.iter().all(|file| file["status"] == "missing"));
+    let outcome = place.bt(&["verify", "data.torrent", "-d", "data.torrent"]);
+    assert_eq!(outcome.code, 6);
+    assert!(outcome.stderr.contains("not a folder"), "{outcome:?}");
 }

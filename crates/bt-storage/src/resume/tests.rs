@@ -46,6 +46,7 @@ impl Run {
             uploaded: u64::MAX,
             downloaded: 50,
             clean,
+            own: true,
         };
         save(self.state.path(), HASH, &self.store(), &resume).unwrap();
     }
@@ -72,6 +73,8 @@ fn what_was_saved_is_loaded() {
         recheck: run.set(&[]),
         uploaded: u64::MAX,
         downloaded: 50,
+        own: true,
+        standing: run.store().standing(),
         notes: Vec::new(),
     };
     assert_eq!(run.load(), expected);
@@ -94,6 +97,7 @@ fn without_a_record_everything_that_is_there_is_checked() {
     let loaded = run.load();
     assert_eq!(numbers(&loaded.have), Vec::<u32>::new());
     assert_eq!(numbers(&loaded.recheck), [0, 1, 4]);
+    assert!(!loaded.own);
     assert_eq!(loaded.notes, Vec::<String>::new());
 }
 
@@ -152,6 +156,7 @@ fn each_file_is_looked_at_once() {
             uploaded: 0,
             downloaded: 0,
             clean,
+            own: false,
         };
         // The second time there is a record.
         for _ in 0..2 {
@@ -185,6 +190,7 @@ fn what_somebody_else_changes_while_we_run_is_not_believed_the_next_time() {
             uploaded: 0,
             downloaded: 0,
             clean: true,
+            own: true,
         };
         let save = || save(run.state.path(), HASH, &store, &resume).unwrap();
         (0..saves_before).for_each(|_| save());
@@ -216,6 +222,7 @@ fn what_we_write_ourselves_is_believed_and_alone_looked_at_again() {
         uploaded: 0,
         downloaded: 0,
         clean: true,
+        own: true,
     };
     save(run.state.path(), HASH, &store, &resume).unwrap();
     assert_eq!(counting.stats.load(Ordering::Relaxed), 2);
@@ -230,6 +237,7 @@ fn check_refused(run: &Run, bytes: &[u8], what: &str) {
     let loaded = run.load();
     assert!(loaded.have.is_empty(), "{what}");
     assert!(loaded.recheck.is_full(), "{what}");
+    assert!(loaded.own, "{what}: somebody left it");
     assert_eq!((loaded.uploaded, loaded.downloaded), (0, 0));
     assert_eq!(loaded.notes.len(), 1, "{what}");
     assert!(loaded.notes[0].contains("set aside"), "{:?}", loaded.notes);
@@ -277,7 +285,7 @@ fn a_record_of_something_else_is_refused() {
     check_refused(&run, &spare.encode(HASH), "a spare bit");
     check_refused(&run, b"not bencode", "not bencode");
 
-    let later = String::from_utf8_lossy(b"7:versioni1e").into_owned();
+    let later = String::from_utf8_lossy(b"7:versioni2e").into_owned();
     let position = ours
         .windows(later.len())
         .position(|part| part == later.as_bytes());
@@ -296,10 +304,10 @@ fn a_record_of_something_else_is_refused() {
             .windows(body.len())
             .position(|part| part == body)
             .unwrap());
-    body[start + 10] = b'2';
+    body[start + 10] = b'3';
     let sha1 = Sha1::digest(&body).to_vec();
     let newer = Node::dict([("body", Node::Bytes(body)), ("sha1", Node::Bytes(sha1))]);
-    check_refused(&run, &newer.encode(), "version 2");
+    check_refused(&run, &newer.encode(), "version 3");
 }
 
 #[test]
@@ -313,6 +321,7 @@ fn a_record_that_cannot_be_written_leaves_the_old_one() {
         uploaded: 0,
         downloaded: 0,
         clean: true,
+        own: true,
     };
     let error = save(run.state.path(), HASH, &run.store(), &resume).unwrap_err();
     assert!(error.message.contains(".resume"), "{error}");
@@ -332,6 +341,7 @@ fn what_a_failed_sync_may_have_lost_is_not_claimed() {
         uploaded: 0,
         downloaded: 0,
         clean: true,
+        own: true,
     };
     let save = || save(run.state.path(), HASH, &store, &resume);
     run.disk.set_faults(Faults {
@@ -371,6 +381,7 @@ fn after_any_crash_every_claim_is_true_and_nothing_good_is_lost() {
                     uploaded: 0,
                     downloaded: 0,
                     clean: false,
+                    own: true,
                 };
                 save(run_state.state.path(), HASH, &store, &resume).unwrap();
             }
