@@ -176,6 +176,8 @@ async fn serve(args: &Args, settings: Settings) -> Result<Server, Failure> {
     for http in wishes {
         let config = Config {
             http,
+            // The torrent names the HTTP tracker; who publishes twice would have one UDP port for both.
+            udp: Vec::new(),
             settings: settings.clone(),
             ..usual.clone()
         };
