@@ -1,33 +1,32 @@
-//! Connections: taken in, counted, and dropped when they hold a place that somebody else needs.
+//! Connections: taken in, served, and dropped when they hold a place that somebody else needs.
 //!
-//! **Invariant:** there are never more than `connections_max`. When one more comes, the one that has been without a
-//! request for longest goes: a flood of silent connections drives out its own.
+//! Each begins with [`quick`](crate::quick), which answers announces and scrapes; with the first request that is something else
+//! it becomes hyper's, and stays so.
 
+use crate::places::{IDLE_MAX, Place};
+use crate::quick::{HEAD_MAX_BYTES, Next, Quick, Work};
 use crate::routes;
 use crate::state::State;
+use core::cell::RefCell;
+use core::pin::Pin;
+use core::task::{Context, Poll};
 use core::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tracing::{debug, warn};
-
-/// How long a connection may take for the head of a request, the time before its first byte included. It covers both
-/// the client that drips and the one that has nothing more to ask.
-const IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// How long a connection may go on without completing a request: catches who asks and does not read.
 const STALL_MAX: Duration = Duration::from_secs(30);
-
-/// Longest head of a request, in bytes; it is also what one connection can hold.
-const HEAD_MAX_BYTES: usize = 16 * 1024;
 
 /// How long to wait after a failed accept. Out of descriptors, accepting again at once would fail again, at the cost of
 /// a whole core.
@@ -35,6 +34,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long open requests may take when the server stops.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
+
+/// How often silent connections are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Takes connections until `stop` says so, then lets open requests end.
 pub(crate) async fn serve(
@@ -58,9 +60,22 @@ pub(crate) async fn serve(
         }
     }
     drop(listener);
+    // Those that are waited for have nothing to say that was not answered, and the others end on their own.
+    state.places.end_silent(Duration::ZERO);
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
         debug!("dropped connections that did not end");
+    }
+}
+
+/// Ends silent connections until `stop` says so.
+pub(crate) async fn end_silent(state: Arc<State>, mut stop: watch::Receiver<bool>) {
+    let mut every = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            () = crate::until(&mut stop) => return,
+            _ = every.tick() => state.places.end_silent(IDLE_MAX),
+        }
     }
 }
 
@@ -72,7 +87,7 @@ fn open(
     stop: &watch::Receiver<bool>,
 ) {
     let place = state.places.take();
-    let number = place.number;
+    let number = place.number();
     let abort = connections.spawn(converse(
         stream,
         peer,
@@ -80,23 +95,94 @@ fn open(
         place,
         stop.clone(),
     ));
-    state.places.settle(number, abort);
+    Place::settle(&state.places, number, abort);
+}
+
+thread_local! {
+    static WORK: RefCell<Work> = RefCell::new(Work::new());
 }
 
 async fn converse(
-    stream: TcpStream,
+    mut stream: TcpStream,
     peer: SocketAddr,
     state: Arc<State>,
     place: Place,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
     // An answer is one small write; waiting for more would only delay it.
     let _ = stream.set_nodelay(true);
+    let mut quick = Quick::new(Arc::clone(&state), peer);
+    let mut next = Next::Wait;
+    loop {
+        if next == Next::Wait && stream.readable().await.is_err() {
+            return;
+        }
+        let unsent;
+        (next, unsent) = WORK.with_borrow_mut(|work| turn(&stream, next, &mut quick, work, &place));
+        if !unsent.is_empty() && stream.write_all(&unsent).await.is_err() {
+            return;
+        }
+        match next {
+            Next::Wait => {}
+            // Others shall have their turn too.
+            Next::Again => tokio::task::yield_now().await,
+            Next::Close => return drop(stream.shutdown().await),
+            Next::HandOver => break,
+        }
+    }
+    place.on_its_own();
+    let stream = Begun {
+        begun: core::mem::take(&mut quick.held),
+        read: 0,
+        stream,
+    };
+    // Boxed, as it is large and few connections come here.
+    Box::pin(converse_in_full(stream, peer, &state, &place, stop)).await;
+}
+
+/// Reads what is there, answers it, and sends the answers; returns what could not be sent.
+fn turn(
+    stream: &TcpStream,
+    last: Next,
+    quick: &mut Quick,
+    work: &mut Work,
+    place: &Place,
+) -> (Next, Vec<u8>) {
+    let mut received = 0;
+    if last == Next::Wait {
+        received = match stream.try_read(&mut work.input) {
+            Ok(received @ 1..) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return (Next::Wait, Vec::new());
+            }
+            Ok(0) | Err(_) => return (Next::Close, Vec::new()),
+        };
+    }
+    let next = quick.turn(work, received, place);
+    let mut rest = work.output.as_slice();
+    while !rest.is_empty() {
+        match stream.try_write(rest) {
+            Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(_) => return (Next::Close, Vec::new()),
+        }
+    }
+    (next, rest.to_vec())
+}
+
+/// Serves a connection with hyper.
+async fn converse_in_full(
+    stream: Begun,
+    peer: SocketAddr,
+    state: &State,
+    place: &Place,
+    mut stop: watch::Receiver<bool>,
+) {
     let requests = AtomicU64::new(0);
     let service = service_fn(|request| {
         requests.fetch_add(1, Ordering::Relaxed);
-        state.places.refresh(&place);
-        let reply = routes::answer(&state, peer, &request);
+        place.refresh();
+        let reply = routes::answer(state, peer, &request);
         async move { Ok::<_, core::convert::Infallible>(reply) }
     });
     let connection = http1::Builder::new()
@@ -134,111 +220,59 @@ async fn converse(
     let _ = connection.await;
 }
 
-/// The places for connections, by when each last asked something.
-#[derive(Debug)]
-pub(crate) struct Places {
-    most: usize,
-    taken: Mutex<Taken>,
+/// A stream of which something was read already.
+struct Begun {
+    begun: Vec<u8>,
+    read: usize,
+    stream: TcpStream,
 }
 
-#[derive(Debug, Default)]
-struct Taken {
-    turns: u64,
-    numbers: u64,
-    /// The connections, the one that has been silent longest first: by turn.
-    by_turn: BTreeMap<u64, Occupant>,
-    turn_of: BTreeMap<u64, u64>,
-}
-
-#[derive(Debug)]
-struct Occupant {
-    number: u64,
-    /// `None` until the task has been started.
-    abort: Option<AbortHandle>,
-}
-
-/// A place that is given back when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    number: u64,
-    state: Arc<Places>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.state.lock();
-        if let Some(turn) = taken.turn_of.remove(&self.number) {
-            taken.by_turn.remove(&turn);
+impl AsyncRead for Begun {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let rest = this.begun.get(this.read..).unwrap_or_default();
+        if rest.is_empty() {
+            this.begun = Vec::new();
+            this.read = 0;
+            return Pin::new(&mut this.stream).poll_read(cx, buffer);
         }
+        let length = rest.len().min(buffer.remaining());
+        buffer.put_slice(rest.get(..length).unwrap_or_default());
+        this.read += length;
+        Poll::Ready(Ok(()))
     }
 }
 
-impl Places {
-    pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self {
-            most: most.max(1),
-            taken: Mutex::default(),
-        })
+impl AsyncWrite for Begun {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.lock().turn_of.len()
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// A place for a new connection, if need be that of the one silent longest.
-    fn take(self: &Arc<Self>) -> Place {
-        let mut taken = self.lock();
-        while taken.by_turn.len() >= self.most {
-            let Some((_, evicted)) = taken.by_turn.pop_first() else {
-                break;
-            };
-            taken.turn_of.remove(&evicted.number);
-            if let Some(abort) = evicted.abort {
-                abort.abort();
-            }
-        }
-        taken.numbers += 1;
-        let number = taken.numbers;
-        taken.occupy(Occupant {
-            number,
-            abort: None,
-        });
-        drop(taken);
-        Place {
-            number,
-            state: Arc::clone(self),
-        }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
-    fn settle(&self, number: u64, abort: AbortHandle) {
-        let mut taken = self.lock();
-        match taken.turn_of.get(&number).copied() {
-            Some(turn) => {
-                if let Some(occupant) = taken.by_turn.get_mut(&turn) {
-                    occupant.abort = Some(abort);
-                }
-            }
-            None => abort.abort(),
-        }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 
-    fn refresh(&self, place: &Place) {
-        let mut taken = self.lock();
-        let turn = taken.turn_of.get(&place.number).copied();
-        if let Some(occupant) = turn.and_then(|turn| taken.by_turn.remove(&turn)) {
-            taken.occupy(occupant);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Taken {
-    fn occupy(&mut self, occupant: Occupant) {
-        self.turns += 1;
-        self.turn_of.insert(occupant.number, self.turns);
-        self.by_turn.insert(self.turns, occupant);
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 }

@@ -22,10 +22,13 @@
     reason = "shell: owns the clock, files and sockets"
 )]
 
+mod ask;
 pub mod config;
 mod connection;
 mod counters;
 mod listen;
+mod places;
+mod quick;
 mod routes;
 mod shard;
 mod state;
@@ -110,6 +113,8 @@ pub async fn serve(config: Config) -> Result<Server, ServeError> {
             stopped.clone(),
         ));
     }
+    let reaper = connection::end_silent(Arc::clone(&state), stopped.clone());
+    tasks.spawn(reaper);
     tasks.spawn(sweep(Arc::clone(&state), stopped));
     Ok(Server {
         addrs,

@@ -1,23 +1,16 @@
-//! From a request to its reply: `/announce`, `/scrape`, `/stats`, `/health`, and the pages of whoever embeds the server.
-//!
-//! A request that makes no sense gets status 400, one that is refused status 200, both with a bencoded
-//! `failure reason`: clients show that, and many look at no body but that of a 200.
+//! From a request that hyper read to its reply: `/announce`, `/scrape`, `/stats`, `/health`, and the pages of whoever embeds
+//! the server.
 
-use crate::counters::Counted;
+use crate::ask::{self, Context};
+use crate::quick::URI_MAX_BYTES;
 use crate::state::State;
-use crate::{stats, trust};
-use bt_tracker::http::encode::PeersForm;
-use bt_tracker::http::{encode, query};
-use bt_tracker::scrape::{ScrapeResponse, ScrapedTorrent};
-use bt_tracker::server::{Picked, Scope, Wanted};
+use crate::stats;
+use bt_tracker::server::Picked;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use std::net::{IpAddr, SocketAddr};
-
-/// Longest path and query, in bytes. An announce has about 400; a scrape of 74 torrents about 5 300.
-const URI_MAX_BYTES: usize = 8 * 1024;
 
 /// What a reply to an announce commonly takes, in bytes.
 const REPLY_BYTES: usize = 512;
@@ -44,8 +37,7 @@ pub(crate) fn answer<B>(state: &State, peer: SocketAddr, request: &Request<B>) -
         return reply;
     }
     match uri.path() {
-        "/announce" => announce(state, peer, request, query),
-        "/scrape" => scrape(state, query),
+        "/announce" | "/scrape" => ask(state, peer, request, query),
         "/stats" => stats_page(state, request),
         "/health" => text(StatusCode::OK, "ok\n"),
         path => match state.page(path) {
@@ -58,77 +50,24 @@ pub(crate) fn answer<B>(state: &State, peer: SocketAddr, request: &Request<B>) -
     }
 }
 
-fn announce<B>(state: &State, peer: SocketAddr, http: &Request<B>, query: &str) -> Reply {
-    state.counters.count(Counted::AnnounceHttp);
-    let request = match query::announce(query.as_bytes()) {
-        Ok(request) => request,
-        Err(error) => return refuse(state, StatusCode::BAD_REQUEST, &error.to_string()),
-    };
+/// `/announce` or `/scrape`.
+fn ask<B>(state: &State, peer: SocketAddr, http: &Request<B>, query: &str) -> Reply {
     let rules = state.rules();
-    if !rules.access.permits(&request.info_hash) {
-        return refuse(
-            state,
-            StatusCode::OK,
-            "this tracker does not serve this torrent",
-        );
-    }
-    let ip = trust::source(
-        &rules.trust,
-        peer.ip(),
-        forwarded(http).into_iter(),
-        request.ip,
-    );
-    let source = SocketAddr::new(ip, peer.port());
-    let form = PeersForm::wanted_by(&request);
-    let wanted = Wanted {
-        scope: Scope::Both,
-        ids: form == PeersForm::Dictionaries,
-        most: usize::MAX,
-    };
-    let mut picked = Picked::default();
-    let (shards, now) = (&state.shards, state.now());
-    match shards.announce_into(now, source, &request, wanted, &mut picked) {
-        Ok(numbers) => {
-            let mut body = Vec::with_capacity(REPLY_BYTES);
-            encode::picked(&numbers, ip, &picked, form, &mut body);
-            reply(StatusCode::OK, "text/plain", body.into())
-        }
-        Err(refusal) => refuse(state, StatusCode::OK, &refusal.to_string()),
-    }
-}
-
-fn scrape(state: &State, query: &str) -> Reply {
-    state.counters.count(Counted::ScrapeHttp);
-    let torrents = match query::scrape(query.as_bytes()) {
-        Ok(torrents) => torrents,
-        Err(error) => return refuse(state, StatusCode::BAD_REQUEST, &error.to_string()),
-    };
-    if torrents.is_empty() {
-        return refuse(
-            state,
-            StatusCode::BAD_REQUEST,
-            "info_hash is missing: a scrape of everything is not served",
-        );
-    }
-    let (now, rules) = (state.now(), state.rules());
-    let scraped = |info_hash| {
-        let permitted = rules.access.permits(&info_hash);
-        let entry = permitted
-            .then(|| state.shards.scrape(now, &info_hash))
-            .flatten()?;
-        Some(ScrapedTorrent {
-            info_hash,
-            entry,
-            name: None,
-        })
-    };
-    let response = ScrapeResponse {
-        torrents: torrents.into_iter().filter_map(scraped).collect(),
-        min_request_interval: None,
+    let context = Context {
+        state,
+        rules: &rules,
+        now: state.now(),
+        peer,
     };
     let mut body = Vec::with_capacity(REPLY_BYTES);
-    encode::scrape(&response, &mut body);
-    reply(StatusCode::OK, "text/plain", body.into())
+    let status = if http.uri().path() == "/scrape" {
+        context.scrape(query.as_bytes(), &mut body)
+    } else {
+        let chain = || forwarded(http);
+        context.announce(query.as_bytes(), chain, &mut Picked::default(), &mut body)
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    reply(status, ask::CONTENT_TYPE, body.into())
 }
 
 fn stats_page<B>(state: &State, request: &Request<B>) -> Reply {
@@ -151,26 +90,13 @@ fn stats_page<B>(state: &State, request: &Request<B>) -> Reply {
     )
 }
 
-/// The addresses in the `X-Forwarded-For` headers; what is no address ends the chain, as it cannot be vouched for.
 fn forwarded<B>(request: &Request<B>) -> Vec<IpAddr> {
     const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
     let mut chain = Vec::new();
     for header in request.headers().get_all(X_FORWARDED_FOR) {
-        for addr in header.to_str().unwrap_or_default().split(',') {
-            match addr.trim().parse() {
-                Ok(addr) => chain.push(addr),
-                Err(_) => chain.clear(),
-            }
-        }
+        ask::forwarded(header.as_bytes(), &mut chain);
     }
     chain
-}
-
-fn refuse(state: &State, status: StatusCode, reason: &str) -> Reply {
-    state.counters.count(Counted::Refused);
-    let mut body = Vec::new();
-    encode::failure(reason, None, &mut body);
-    reply(status, "text/plain", body.into())
 }
 
 fn text(status: StatusCode, text: &'static str) -> Reply {

@@ -1,8 +1,8 @@
 //! What all connections share.
 
 use crate::config::{ConfigError, Settings};
-use crate::connection::Places;
 use crate::counters::Counters;
+use crate::places::Places;
 use crate::shard::Shards;
 use crate::trust::Network;
 use bt_core::Time;

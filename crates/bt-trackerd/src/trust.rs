@@ -62,7 +62,7 @@ impl Network {
 pub(crate) fn source(
     trust: &[Network],
     source: IpAddr,
-    forwarded: impl DoubleEndedIterator<Item = IpAddr>,
+    forwarded: impl FnOnce() -> Vec<IpAddr>,
     claimed: Option<IpAddr>,
 ) -> IpAddr {
     let trusted = |addr: IpAddr| trust.iter().any(|network| network.contains(addr));
@@ -70,7 +70,7 @@ pub(crate) fn source(
         return source;
     }
     let mut seen = source;
-    for addr in forwarded.rev() {
+    for addr in forwarded().into_iter().rev() {
         seen = addr;
         if !trusted(addr) {
             return addr;
@@ -138,7 +138,7 @@ mod tests {
         ];
         let trust = ["10.0.0.0/8".parse().unwrap()];
         for (from, forwarded, claimed, expected) in rows {
-            let forwarded = forwarded.iter().map(|addr| addr.parse().unwrap());
+            let forwarded = || forwarded.iter().map(|addr| addr.parse().unwrap()).collect();
             let got = source(
                 &trust,
                 from.parse().unwrap(),

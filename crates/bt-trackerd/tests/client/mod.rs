@@ -78,15 +78,20 @@ impl Connection {
     pub(crate) async fn ask(&mut self, path: &str) -> Reply {
         let request = format!("GET {path} HTTP/1.1\r\nHost: t\r\n\r\n");
         self.0.write_all(request.as_bytes()).await.unwrap();
+        self.read(1).await.remove(0)
+    }
+
+    /// Reads so many replies.
+    pub(crate) async fn read(&mut self, count: usize) -> Vec<Reply> {
         let mut all = Vec::new();
         let mut buffer = [0; 4096];
         loop {
             let length = self.0.read(&mut buffer).await.unwrap();
             assert_ne!(length, 0, "the server closed");
             all.extend_from_slice(&buffer[..length]);
-            let mut replies = parse(&all, false);
-            if let Some(reply) = replies.pop() {
-                return reply;
+            let replies = parse(&all, false);
+            if replies.len() >= count {
+                return replies;
             }
         }
     }
