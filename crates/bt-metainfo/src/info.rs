@@ -1,6 +1,6 @@
 //! The info dictionary: names, lengths and piece hashes (BEP 3, "info dictionary").
 
-use bt_core::{Layout, PieceIndex};
+use bt_core::{Bitfield, Layout, PieceIndex};
 use std::path::PathBuf;
 
 /// The most files that a torrent may have. Real ones end at some hundred thousand.
@@ -120,6 +120,25 @@ impl Info {
     #[must_use]
     pub fn layout(&self) -> Layout {
         self.layout
+    }
+
+    /// The pieces in which those files lie of which `is_chosen` says yes, given index and entry.
+    #[must_use]
+    pub fn pieces_of(&self, is_chosen: impl Fn(usize, &FileEntry) -> bool) -> Bitfield {
+        let layout = self.layout;
+        let mut pieces = Bitfield::new(layout.pieces_count());
+        let files = self.files.iter().enumerate();
+        for (_, file) in files.filter(|(index, file)| is_chosen(*index, file)) {
+            let end = file.offset + file.length;
+            let mut next = file.offset;
+            while next < end
+                && let Some(piece) = layout.piece_at(next)
+            {
+                pieces.set(piece);
+                next = layout.piece_offset(piece) + u64::from(layout.piece_length(piece));
+            }
+        }
+        pieces
     }
 
     /// The SHA-1 that the piece must have.

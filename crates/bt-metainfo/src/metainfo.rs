@@ -59,6 +59,12 @@ pub struct Node {
     pub port: u16,
 }
 
+/// The info hash of an info dictionary as it stands: its SHA-1.
+#[must_use]
+pub fn info_hash_of(info_bytes: &[u8]) -> InfoHash {
+    InfoHash(Sha1::digest(info_bytes).into())
+}
+
 impl Metainfo {
     /// Reads a metainfo file, for paths of the platform that this program was built for.
     ///
@@ -111,7 +117,7 @@ impl Metainfo {
         let info_value = info.map_or_else(|| top.require("info"), Ok)?;
         let mut notes = Notes::default();
         note_non_canonical(&document, info_value, &options, &mut notes)?;
-        let info_hash = InfoHash(Sha1::digest(info_value.raw()).into());
+        let info_hash = info_hash_of(info_value.raw());
         let info = read_info(info_value.dict()?, info_hash, platform, &mut notes)?;
         let trackers = read::trackers(announce_list, announce, &mut notes);
         let outer = Outer {
@@ -142,7 +148,7 @@ impl Metainfo {
     /// names only a v2 torrent, and whatever else can be wrong with an info dictionary.
     pub fn from_magnet(magnet: &Magnet, info_bytes: &[u8]) -> Result<Self, MetainfoError> {
         let expected = magnet.info_hash.ok_or(MetainfoError::V2Only)?;
-        let found = InfoHash(Sha1::digest(info_bytes).into());
+        let found = info_hash_of(info_bytes);
         if found != expected {
             return Err(MetainfoError::InfoHash { found, expected });
         }

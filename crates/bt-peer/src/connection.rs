@@ -64,9 +64,55 @@ pub(crate) enum Fault {
     /// BEP 10.
     #[error("an extension handshake that is none")]
     BadExtensionHandshake,
+    /// BEP 9: bytes that are no message of it, or a piece nobody asked for.
+    #[error("metadata nobody asked for")]
+    UnaskedMetadata,
+    /// BEP 9: requests beyond all need.
+    #[error("a flood of requests for metadata")]
+    MetadataFlood,
     /// A hint with an index out of range.
     #[error("a hint about no piece")]
     BadHint,
+}
+
+/// Under which ids the peer wants the messages of extensions (BEP 10); `None` for those that it does not speak.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Speaks {
+    /// `ut_metadata` (BEP 9).
+    pub(crate) metadata: Option<u8>,
+}
+
+/// What the peer said before it was known what its words mean: while the info dictionary was on its way.
+#[derive(Debug, Default)]
+pub(crate) struct Early {
+    /// Its first word about its pieces.
+    pub(crate) pieces: Option<EarlyPieces>,
+    /// It said something that no bitfield may follow.
+    pub(crate) begun: bool,
+    /// `have`s since then.
+    pub(crate) haves: Vec<u32>,
+    /// Allowed fast pieces (BEP 6).
+    pub(crate) allowed: Vec<u32>,
+}
+
+/// A peer's first word about its pieces.
+#[derive(Debug)]
+pub(crate) enum EarlyPieces {
+    None,
+    All,
+    Bitfield(Vec<u8>),
+}
+
+/// How much metadata a peer may still be given.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MetadataAllowance {
+    /// Pieces that it got, less those that time has forgiven.
+    pub(crate) served: u32,
+    pub(crate) forgiven_at: Time,
+    /// Pieces that we asked for and need no more.
+    pub(crate) owed: usize,
+    /// It has the metadata itself.
+    pub(crate) offers: bool,
 }
 
 /// One connection.
@@ -82,6 +128,9 @@ pub(crate) struct Connection {
     pub(crate) fast: bool,
     /// It says that it wants nothing (BEP 21).
     pub(crate) upload_only: bool,
+    pub(crate) speaks: Speaks,
+    pub(crate) early: Early,
+    pub(crate) metadata: MetadataAllowance,
     pub(crate) opened_at: Time,
     pub(crate) am_choking: bool,
     pub(crate) am_interested: bool,
@@ -134,6 +183,9 @@ impl Connection {
             peer_id,
             fast,
             upload_only: false,
+            speaks: Speaks::default(),
+            early: Early::default(),
+            metadata: MetadataAllowance::default(),
             opened_at: now,
             am_choking: true,
             am_interested: false,

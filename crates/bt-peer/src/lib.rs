@@ -11,6 +11,7 @@
 //! | [`uploads`] | what one peer asked of us, and how much of it is on its way |
 //! | [`choker`] | whom to upload to: tit-for-tat, optimistic unchoke, turns while seeding |
 //! | [`peers`] | [`PeerList`]: known addresses, dial back-off, bans |
+//! | [`metadata`] | [`metadata::Fetch`]: the info dictionary from peers |
 //! | [`smart_ban`] | [`SmartBan`]: who sent the bad block |
 //! | [`announcer`] | the torrent's numbers, put to the schedule of `bt_tracker::client` |
 //! | [`node`] | [`Node`]: rates and connections divided between torrents |
@@ -93,6 +94,7 @@ mod connection;
 pub mod engine;
 pub mod event;
 pub mod limits;
+pub mod metadata;
 pub mod node;
 pub mod peers;
 pub mod picker;
@@ -101,7 +103,7 @@ pub mod smart_ban;
 pub mod uploads;
 
 pub use config::Config;
-pub use engine::{Command, ConnId, Direction, Engine, Input, Output, RESERVED, Torrent};
+pub use engine::{Command, ConnId, Direction, Engine, Input, Output, RESERVED, Torrent, Unknown};
 pub use event::{CloseReason, Event, Stats, TrackerStatus};
 pub use node::Node;
 pub use peers::PeerList;

@@ -141,3 +141,21 @@ pub const BANNED_IDS_MAX: usize = 1_000;
 
 /// Peers of one tracker answer that are looked at; more than any tracker gives when asked for 200.
 pub const TRACKER_PEERS_MAX: usize = 1_000;
+
+/// What trackers are told to be `left` while the torrent's length is not known: anything but the 0 of a seeder. As
+/// libtorrent has it.
+pub const LEFT_UNKNOWN: u64 = 16 * 1024;
+
+/// Bitfields that are kept, over all peers of a torrent, until its metadata says what they mean, in bytes. Those of 80 peers
+/// of the largest torrents seen fit; whoever comes when it is full is closed.
+pub const EARLY_BITFIELDS_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// `have`s of one peer that are kept likewise. More than any peer completes in the seconds that it takes; later ones are
+/// forgotten, which costs a piece's availability and no more.
+pub const EARLY_HAVES_MAX: usize = 4_096;
+
+/// Pieces of metadata that one peer gets at once, beyond two whole copies.
+pub const METADATA_SERVED_EXTRA: u32 = 16;
+
+/// When that is used up, it gets one more in this span each; other requests are rejected (FAULTS 54).
+pub const METADATA_SERVED_SPAN: Duration = Duration::from_secs(1);

@@ -136,7 +136,7 @@ impl Decoder {
             id::REQUEST | id::CANCEL | id::REJECT_REQUEST => 12..=12,
             // Nobody is ever asked for more than BLOCK_BYTES.
             id::PIECE => 8..=8 + BLOCK_BYTES,
-            id::BITFIELD => self.limits.bitfield_bytes()..=self.limits.bitfield_bytes(),
+            id::BITFIELD => self.limits.bitfield_bytes(),
             id::EXTENDED => 1..=EXTENDED_BYTES_MAX,
             _ => return None,
         })

@@ -11,6 +11,8 @@
 //! | [`limits`] | [`Limits`]: how long each message may be |
 //! | [`codec`] | [`Decoder`], [`WireError`]: bytes into messages |
 //! | [`extension`] | [`ExtensionHandshake`]: which extensions a peer speaks (BEP 10) |
+//! | [`metadata`] | [`MetadataMessage`]: the info dictionary from peers (BEP 9) |
+//! | [`pex`] | [`PexMessage`]: peers that peers know (BEP 11) |
 //! | [`fast_set`] | which pieces a choked peer may have (BEP 6) |
 //! | [`client`] | the name of the program behind a peer id (BEP 20) |
 //!
@@ -47,9 +49,13 @@ pub mod fast_set;
 pub mod handshake;
 pub mod limits;
 pub mod message;
+pub mod metadata;
+pub mod pex;
 
 pub use codec::{Decoder, WireError};
 pub use extension::{ExtensionError, ExtensionHandshake};
 pub use handshake::{Handshake, HandshakeError, HandshakePrefix, Reserved};
 pub use limits::Limits;
 pub use message::Message;
+pub use metadata::MetadataMessage;
+pub use pex::{PexMessage, PexPeer};

@@ -5,6 +5,7 @@ use bt_core::disk::{DiskError, Done, Job};
 use bt_core::{Bitfield, Block, InfoHash, Layout, PeerId};
 use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse};
 use bt_wire::{Message, Reserved};
+use bytes::Bytes;
 use std::net::SocketAddr;
 
 /// The extensions that engines speak: what a shell puts into the handshakes it sends, and no other bits. An extension is
@@ -71,6 +72,17 @@ pub enum Input {
         /// Why.
         reason: CloseReason,
     },
+    /// What an [`Output::Metadata`] describes is open and looked at: the download may begin.
+    Described {
+        /// How its bytes are cut.
+        layout: Layout,
+        /// Peers may come from trackers only (BEP 27).
+        private: bool,
+        /// What is verified on disk.
+        have: Bitfield,
+        /// What is wanted.
+        wanted: Bitfield,
+    },
     /// The disk answered.
     DiskDone(Done),
     /// A tracker answered an [`Output::Announce`].
@@ -100,6 +112,8 @@ pub enum Command {
     },
     /// Only these pieces are wanted from now on.
     Want(Bitfield),
+    /// Another upload goal, in bytes: see [`Config`](crate::Config).
+    SetUploadGoal(Option<u64>),
     /// A new bound on the connections at a time, for instance from [`Node`](crate::node::Node).
     SetPeersMax(usize),
     /// Leave the swarm: close connections, tell the trackers, then [`Event::Stopped`].
@@ -141,6 +155,9 @@ pub enum Output {
         /// Why.
         reason: CloseReason,
     },
+    /// The info dictionary of a torrent that began without it (BEP 9); its hash is right. To be answered by `Described`,
+    /// once the torrent's files are open, or by [`Command::Stop`] if it makes no sense.
+    Metadata(Bytes),
     /// A job for the disk.
     Disk(Job),
     /// Ask a tracker; answered by `Announced`.
@@ -171,4 +188,13 @@ pub struct Torrent {
     pub have: Bitfield,
     /// What is wanted; full, unless the user chose files.
     pub wanted: Bitfield,
+}
+
+/// What an engine must know of a torrent without its info dictionary: a magnet link's part of it.
+#[derive(Clone, Debug)]
+pub struct Unknown {
+    /// Which torrent.
+    pub info_hash: InfoHash,
+    /// Tracker URLs in tiers (BEP 12).
+    pub trackers: Vec<Vec<String>>,
 }

@@ -1,4 +1,4 @@
-//! The extension protocol's handshake (BEP 10; `upload_only`: BEP 21). No extension is offered yet: `m` stays empty.
+//! The extension protocol (BEP 10): its handshake (`upload_only`: BEP 21), and whose each message is.
 
 use super::{ConnId, Engine, RESERVED, send};
 use crate::connection::{Fault, Violation};
@@ -6,25 +6,38 @@ use crate::limits::UPLOAD_QUEUE_MAX;
 use crate::peers::Source;
 use bt_core::Time;
 use bt_wire::extension::ExtensionHandshake;
-use bt_wire::{Message, Reserved};
+use bt_wire::{Message, Reserved, metadata};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// What we call ourselves.
 const CLIENT: &str = concat!("bt ", env!("CARGO_PKG_VERSION"));
 
 /// The id of the handshake among extended messages.
-const HANDSHAKE_ID: u8 = 0;
+pub(super) const HANDSHAKE_ID: u8 = 0;
+
+/// The id under which we take `ut_metadata`.
+pub(super) const METADATA_ID: u8 = 2;
 
 impl Engine {
     /// Sends our handshake, if both ends speak the protocol.
     pub(super) fn greet(&mut self, now: Time, id: ConnId, reserved: Reserved) {
-        let speaks = reserved.has_extension_protocol() && RESERVED.has_extension_protocol();
-        let Some(conn) = self.conns.get_mut(&id).filter(|_| speaks) else {
+        if reserved.has_extension_protocol() && RESERVED.has_extension_protocol() {
+            self.greet_again(now, id);
+        }
+    }
+
+    /// Sends our handshake: the first, or one with news.
+    pub(super) fn greet_again(&mut self, now: Time, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
         let port = self.config.listen_port;
+        let extensions = BTreeMap::from([(metadata::NAME.to_owned(), METADATA_ID)]);
         let handshake = ExtensionHandshake {
+            extensions,
+            metadata_bytes: self.info.length_bytes(),
             client: Some(CLIENT.to_owned()),
             listen_port: (port != 0).then_some(port),
             requests_max: u32::try_from(UPLOAD_QUEUE_MAX).ok(),
@@ -37,19 +50,23 @@ impl Engine {
         send(&mut self.out, now, conn, Message::Extended { id, payload });
     }
 
-    /// Takes an extended message. Only the handshake can be meant for us.
+    /// Takes an extended message. One with an id that we gave to nothing is passed over.
     pub(super) fn extended(
         &mut self,
         now: Time,
         id: ConnId,
         extended_id: u8,
-        payload: &[u8],
+        payload: &Bytes,
     ) -> Result<(), Violation> {
-        let Some(conn) = self
-            .conns
-            .get_mut(&id)
-            .filter(|_| extended_id == HANDSHAKE_ID)
-        else {
+        match extended_id {
+            HANDSHAKE_ID => self.handshake(now, id, payload),
+            METADATA_ID => self.metadata(now, id, payload),
+            _ => Ok(()),
+        }
+    }
+
+    fn handshake(&mut self, now: Time, id: ConnId, payload: &Bytes) -> Result<(), Violation> {
+        let Some(conn) = self.conns.get_mut(&id) else {
             return Ok(());
         };
         let Ok(handshake) = ExtensionHandshake::decode(payload) else {
@@ -60,6 +77,14 @@ impl Engine {
             conn.requests.set_reqq(requests_max);
         }
         conn.upload_only = handshake.upload_only;
+        // A later handshake adds to an earlier one; 0 takes back.
+        if let Some(id) = handshake.extensions.get(metadata::NAME) {
+            conn.speaks.metadata = Some(*id).filter(|id| *id != 0);
+        }
+        if let (Some(_), Some(length)) = (conn.speaks.metadata, handshake.metadata_bytes) {
+            conn.metadata.offers = true;
+            self.info.offered(now, id, length);
+        }
         if let Some(port) = handshake.listen_port
             && conn.listen_addr.is_none()
         {

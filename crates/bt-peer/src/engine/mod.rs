@@ -2,7 +2,7 @@
 //!
 //! A machine: facts go in by [`Engine::handle`], orders come out of [`Engine::poll`]. It knows no clock, no socket and no
 //! file. Its parts live in files of their own: [`contract`] (the plain data), `swarm` (connections come and go), `receive`
-//! (what peers say), `extended`, `download` (what is asked of them), `disk` (what becomes of blocks), `upload` (what they get), and
+//! (what peers say), `extended`, `metadata` (the info dictionary), `download` (what is asked of them), `disk` (what becomes of blocks), `upload` (what they get), and
 //! `trackers`.
 //!
 //! **Invariant:** a piece is announced, counted or uploaded only after its hash matched. What a stranger sends can close
@@ -12,6 +12,7 @@ pub mod contract;
 mod disk;
 mod download;
 mod extended;
+mod metadata;
 mod receive;
 mod swarm;
 mod trackers;
@@ -20,7 +21,7 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
-pub use contract::{Command, ConnId, Direction, Input, Output, RESERVED, Torrent};
+pub use contract::{Command, ConnId, Direction, Input, Output, RESERVED, Torrent, Unknown};
 
 use crate::announcer::{Announcer, Identity};
 use crate::choker::Choker;
@@ -31,6 +32,7 @@ use bt_tracker::client;
 use bt_wire::Message;
 use disk::Disk;
 use download::Download;
+use metadata::Info;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use upload::Upload;
@@ -40,6 +42,8 @@ use upload::Upload;
 pub struct Engine {
     config: Config,
     info_hash: bt_core::InfoHash,
+    info: Info,
+    /// Without pieces until the info dictionary is known.
     layout: Layout,
     rng: Rng,
     phase: Phase,
@@ -121,6 +125,7 @@ impl Engine {
         };
         Self {
             info_hash: torrent.info_hash,
+            info: Info::known(torrent.private),
             layout: torrent.layout,
             phase: Phase::New,
             complete: picker.is_complete(),
@@ -165,6 +170,12 @@ impl Engine {
                 result,
             } => self.uploaded(now, conn, block, result),
             Input::Closed { conn, reason } => self.closed(now, conn, &reason),
+            Input::Described {
+                layout,
+                private,
+                have,
+                wanted,
+            } => self.described(now, layout, private, &have, &wanted),
             Input::DiskDone(done) => self.disk_done(now, done),
             Input::Announced { id, result } => self.announced(now, id, result),
             Input::PeersFound(addrs) => self.peers_found(now, addrs, crate::peers::Source::User),
@@ -192,6 +203,7 @@ impl Engine {
                     self.next_tick(),
                     self.download.deadline(),
                     self.upload.at,
+                    self.info.deadline(),
                 ];
                 timers.into_iter().flatten().min()
             }
@@ -217,7 +229,7 @@ impl Engine {
             seeders: self
                 .conns
                 .values()
-                .filter(|conn| conn.has.is_full())
+                .filter(|conn| conn.has.is_full() && self.info.is_known())
                 .count(),
         }
     }
@@ -232,7 +244,7 @@ impl Engine {
         self.phase = Phase::Running;
         self.tick_at = now;
         self.upload.rechoke_at = now + crate::limits::RECHOKE;
-        let complete = self.picker.have().is_full();
+        let complete = self.info.is_known() && self.picker.have().is_full();
         self.announce(now, client::Input::Start { complete });
         if self.complete {
             self.emit(Event::Complete);
@@ -249,8 +261,11 @@ impl Engine {
                 self.upload.limiter.set_rate(now, up);
                 self.config.up_limit = up;
             }
+            Command::SetUploadGoal(goal) => self.config.upload_goal = goal,
             Command::SetPeersMax(peers_max) => self.set_peers_max(now, peers_max),
-            Command::Want(wanted) => self.want(now, &wanted),
+            // Before it is known what the torrent is, nobody can have meant its pieces.
+            Command::Want(wanted) if self.info.is_known() => self.want(now, &wanted),
+            Command::Want(_) => {}
             Command::Stop => self.stop(now),
         }
     }
@@ -265,8 +280,12 @@ impl Engine {
                 if now >= self.tick_at {
                     self.tick(now);
                 }
-                self.request_blocks(now);
-                self.order_uploads(now);
+                if self.info.is_known() {
+                    self.request_blocks(now);
+                    self.order_uploads(now);
+                } else {
+                    self.request_metadata(now);
+                }
             }
             Phase::Stopping { until, announced } => {
                 if now >= until || (announced && self.disk.is_idle()) {
@@ -317,7 +336,9 @@ impl Engine {
                 conn.interesting as usize, needed,
                 "interest is kept up to date"
             );
-            assert_eq!(conn.am_interested, needed > 0, "and told");
+            if self.info.is_known() {
+                assert_eq!(conn.am_interested, needed > 0, "and told");
+            }
             assert!(conn.requests.len() <= crate::limits::REQUESTS_MAX);
             assert!(conn.uploads.len() <= crate::limits::UPLOAD_QUEUE_MAX);
             if conn.peer_choking && !conn.fast {

@@ -30,7 +30,18 @@ impl Engine {
         if message.is_fast_extension() && !conn.fast {
             return Err(Violation::FastNotNegotiated);
         }
-        if !conn.begun && !may_precede_bitfield(&message) {
+        let message = if self.info.is_known() {
+            message
+        } else {
+            match self.remember(now, id, message)? {
+                Some(message) => message,
+                None => return Ok(()),
+            }
+        };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return Ok(());
+        };
+        if self.info.is_known() && !conn.begun && !may_precede_bitfield(&message) {
             // No bitfield came: the peer has nothing yet.
             self.begin(now, id, Bitfield::new(pieces_count))?;
         }
@@ -83,7 +94,12 @@ impl Engine {
 
     /// The peer's first word about its pieces, or a later one: aria2 sends a bitfield where it would be shorter than the
     /// haves it stands for. A later one must bring news, which bounds their number.
-    fn bitfield_came(&mut self, now: Time, id: ConnId, has: Bitfield) -> Result<(), Violation> {
+    pub(super) fn bitfield_came(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        has: Bitfield,
+    ) -> Result<(), Violation> {
         let Some(conn) = self.conns.get(&id).filter(|conn| conn.begun) else {
             return self.begin(now, id, has);
         };
@@ -98,7 +114,7 @@ impl Engine {
     }
 
     /// The peer's first word about its pieces.
-    fn begin(&mut self, now: Time, id: ConnId, has: Bitfield) -> Result<(), Violation> {
+    pub(super) fn begin(&mut self, now: Time, id: ConnId, has: Bitfield) -> Result<(), Violation> {
         let Some(conn) = self.conns.get_mut(&id) else {
             return Ok(());
         };
@@ -141,7 +157,7 @@ impl Engine {
         }
     }
 
-    fn peer_has(&mut self, now: Time, id: ConnId, piece: u32) -> Result<(), Violation> {
+    pub(super) fn peer_has(&mut self, now: Time, id: ConnId, piece: u32) -> Result<(), Violation> {
         let pieces_count = self.layout.pieces_count();
         let out_of_range = Violation::HaveOutOfRange {
             piece,
@@ -224,7 +240,7 @@ impl Engine {
 
 /// BEP 3 has the bitfield first of all; the extension protocol's handshake comes before it in practice (libtorrent), and
 /// a hint or keep-alive says nothing about pieces that a bitfield could contradict.
-const fn may_precede_bitfield(message: &Message) -> bool {
+pub(super) const fn may_precede_bitfield(message: &Message) -> bool {
     matches!(
         message,
         Message::Bitfield(_)

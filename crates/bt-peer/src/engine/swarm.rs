@@ -210,6 +210,7 @@ impl Engine {
         let Some(conn) = self.conns.remove(&id) else {
             return;
         };
+        self.info.gone(id);
         self.download.lost(conn.requests.len());
         self.picker.release_all(id);
         if conn.begun {

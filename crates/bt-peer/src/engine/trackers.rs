@@ -69,7 +69,11 @@ impl Engine {
         Numbers {
             uploaded: self.counters.up.total(),
             downloaded: self.counters.down.total(),
-            left: self.layout.total_length() - self.counters.bytes_done,
+            left: if self.info.is_known() {
+                self.layout.total_length() - self.counters.bytes_done
+            } else {
+                limits::LEFT_UNKNOWN
+            },
         }
     }
 }

@@ -35,6 +35,7 @@ impl World {
             Output::Upload { conn, block } => self.upload(number, conn, block),
             Output::Close { conn, .. } => self.close(number, conn),
             Output::Disk(job) => self.order_job(number, job),
+            Output::Metadata(_) => unreachable!("torrents of the simulation are known"),
             Output::Announce { id, request, .. } => self.order_announce(number, id, request),
             Output::Emit(event) => self.heed(number, &event),
         }
@@ -297,6 +298,7 @@ pub(super) fn weigh_input(input: &Input) -> u64 {
         Input::Received { conn, message } => mix(mix(12, conn.0), weigh(message)),
         Input::Uploaded { conn, block, .. } => mix(mix(13, conn.0), weigh_block(*block)),
         Input::Closed { conn, .. } => mix(14, conn.0),
+        Input::Described { .. } => 20,
         Input::DiskDone(done) => match done {
             Done::Wrote { block } => mix(15, weigh_block(*block)),
             Done::Checked { piece, .. } => mix(16, u64::from(piece.get())),
@@ -316,6 +318,7 @@ fn weigh_output(output: &Output) -> u64 {
         Output::Upload { conn, block } => mix(mix(32, conn.0), weigh_block(*block)),
         Output::Close { conn, .. } => mix(33, conn.0),
         Output::Disk(_) => 34,
+        Output::Metadata(_) => 37,
         Output::Announce { id, .. } => mix(35, *id),
         Output::Emit(_) => 36,
     }

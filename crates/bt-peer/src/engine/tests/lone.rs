@@ -56,8 +56,12 @@ impl Lone {
 
     pub(super) fn with(torrent: Torrent, config: Config) -> Self {
         let layout = torrent.layout;
+        Self::of(Engine::new(torrent, config, 1), layout)
+    }
+
+    pub(super) fn of(engine: Engine, layout: Layout) -> Self {
         let mut lone = Self {
-            engine: Engine::new(torrent, config, 1),
+            engine,
             now: Time::from_secs(1_000),
             out: Vec::new(),
             layout,

@@ -4,6 +4,7 @@ mod admission;
 mod disk_faults;
 mod downloading;
 mod lone;
+mod magnet;
 mod messages;
 mod swarm;
 mod transfers;

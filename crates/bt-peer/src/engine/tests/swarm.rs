@@ -333,6 +333,7 @@ impl Swarm {
                 let at = self.now + self.latency;
                 self.later(at, Happening::Fact(number, Input::Announced { id, result }));
             }
+            Output::Metadata(_) => unreachable!("these torrents are known"),
             Output::Emit(event) => self.nodes[number].events.push(event),
         }
     }
