@@ -10,6 +10,7 @@
 
 mod tiers;
 mod tracker;
+pub mod transaction;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,10 @@ pub const STOP_MAX: Duration = Duration::from_secs(5);
 /// How long a tracker that does not know us yet has for its first answer, from when it was asked, once we want to leave.
 /// One that works answers well within this, and is then told; one that never answered is not waited for.
 pub const FIRST_ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// How long the next trackers wait for one that was asked and says nothing. Most answer within a second; a dead one must not
+/// keep a live one waiting for as long as it takes to be sure.
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many peers are asked for when more are needed. The most that trackers commonly give.
 pub const NUMWANT_NEEDED: u32 = 200;
@@ -97,7 +102,8 @@ pub struct Ask {
 /// The announce schedule of one torrent.
 ///
 /// As BEP 12 has it, one tracker at a time is used: tiers in order, inside a tier in random order, and the one that
-/// works moves to the front of its tier. A tracker that fails is left alone for a time that doubles with each failure,
+/// works moves to the front of its tier. One that says nothing for [`PATIENCE`] is not waited for: the next is asked too, then
+/// two more, and so on. A tracker that fails is left alone for a time that doubles with each failure,
 /// and the next is tried at once. When the interval of the one that worked is over, the walk begins at the front again.
 ///
 /// # Example
@@ -186,11 +192,17 @@ impl Announcer {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         match self.phase {
-            Phase::Running if !self.tiers.iter().any(Tracker::is_asked) => {
-                self.due().filter(|due| *due < Time::MAX)
+            Phase::Running => {
+                let due = self.due()?;
+                let Some(patience) = self.patience_ends() else {
+                    return Some(due).filter(|due| *due < Time::MAX);
+                };
+                let others = self.tiers.iter().filter(|tracker| !tracker.is_asked());
+                let next = others.map(|tracker| tracker.ready_at(true)).min()?;
+                Some(next.max(due).max(patience)).filter(|at| *at < Time::MAX)
             }
             Phase::Stopping { until } => Some(self.awaited_until(until).unwrap_or(until)),
-            Phase::New | Phase::Running | Phase::Stopped => None,
+            Phase::New | Phase::Stopped => None,
         }
     }
 
@@ -210,16 +222,25 @@ impl Announcer {
         if self.complete {
             self.tell_completed(now);
         }
-        if self.tiers.iter().any(Tracker::is_asked) || self.due().is_none_or(|due| due > now) {
+        let patience = self.patience_ends();
+        if patience.is_some_and(|at| at > now) || self.due().is_none_or(|due| due > now) {
             return;
         }
-        let eager = self.needs_peers || self.tiers.current().is_none();
-        if let Some(position) = self
-            .tiers
-            .position(|tracker| tracker.ready_at(eager) <= now)
-        {
+        let eager = self.needs_peers || self.tiers.current().is_none() || patience.is_some();
+        let silent = self.tiers.iter().filter(|tracker| tracker.is_asked());
+        for _ in 0..silent.count().max(1) {
+            let is_next = |tracker: &Tracker| !tracker.is_asked() && tracker.ready_at(eager) <= now;
+            let Some(position) = self.tiers.position(is_next) else {
+                return;
+            };
             self.ask(now, position);
         }
+    }
+
+    /// When whoever is asked has had time enough; `None` if nobody is asked.
+    fn patience_ends(&self) -> Option<Time> {
+        let asked = self.tiers.iter().filter_map(|tracker| tracker.asked);
+        asked.map(|asked| asked.at + PATIENCE).max()
     }
 
     /// `completed` does not wait for an interval, only for the end of a back-off.

@@ -558,3 +558,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_silent_tracker_does_not_delay_the_others() {
+    let works = Answers::Every(1800);
+    let silent = |url| (url, Answers::Silent);
+    // One after two seconds; then as many more as are silent.
+    let tiers: &[&[(&str, Answers)]] = &[
+        &[silent("a")],
+        &[silent("b")],
+        &[silent("c")],
+        &[silent("d")],
+        &[("e", works)],
+    ];
+    let trace = run(tiers, &[(0, LEECH)], 1_000);
+    let expected = [
+        "0 a Started",
+        "2 b Started",
+        "4 c Started",
+        "4 d Started",
+        "6 e Started",
+    ];
+    assert_eq!(trace, expected);
+    let trace = run(&[&[silent("a")]], &[(0, LEECH)], 1_000);
+    assert_eq!(trace, ["0 a Started"], "there is nobody else to ask");
+}
