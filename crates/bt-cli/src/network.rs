@@ -117,8 +117,8 @@ pub(crate) async fn load(argument: &str, stop: &Stop) -> Result<Metainfo, Failur
         Source::Magnet(_) => Err(Failure::new(
             Exit::Invalid,
             format!(
-                "{argument}: this version cannot get the metadata of a magnet link or info hash from peers; \
-                 give it the .torrent file or its URL"
+                "{argument}: a magnet link or info hash does not tell what the torrent is; give it the .torrent \
+                 file or its URL (`bt get --save-torrent` makes one)"
             ),
         )),
     }

@@ -7,19 +7,24 @@ mod bar;
 mod event;
 
 use crate::commands::Context;
+use crate::commands::get::share;
 use crate::exit::{Exit, Failure};
 use crate::network::NetworkArgs;
 use crate::output::Output;
+use crate::save;
 use crate::stop::Stop;
 use crate::text::escape;
 use crate::units::format_size;
 use anyhow::{Context as _, anyhow};
 use bt_core::InfoHash;
 use bt_core::disk::{DiskError, DiskErrorKind};
-use bt_metainfo::Metainfo;
-use bt_session::{Event, Session, TorrentEvent, TorrentHandle, TorrentOptions, TrackerStatus};
+use bt_metainfo::{Magnet, Metainfo};
+use bt_session::{
+    Command, Event, Session, SessionError, TorrentEvent, TorrentEvents, TorrentHandle,
+    TorrentOptions, TrackerStatus,
+};
 use indicatif::ProgressBar;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -41,6 +46,8 @@ pub(crate) struct Goal {
     pub(crate) only_seed: bool,
     /// Go on after completion.
     pub(crate) seed: bool,
+    /// … until so many times the length is uploaded, of a torrent whose length is known later only.
+    pub(crate) seed_ratio: Option<f64>,
     /// … for so long.
     pub(crate) seed_time: Option<Duration>,
     /// Give up if nothing comes for so long.
@@ -54,6 +61,8 @@ pub(crate) struct Swarm {
     quiet: bool,
     goal: Goal,
     torrents: Vec<Torrent>,
+    /// Where the first torrent that peers describe is to be saved.
+    save_torrent: Option<PathBuf>,
     events: mpsc::Receiver<(usize, Option<TorrentEvent>)>,
     events_in: mpsc::Sender<(usize, Option<TorrentEvent>)>,
     /// What the program ends with, unless all is well.
@@ -159,6 +168,7 @@ impl Swarm {
             quiet,
             goal,
             torrents: Vec::new(),
+            save_torrent: None,
             events,
             events_in,
             failure: None,
@@ -185,10 +195,48 @@ impl Swarm {
             total_length,
         };
         self.output.event("metadata", info_hash, &metadata)?;
-        let (handle, mut events) = self
-            .session
-            .add(metainfo, dir, options)
-            .map_err(|error| Failure::new(Exit::Usage, format!("{name}: {error}")))?;
+        let added = self.session.add(metainfo, dir, options);
+        let added = added.map_err(|error| Failure::new(Exit::Usage, format!("{name}: {error}")))?;
+        self.follow(name, total_length, added);
+        Ok(())
+    }
+
+    /// Starts a torrent of which only a magnet link is known.
+    ///
+    /// # Errors
+    /// If it was named twice, or has no info hash that is of use.
+    pub(crate) fn add_magnet(
+        &mut self,
+        magnet: Magnet,
+        dir: &Path,
+        options: TorrentOptions,
+    ) -> Result<(), Failure> {
+        let hash = magnet.info_hash.map(|hash| hash.to_string());
+        let name = magnet.name.as_deref().map(escape).or(hash);
+        let name = name.unwrap_or_default();
+        let added = self.session.add_magnet(magnet, dir, options);
+        let added = added.map_err(|error| {
+            let exit = match error {
+                SessionError::V2Only => Exit::Invalid,
+                SessionError::Listen { .. } | SessionError::Duplicate { .. } => Exit::Usage,
+            };
+            Failure::new(exit, format!("{name}: {error}"))
+        })?;
+        self.follow(name, 0, added);
+        Ok(())
+    }
+
+    /// Where to save the first torrent that peers describe.
+    pub(crate) fn save_torrent_as(&mut self, path: PathBuf) {
+        self.save_torrent = Some(path);
+    }
+
+    fn follow(
+        &mut self,
+        name: String,
+        total_length: u64,
+        (handle, mut events): (TorrentHandle, TorrentEvents),
+    ) {
         let (index, sender) = (self.torrents.len(), self.events_in.clone());
         tokio::spawn(async move {
             loop {
@@ -207,6 +255,33 @@ impl Swarm {
             state: State::Going,
             disk: None,
         });
+    }
+
+    /// Peers said what the torrent is.
+    fn described(&mut self, index: usize, metainfo: &Metainfo) -> Result<(), Failure> {
+        let Some(torrent) = self.torrents.get_mut(index) else {
+            return Ok(());
+        };
+        torrent.name = escape(metainfo.info.name());
+        let total_length = metainfo.info.layout().total_length();
+        bar::rename(&torrent.bar, &torrent.name, total_length);
+        let metadata = event::Metadata {
+            name: metainfo.info.name(),
+            total_length,
+        };
+        let info_hash = torrent.handle.info_hash();
+        if let Some(ratio) = self.goal.seed_ratio {
+            let goal = Command::SetUploadGoal(Some(share(ratio, total_length)));
+            let handle = torrent.handle.clone();
+            tokio::spawn(async move { handle.command(goal).await });
+        }
+        self.output.event("metadata", Some(info_hash), &metadata)?;
+        if let Some(path) = self.save_torrent.take()
+            && let Err(failure) = save::save(&path, metainfo.bytes(), false)
+        {
+            self.error(info_hash, &format!("{:#}", failure.error))?;
+            self.fail(failure);
+        }
         Ok(())
     }
 
@@ -287,6 +362,7 @@ impl Swarm {
                 torrent.bar.finish_and_clear();
                 Ok(())
             }
+            Some(TorrentEvent::Metadata(metainfo)) => self.described(index, &metainfo),
             Some(TorrentEvent::Checked {
                 pieces_have,
                 pieces,
@@ -432,6 +508,7 @@ impl Swarm {
                 "; nothing was changed. -d names another folder, --force replaces what is there"
             }
             bt_session::Failure::Disk(_)
+            | bt_session::Failure::Metadata(_)
             | bt_session::Failure::InUse { .. }
             | bt_session::Failure::Bug { .. } => "",
         };
@@ -440,6 +517,7 @@ impl Swarm {
         self.error(info_hash, &message)?;
         let exit = match failure {
             bt_session::Failure::Disk(_) => Exit::Disk,
+            bt_session::Failure::Metadata(_) => Exit::Invalid,
             bt_session::Failure::InUse { .. }
             | bt_session::Failure::Strange { .. }
             | bt_session::Failure::Bug { .. } => Exit::Failed,

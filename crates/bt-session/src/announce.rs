@@ -1,4 +1,4 @@
-//! Announces and scrapes over HTTP: one request for each address family, and the answers made one.
+//! Announces and scrapes over HTTP and UDP: one request for each address family, and the answers made one.
 //!
 //! A tracker that has both families hears of us twice, from an IPv4 and from an IPv6 address, and so can tell both
 //! kinds of peers about us (BEP 7, "announce parameter"). One family's failure is nothing if the other has an answer.
@@ -6,9 +6,11 @@
 //! **Invariant:** once it has its turn, an announce ends within its deadline, DNS included, and always with an answer for
 //! the engine. No more than `ANNOUNCES_MAX` are out at a time, whatever the number of torrents; a stop takes no turn.
 
+use crate::clock::Clock;
 use crate::config::STOP_DEADLINE;
 use crate::http::{self, Bounds, Http, HttpError, Reply};
 use crate::reach::{self, Family};
+use crate::udp::{self, Udp};
 use bt_core::InfoHash;
 use bt_core::addr::is_dialable;
 use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse, Event, NamedPeer};
@@ -40,10 +42,14 @@ const NAMES_DEADLINE: Duration = Duration::from_secs(15);
 /// `turns` has a permit for each request that may be out.
 pub(crate) async fn announce(
     http: &Http,
+    udp: &Udp,
     turns: &Semaphore,
     url: &str,
     request: &AnnounceRequest,
 ) -> Result<AnnounceResponse, AnnounceFailure> {
+    if udp::is_udp(url) {
+        return announce_udp(udp, url, request).await;
+    }
     // A stop must not wait for its turn behind announces that nobody needs any more.
     let (deadline, permit) = if request.event == Event::Stopped {
         (STOP_DEADLINE, None)
@@ -55,6 +61,27 @@ pub(crate) async fn announce(
     let result = tokio::time::timeout(deadline, asking).await;
     drop(permit);
     result.unwrap_or_else(|_| Err(unreachable(HttpError::Deadline { after: deadline })))
+}
+
+async fn announce_udp(
+    udp: &Udp,
+    url: &str,
+    request: &AnnounceRequest,
+) -> Result<AnnounceResponse, AnnounceFailure> {
+    let (deadline, permit) = if request.event == Event::Stopped {
+        (STOP_DEADLINE, None)
+    } else {
+        (udp::DEADLINE, udp.turn().await)
+    };
+    let answers = tokio::time::timeout(deadline, udp.announce(url, request)).await;
+    drop(permit);
+    let late = || unreachable(HttpError::Deadline { after: deadline });
+    let answers = answers.map_err(|_| late())??;
+    // Two families at most.
+    answers
+        .into_iter()
+        .reduce(merge)
+        .unwrap_or_else(|| Err(late()))
 }
 
 async fn ask(
@@ -186,6 +213,13 @@ pub(crate) async fn resolve(named: Vec<NamedPeer>) -> Vec<SocketAddr> {
 /// # Errors
 /// [`ScrapeError`] if it cannot be scraped, or does not answer.
 pub async fn scrape(tracker: &str, torrents: &[InfoHash]) -> Result<ScrapeResponse, ScrapeError> {
+    if udp::is_udp(tracker) {
+        let udp = Udp::new(None, Clock::start());
+        let scraping = tokio::time::timeout(ANNOUNCE_DEADLINE, udp.scrape(tracker, torrents));
+        let after = ANNOUNCE_DEADLINE;
+        let late = |_| ScrapeError::Http(HttpError::Deadline { after });
+        return Ok(scraping.await.map_err(late)??);
+    }
     http::parse(tracker)?;
     let url = protocol::url::scrape_of(tracker).ok_or_else(|| ScrapeError::Unsupported {
         tracker: tracker.to_owned(),
@@ -318,7 +352,7 @@ mod tests {
     async fn not_every_tracker_can_be_scraped() {
         let error = scrape("http://127.0.0.1:1/a", &[]).await.unwrap_err();
         assert!(matches!(error, ScrapeError::Unsupported { .. }), "{error}");
-        let error = scrape("udp://127.0.0.1:1/announce", &[]).await.unwrap_err();
+        let error = scrape("ftp://127.0.0.1:1/announce", &[]).await.unwrap_err();
         assert!(
             matches!(error, ScrapeError::Http(HttpError::Scheme { .. })),
             "{error}"
@@ -330,13 +364,14 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/announce", listener.local_addr().unwrap());
         let (http, turns) = (Http::new(None), Semaphore::new(0));
+        let udp = Udp::new(None, Clock::start());
         let id = bt_core::PeerId([1; 20]);
         let mut request = AnnounceRequest::new(InfoHash([1; 20]), id, 1, 0);
-        let asking = announce(&http, &turns, &url, &request);
+        let asking = announce(&http, &udp, &turns, &url, &request);
         let waited = tokio::time::timeout(2 * ANNOUNCE_DEADLINE, asking).await;
         assert!(waited.is_err(), "there is no turn to be had");
         request.event = Event::Stopped;
-        let asking = announce(&http, &turns, &url, &request);
+        let asking = announce(&http, &udp, &turns, &url, &request);
         let waited = tokio::time::timeout(2 * ANNOUNCE_DEADLINE, asking).await;
         let failure = waited.expect("it takes no turn").unwrap_err();
         assert_eq!(failure.to_string(), "no complete answer within 5 s");

@@ -1,9 +1,12 @@
 //! What a user may set for a session and for each torrent in it.
 
 use bt_core::Bitfield;
+use bt_metainfo::Info;
+use core::fmt;
 use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The ports that are tried in turn if none is named (BEP 3, "trackers": 6881 to 6889).
 pub const PORTS: core::ops::RangeInclusive<u16> = 6881..=6889;
@@ -34,8 +37,11 @@ pub struct SessionConfig {
 /// Settings of one torrent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TorrentOptions {
-    /// The pieces that are wanted. `None`: all.
+    /// The pieces that are wanted. `None`: all, or those that [`choose`](Self::choose) names.
     pub wanted: Option<Bitfield>,
+    /// Of a torrent that starts from a magnet link: which pieces are wanted, once it is known what there is. `None`: what
+    /// the link says (BEP 53), else all.
+    pub choose: Option<Choose>,
     /// Ask for pieces in order instead of rarest first.
     pub sequential: bool,
     /// Ask no tracker.
@@ -58,3 +64,37 @@ pub struct TorrentOptions {
     /// All data is there and right, as the caller has just found out: nothing is hashed at the start.
     pub trusted: bool,
 }
+
+/// Says which pieces are wanted of a torrent that has just become known, or why it makes no sense; `None` for all.
+#[derive(Clone)]
+pub struct Choose(Arc<Rule>);
+
+type Rule = dyn Fn(&Info) -> Result<Option<Bitfield>, String> + Send + Sync;
+
+impl Choose {
+    /// A choice by this rule.
+    pub fn new(
+        rule: impl Fn(&Info) -> Result<Option<Bitfield>, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(rule))
+    }
+
+    pub(crate) fn pieces(&self, info: &Info) -> Result<Option<Bitfield>, String> {
+        (self.0)(info)
+    }
+}
+
+impl fmt::Debug for Choose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Choose")
+    }
+}
+
+/// Two choices are the same if they are one.
+impl PartialEq for Choose {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Choose {}

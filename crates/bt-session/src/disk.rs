@@ -12,8 +12,8 @@ use bt_core::disk::{DiskError, DiskErrorKind, Done, Job};
 use bt_storage::TorrentStore;
 use bytes::BytesMut;
 use core::time::Duration;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -41,7 +41,8 @@ pub(crate) struct Answer {
 
 /// The disk of one torrent.
 pub(crate) struct Disk {
-    store: Arc<TorrentStore>,
+    /// Empty while it is not known what the torrent's files are: until then the engine orders nothing of the disk.
+    store: OnceLock<Arc<TorrentStore>>,
     permits: Arc<Semaphore>,
     started: Instant,
     /// Until when the disk counts as slow, in nanoseconds since `started`.
@@ -50,23 +51,37 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn new(store: Arc<TorrentStore>, permits: Arc<Semaphore>) -> Self {
+        let disk = Self::unopened(permits);
+        disk.open(store);
+        disk
+    }
+
+    /// The disk of a torrent whose files are not known yet.
+    pub(crate) fn unopened(permits: Arc<Semaphore>) -> Self {
         Self {
-            store,
+            store: OnceLock::new(),
             permits,
             started: Instant::now(),
             slow_until: AtomicU64::new(0),
         }
     }
 
-    pub(crate) const fn store(&self) -> &Arc<TorrentStore> {
-        &self.store
+    /// The torrent's files are known now. Only the first word counts.
+    pub(crate) fn open(&self, store: Arc<TorrentStore>) {
+        let _ = self.store.set(store);
+    }
+
+    pub(crate) fn store(&self) -> &Arc<TorrentStore> {
+        self.store
+            .get()
+            .expect("an engine without metadata orders nothing of the disk")
     }
 
     /// Appends the block to `out`, or leaves `out` as it is.
     pub(crate) async fn read(&self, block: Block, out: &mut BytesMut) -> Result<(), DiskError> {
         let length = block.length as usize;
         if self.is_slow() {
-            let store = Arc::clone(&self.store);
+            let store = Arc::clone(self.store());
             let read = move || {
                 let mut bytes = vec![0; length];
                 store.read(block, &mut bytes).map(|()| bytes)
@@ -77,7 +92,7 @@ impl Disk {
         let start = out.len();
         out.resize(start + length, 0);
         let room = out.get_mut(start..).unwrap_or_default();
-        let result = self.timed(|| self.store.read(block, room));
+        let result = self.timed(|| self.store().read(block, room));
         if result.is_err() {
             out.truncate(start);
         }
@@ -159,7 +174,7 @@ async fn feed(
         let run = move || -> Vec<Done> {
             let mut done = Vec::new();
             for job in batch {
-                worker.timed(|| worker.store.run(job, &mut done));
+                worker.timed(|| worker.store().run(job, &mut done));
             }
             done
         };
@@ -202,7 +217,7 @@ impl Jobs {
     pub(crate) fn submit(&mut self, job: Job, done: &mut Vec<Done>) {
         let quick = matches!(job, Job::Write { .. } | Job::Discard { .. });
         if quick && self.queued == 0 && !self.disk.is_slow() {
-            self.disk.timed(|| self.disk.store.run(job, done));
+            self.disk.timed(|| self.disk.store().run(job, done));
             return;
         }
         self.queued += 1;

@@ -5,8 +5,10 @@
 
 use bt_core::InfoHash;
 use bt_core::disk::DiskError;
+use bt_metainfo::Metainfo;
 use bt_peer::{Command, Stats};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, watch};
 
 /// Events that wait for a slow owner; older ones are dropped. A thousand pieces may pass between two looks.
@@ -18,6 +20,8 @@ pub(crate) const COMMANDS_MAX: usize = 16;
 /// Something that happened to a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TorrentEvent {
+    /// Peers said what the torrent is, and it is true: a torrent that started from a magnet link begins now.
+    Metadata(Arc<Metainfo>),
     /// The data on disk was looked at, and the torrent starts.
     Checked {
         /// Verified pieces.
@@ -46,6 +50,9 @@ pub enum Failure {
     /// The data cannot be used.
     #[error("{0}")]
     Disk(DiskError),
+    /// What peers gave has the hash that the link names, and makes no torrent; or nothing of it is what the user wants.
+    #[error("{0}")]
+    Metadata(String),
     /// Another process or torrent works on the same data.
     #[error("the torrent is being downloaded into {path} already: {message}")]
     InUse {
@@ -86,6 +93,8 @@ pub enum Phase {
     /// The data on disk is being hashed.
     #[default]
     Checking,
+    /// Peers are asked what the torrent is.
+    Fetching,
     /// Taking part in the swarm.
     Running,
     /// Leaving the swarm.

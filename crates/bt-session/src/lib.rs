@@ -10,7 +10,8 @@
 //! | [`session`] | [`Session`]: the listener, the torrents, and what they share |
 //! | [`handle`] | [`TorrentHandle`] and [`TorrentEvent`]: a torrent as its owner sees it |
 //! | [`http`] | bounded HTTP(S) requests; [`http::fetch`] |
-//! | [`announce`] | announces over HTTP; [`announce::scrape`] |
+//! | [`announce`] | announces over HTTP and UDP; [`announce::scrape`] |
+//! | `udp` | the sockets of UDP trackers |
 //! | `clock` | the only clock, and the only randomness |
 //! | `reach` | which addresses an HTTP request may use |
 //! | `listener`, `incoming`, `handshake` | sockets until both handshakes are exchanged |
@@ -18,6 +19,7 @@
 //! | `torrent`, `errands` | the task that owns an engine, and the tasks it sends out |
 //! | `disk` | where jobs are done: on the spot, or on a small pool |
 //! | `open`, `state` | what happens before: files, resume state, hashing |
+//! | `metadata` | what is between a magnet link and a torrent |
 //! | `budget` | what torrents share of the line |
 //!
 //! # Example
@@ -78,12 +80,14 @@ mod errands;
 mod handshake;
 mod incoming;
 mod listener;
+mod metadata;
 mod open;
 mod reach;
 mod state;
 mod torrent;
+mod udp;
 
-pub use config::{SessionConfig, TorrentOptions};
+pub use config::{Choose, SessionConfig, TorrentOptions};
 pub use handle::{Failure, Phase, Status, TorrentEvent, TorrentEvents, TorrentHandle};
 pub use session::{Session, SessionError};
 

@@ -3,7 +3,7 @@
 use crate::clock::random_seed;
 use crate::config::{PEERS_MAX, TorrentOptions};
 use crate::disk;
-use crate::handle::{Failure, Phase, Status};
+use crate::handle::{Failure, Phase, Status, TorrentEvent};
 use crate::session::Shared;
 use crate::state::{Found, Keeper};
 use bt_core::{Bitfield, InfoHash, PeerId, Rng};
@@ -11,6 +11,7 @@ use bt_metainfo::{Info, Metainfo};
 use bt_storage::{
     Access, Allocation, Control, FilePool, HashProgress, OpenOptions, Standing, TorrentStore,
 };
+use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,10 +28,24 @@ pub(crate) const OPENINGS_MAX: usize = 1;
 pub(crate) struct Opened {
     pub(crate) store: Arc<TorrentStore>,
     pub(crate) torrent: bt_peer::Torrent,
+    /// The info dictionary, for peers that lack it.
+    pub(crate) metadata: Bytes,
     pub(crate) config: bt_peer::Config,
     pub(crate) keeper: Keeper,
     /// What the user should know.
     pub(crate) notes: Vec<String>,
+}
+
+impl Opened {
+    /// What its owner is told of it.
+    pub(crate) fn checked(&self) -> TorrentEvent {
+        let have = &self.torrent.have;
+        TorrentEvent::Checked {
+            pieces_have: have.count_ones(),
+            pieces: have.pieces_count(),
+            complete: self.torrent.wanted.iter_minus(have).next().is_none(),
+        }
+    }
 }
 
 /// Stops the hashing when it is dropped: whoever waits for it has gone.
@@ -74,6 +89,7 @@ pub(crate) async fn open(
             })??;
     let layout = metainfo.info.layout();
     let Found { have, notes, .. } = found;
+    let metadata = Bytes::copy_from_slice(metainfo.info_bytes());
     let torrent = bt_peer::Torrent {
         info_hash,
         layout,
@@ -89,6 +105,7 @@ pub(crate) async fn open(
     Ok(Opened {
         store: Arc::new(store),
         torrent,
+        metadata,
         config: configure(shared, options),
         keeper,
         notes,
@@ -160,7 +177,8 @@ fn wanted_of(options: &TorrentOptions, pieces_count: u32) -> Bitfield {
     options.wanted.clone().unwrap_or_else(all)
 }
 
-fn configure(shared: &Shared, options: &TorrentOptions) -> bt_peer::Config {
+/// The engine's settings, with a peer id of its own.
+pub(crate) fn configure(shared: &Shared, options: &TorrentOptions) -> bt_peer::Config {
     let mut rng = Rng::new(random_seed());
     let mut config = bt_peer::Config::new(PeerId::generate(PEER_ID_PREFIX, &mut rng));
     config.listen_port = shared.port;

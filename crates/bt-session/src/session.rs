@@ -12,11 +12,13 @@ use crate::handle::{
     COMMANDS_MAX, EVENTS_MAX, Failure, Phase, Status, TorrentEvent, TorrentEvents, TorrentHandle,
 };
 use crate::http::Http;
+use crate::metadata::{self, Unopened};
 use crate::torrent::{Ends, Fact, Torrent};
+use crate::udp::Udp;
 use crate::{incoming, listener, open, torrent};
 use bt_core::{InfoHash, PeerId};
-use bt_metainfo::Metainfo;
-use bt_peer::{Command, Stats};
+use bt_metainfo::{Magnet, Metainfo};
+use bt_peer::{Command, Stats, Unknown};
 use bt_storage::FilePool;
 use core::mem::discriminant;
 use core::panic::AssertUnwindSafe;
@@ -52,6 +54,11 @@ pub enum SessionError {
         /// Which.
         info_hash: InfoHash,
     },
+    /// A magnet link names only the info hash of version 2 (BEP 52).
+    #[error(
+        "the link has no info hash of version 1, and torrents of version 2 alone cannot be had yet"
+    )]
+    V2Only,
 }
 
 /// A BitTorrent client.
@@ -71,6 +78,7 @@ pub(crate) struct Shared {
     pub(crate) port: u16,
     pub(crate) clock: Clock,
     pub(crate) http: Http,
+    pub(crate) udp: Udp,
     pub(crate) files: Arc<FilePool>,
     /// One for each torrent that is being opened.
     pub(crate) open_permits: Arc<Semaphore>,
@@ -108,9 +116,11 @@ impl Session {
         let listeners = listener::listen(config.bind, config.port)?;
         let addrs = listeners.iter().filter_map(|l| l.local_addr().ok());
         let local_addrs: Vec<SocketAddr> = addrs.collect();
+        let clock = Clock::start();
         let shared = Arc::new(Shared {
             port: local_addrs.first().map_or(0, SocketAddr::port),
-            clock: Clock::start(),
+            clock,
+            udp: Udp::new(config.bind, clock),
             http: Http::new(config.bind),
             files: Arc::new(FilePool::for_process()),
             open_permits: Arc::new(Semaphore::new(open::OPENINGS_MAX)),
@@ -153,12 +163,48 @@ impl Session {
         options: TorrentOptions,
     ) -> Result<(TorrentHandle, TorrentEvents), SessionError> {
         let info_hash = metainfo.info_hash;
+        let total_length = metainfo.info.layout().total_length();
+        let start = Start {
+            origin: Origin::Torrent(Box::new(metainfo)),
+            dir: dir.to_owned(),
+            options,
+        };
+        self.start(info_hash, total_length, start)
+    }
+
+    /// Starts a torrent from a magnet link: asks peers what it is ([`TorrentEvent::Metadata`]), and goes on as
+    /// [`add`](Self::add) does. What was learnt once is kept in the state folder, for the next start.
+    ///
+    /// # Errors
+    /// [`SessionError::Duplicate`] if the session has the torrent, [`SessionError::V2Only`] if the link has no info hash
+    /// of version 1.
+    pub fn add_magnet(
+        &mut self,
+        magnet: Magnet,
+        dir: &Path,
+        options: TorrentOptions,
+    ) -> Result<(TorrentHandle, TorrentEvents), SessionError> {
+        let info_hash = magnet.info_hash.ok_or(SessionError::V2Only)?;
+        let start = Start {
+            origin: Origin::Magnet(magnet),
+            dir: dir.to_owned(),
+            options,
+        };
+        self.start(info_hash, 0, start)
+    }
+
+    fn start(
+        &mut self,
+        info_hash: InfoHash,
+        total_length: u64,
+        start: Start,
+    ) -> Result<(TorrentHandle, TorrentEvents), SessionError> {
         let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
         let (peers, peers_named) = mpsc::channel(COMMANDS_MAX);
         let (events_in, events) = broadcast::channel(EVENTS_MAX);
         let (status_in, status) = watch::channel(Status {
             stats: Stats {
-                total_length: metainfo.info.layout().total_length(),
+                total_length,
                 ..Stats::default()
             },
             ..Status::default()
@@ -170,13 +216,8 @@ impl Session {
             events: events_in,
             status: status_in,
         };
-        let start = Start {
-            metainfo,
-            dir: dir.to_owned(),
-            options,
-        };
-        self.torrents
-            .spawn(live(Arc::clone(&self.shared), start, ends));
+        let shared = Arc::clone(&self.shared);
+        self.torrents.spawn(live(shared, info_hash, start, ends));
         let handle = TorrentHandle {
             info_hash,
             status,
@@ -255,14 +296,19 @@ impl Shared {
 
 /// What a torrent starts from.
 struct Start {
-    metainfo: Metainfo,
+    origin: Origin,
     dir: PathBuf,
     options: TorrentOptions,
 }
 
+/// What is known of a torrent when it starts.
+enum Origin {
+    Torrent(Box<Metainfo>),
+    Magnet(Magnet),
+}
+
 /// A torrent's whole life, whatever ends it.
-async fn live(shared: Arc<Shared>, start: Start, mut ends: Ends) {
-    let info_hash = start.metainfo.info_hash;
+async fn live(shared: Arc<Shared>, info_hash: InfoHash, start: Start, mut ends: Ends) {
     let mut last = ends.status.borrow().to_owned();
     let ended = caught(start_and_run(&shared, start, &mut ends, &mut last)).await;
     shared.torrents().remove(&info_hash);
@@ -300,14 +346,36 @@ async fn start_and_run(
     ends: &mut Ends,
     last: &mut Status,
 ) -> Result<(), Failure> {
-    let info_hash = start.metainfo.info_hash;
     let mut options = start.options;
-    let peers = core::mem::take(&mut options.peers);
+    let mut peers = core::mem::take(&mut options.peers);
+    let metainfo = match start.origin {
+        Origin::Torrent(metainfo) => *metainfo,
+        Origin::Magnet(magnet) => {
+            peers.extend(&magnet.peers);
+            match metadata::kept(shared, &magnet).await {
+                Some(metainfo) => {
+                    options.wanted = metadata::wanted(&magnet, &metainfo.info, &options)?;
+                    let known = Arc::new(metainfo.clone());
+                    let _ = ends.events.send(TorrentEvent::Metadata(known));
+                    metainfo
+                }
+                None => {
+                    let unopened = Unopened {
+                        magnet,
+                        dir: start.dir,
+                        options,
+                    };
+                    return fetch_and_run(shared, unopened, peers, ends, last).await;
+                }
+            }
+        }
+    };
+    let info_hash = metainfo.info_hash;
     let mut early = Vec::new();
     let opened = {
         let mut opening = pin!(open::open(
             shared,
-            start.metainfo,
+            metainfo,
             start.dir,
             &options,
             &ends.status
@@ -324,12 +392,7 @@ async fn start_and_run(
             }
         }
     };
-    let have = &opened.torrent.have;
-    let checked = TorrentEvent::Checked {
-        pieces_have: have.count_ones(),
-        pieces: have.pieces_count(),
-        complete: opened.torrent.wanted.iter_minus(have).next().is_none(),
-    };
+    let checked = opened.checked();
     for message in &opened.notes {
         torrent::warn(message.clone(), &ends.events);
     }
@@ -342,6 +405,40 @@ async fn start_and_run(
     early
         .into_iter()
         .for_each(|command| running.command(command));
+    run_and_save(running, ends, peers, last).await
+}
+
+/// Runs a torrent of which only a magnet link is known.
+async fn fetch_and_run(
+    shared: &Arc<Shared>,
+    unopened: Unopened,
+    peers: Vec<SocketAddr>,
+    ends: &mut Ends,
+    last: &mut Status,
+) -> Result<(), Failure> {
+    let config = open::configure(shared, &unopened.options);
+    let peer_id = config.peer_id;
+    let magnet = &unopened.magnet;
+    let info_hash = magnet
+        .info_hash
+        .expect("a link without it is refused before");
+    let tiers = magnet.trackers.iter().map(|url| vec![url.clone()]);
+    let unknown = Unknown {
+        info_hash,
+        trackers: tiers.collect(),
+    };
+    let (running, facts) = Torrent::fetching(Arc::clone(shared), unknown, config, unopened);
+    shared.register(info_hash, Registered { peer_id, facts });
+    ends.status.send_replace(running.status());
+    run_and_save(running, ends, peers, last).await
+}
+
+async fn run_and_save(
+    mut running: Torrent,
+    ends: &mut Ends,
+    peers: Vec<SocketAddr>,
+    last: &mut Status,
+) -> Result<(), Failure> {
     let result = running.run(ends, peers).await;
     if let Err(error) = running.save().await {
         torrent::warn(

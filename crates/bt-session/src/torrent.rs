@@ -13,14 +13,16 @@ use crate::disk::{Disk, Jobs};
 use crate::errands::Errands;
 use crate::handle::{Failure, Phase, Status, TorrentEvent};
 use crate::handshake::{self, GreetError, Greeted};
+use crate::metadata::{self, Described, Unopened};
 use crate::open::Opened;
 use crate::session::Shared;
 use crate::state::Keeper;
 use bt_core::disk::{DiskError, Done};
 use bt_core::{Block, InfoHash, PeerId};
-use bt_peer::{CloseReason, Command, ConnId, Direction, Engine, Event, Input, Output};
+use bt_peer::{CloseReason, Command, ConnId, Direction, Engine, Event, Input, Output, Unknown};
 use bt_tracker::announce::{AnnounceFailure, AnnounceResponse};
 use bt_wire::{Limits, Message};
+use bytes::Bytes;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -68,6 +70,8 @@ pub(crate) enum Fact {
     },
     /// Peers became known.
     PeersFound(Vec<SocketAddr>),
+    /// What peers said of the torrent was looked at, and its files are open.
+    Described(Result<Box<Described>, Failure>),
     /// The resume state is saved, or not.
     Saved(Result<(), DiskError>),
     /// The task that feeds the disk's pool ended, which it never does by itself.
@@ -100,11 +104,22 @@ pub(crate) struct Torrent {
     inputs: VecDeque<Input>,
     /// The number of the next connection that we accept. Odd, as the engine's are even.
     next_accepted: u64,
-    keeper: Keeper,
+    /// `None` until it is known what the torrent is.
+    keeper: Option<Keeper>,
+    /// What is to be done once that is known.
+    unopened: Option<Unopened>,
     part: Part,
     /// When a stop that was asked for is over, whoever may still have to be told.
     stop_at: Option<Instant>,
     stopped: bool,
+}
+
+/// In what a torrent that is known differs from one that is not.
+struct Start {
+    info_hash: InfoHash,
+    limits: Limits,
+    keeper: Option<Keeper>,
+    unopened: Option<Unopened>,
 }
 
 impl Drop for Torrent {
@@ -116,9 +131,48 @@ impl Drop for Torrent {
 impl Torrent {
     /// A torrent whose data was checked, and the end at which it takes facts.
     pub(crate) fn new(shared: Arc<Shared>, opened: Opened) -> (Self, mpsc::Sender<Fact>) {
-        let part = shared.part(opened.config.peers_max);
+        let disk = Disk::new(opened.store, Arc::clone(&shared.disk_permits));
+        let start = Start {
+            info_hash: opened.torrent.info_hash,
+            limits: Limits::for_torrent(opened.torrent.layout.pieces_count()),
+            keeper: Some(opened.keeper),
+            unopened: None,
+        };
+        let config = opened.config.clone();
+        let seed = crate::clock::random_seed();
+        let engine = Engine::new(opened.torrent, opened.config, seed);
+        let engine = engine.with_metadata(opened.metadata);
+        Self::start(shared, engine, &config, disk, start)
+    }
+
+    /// A torrent of which only a magnet link is known.
+    pub(crate) fn fetching(
+        shared: Arc<Shared>,
+        unknown: Unknown,
+        config: bt_peer::Config,
+        unopened: Unopened,
+    ) -> (Self, mpsc::Sender<Fact>) {
+        let disk = Disk::unopened(Arc::clone(&shared.disk_permits));
+        let start = Start {
+            info_hash: unknown.info_hash,
+            limits: Limits::for_unknown(),
+            keeper: None,
+            unopened: Some(unopened),
+        };
+        let engine = Engine::fetching(unknown, config.clone(), crate::clock::random_seed());
+        Self::start(shared, engine, &config, disk, start)
+    }
+
+    fn start(
+        shared: Arc<Shared>,
+        engine: Engine,
+        config: &bt_peer::Config,
+        disk: Disk,
+        start: Start,
+    ) -> (Self, mpsc::Sender<Fact>) {
+        let part = shared.part(config.peers_max);
         let (facts_in, facts) = mpsc::channel(FACTS_MAX);
-        let disk = Arc::new(Disk::new(opened.store, Arc::clone(&shared.disk_permits)));
+        let disk = Arc::new(disk);
         let (jobs, feeding) = Jobs::new(Arc::clone(&disk));
         let mut errands = Errands::default();
         let feeding = async {
@@ -127,10 +181,10 @@ impl Torrent {
         };
         errands.spawn(feeding, Some(Fact::DiskGone));
         let torrent = Self {
-            info_hash: opened.torrent.info_hash,
-            peer_id: opened.config.peer_id,
-            limits: Limits::for_torrent(opened.torrent.layout.pieces_count()),
-            engine: Engine::new(opened.torrent, opened.config, crate::clock::random_seed()),
+            info_hash: start.info_hash,
+            peer_id: config.peer_id,
+            limits: start.limits,
+            engine,
             shared,
             disk,
             jobs,
@@ -141,7 +195,8 @@ impl Torrent {
             facts_in: facts_in.clone(),
             inputs: VecDeque::new(),
             next_accepted: 1,
-            keeper: opened.keeper,
+            keeper: start.keeper,
+            unopened: start.unopened,
             part,
             stop_at: None,
             stopped: false,
@@ -189,16 +244,24 @@ impl Torrent {
 
     fn saving(&mut self, clean: bool) -> impl Future<Output = Result<(), DiskError>> + use<> {
         let stats = self.engine.stats(self.shared.clock.now());
-        self.keeper
-            .save(&self.disk, self.engine.have(), &stats, clean)
+        let (disk, have) = (&self.disk, self.engine.have());
+        let keeper = self.keeper.as_mut();
+        let saving = keeper.map(|keeper| keeper.save(disk, have, &stats, clean));
+        async {
+            match saving {
+                Some(saving) => saving.await,
+                None => Ok(()),
+            }
+        }
     }
 
     /// The numbers to show.
     pub(crate) fn status(&self) -> Status {
         Status {
-            phase: match self.stop_at {
-                Some(_) => Phase::Stopping,
-                None => Phase::Running,
+            phase: match (self.stop_at, &self.keeper) {
+                (Some(_), _) => Phase::Stopping,
+                (None, None) => Phase::Fetching,
+                (None, Some(_)) => Phase::Running,
             },
             pieces_checked: 0,
             stats: self.engine.stats(self.shared.clock.now()),
@@ -297,6 +360,7 @@ impl Torrent {
                 self.inputs.push_back(Input::Announced { id, result });
             }
             Fact::PeersFound(peers) => self.inputs.push_back(Input::PeersFound(peers)),
+            Fact::Described(described) => self.described(*described?, ends),
             Fact::Saved(Ok(())) => {}
             Fact::Saved(Err(error)) => warn(
                 format!("the resume state is not saved: {error}"),
@@ -308,6 +372,25 @@ impl Torrent {
             }
         }
         Ok(())
+    }
+
+    /// From here on it is a torrent like any other.
+    fn described(&mut self, described: Described, ends: &Ends) {
+        let opened = described.opened;
+        self.disk.open(opened.store);
+        self.limits = Limits::for_torrent(opened.torrent.layout.pieces_count());
+        self.keeper = Some(opened.keeper);
+        for message in opened.notes {
+            warn(message, &ends.events);
+        }
+        // Nobody may be listening.
+        let _ = ends.events.send(described.checked);
+        self.inputs.push_back(Input::Described {
+            layout: opened.torrent.layout,
+            private: opened.torrent.private,
+            have: opened.torrent.have,
+            wanted: opened.torrent.wanted,
+        });
     }
 
     fn disk_done(&mut self, done: Vec<Done>) {
@@ -344,6 +427,7 @@ impl Torrent {
             Output::Send { conn, message } => self.order(conn, Order::Send(message)),
             Output::Upload { conn, block } => self.order(conn, Order::Upload(block)),
             Output::Disk(job) => self.jobs.submit(job, done),
+            Output::Metadata(info_bytes) => self.describe(info_bytes, ends),
             Output::Dial { conn, addr } => self.dial(conn, addr),
             Output::Close { conn, reason } => {
                 tracing::debug!(info_hash = %self.info_hash, ?conn, ?reason, "closing");
@@ -355,9 +439,14 @@ impl Torrent {
             Output::Announce { id, url, request } => {
                 let shared = Arc::clone(&self.shared);
                 let asking = async move {
-                    let result =
-                        announce::announce(&shared.http, &shared.announce_permits, &url, &request)
-                            .await;
+                    let result = announce::announce(
+                        &shared.http,
+                        &shared.udp,
+                        &shared.announce_permits,
+                        &url,
+                        &request,
+                    )
+                    .await;
                     Some(Fact::Announced { id, result })
                 };
                 let result = Err(AnnounceFailure::Unreachable {
@@ -369,6 +458,23 @@ impl Torrent {
             }
             Output::Emit(event) => self.emit(event, ends),
         }
+    }
+
+    /// Makes a torrent of what peers gave.
+    fn describe(&mut self, info_bytes: Bytes, ends: &Ends) {
+        let Some(unopened) = self.unopened.take() else {
+            return;
+        };
+        let shared = Arc::clone(&self.shared);
+        let (status, events) = (ends.status.clone(), ends.events.clone());
+        let describing = async move {
+            let described =
+                metadata::describe(&shared, unopened, &info_bytes, &status, &events).await;
+            Some(Fact::Described(described.map(Box::new)))
+        };
+        let message = "internal error".to_owned();
+        let failure = Fact::Described(Err(Failure::Bug { message }));
+        self.errands.spawn(describing, Some(failure));
     }
 
     fn order(&mut self, conn: ConnId, order: Order) {
@@ -422,9 +528,9 @@ impl Torrent {
     fn emit(&mut self, event: Event, ends: &Ends) {
         match &event {
             Event::Stopped => self.stopped = true,
-            Event::PieceDone { .. } => self.keeper.touch(),
+            Event::PieceDone { .. } => self.keeper.iter_mut().for_each(Keeper::touch),
             Event::Complete => {
-                self.keeper.hurry();
+                self.keeper.iter_mut().for_each(Keeper::hurry);
                 // Who hears of it finds numbers that fit.
                 ends.status.send_replace(self.status());
             }
@@ -445,8 +551,11 @@ impl Torrent {
         for command in self.shared.budget.share(&mut self.part, &status.stats) {
             self.inputs.push_back(Input::Command(command));
         }
-        ends.status.send_replace(status);
-        if self.keeper.is_due() {
+        // While its data is checked, whoever checks tells how far that is.
+        if ends.status.borrow().phase != Phase::Checking || self.keeper.is_some() {
+            ends.status.send_replace(status);
+        }
+        if self.keeper.as_ref().is_some_and(Keeper::is_due) {
             let saving = self.saving(false);
             let saving = async { Some(Fact::Saved(saving.await)) };
             self.errands.spawn(saving, None);

@@ -2,13 +2,16 @@
 
 use super::Context;
 use crate::exit::{Exit, Failure};
-use crate::network::{self, NetworkArgs};
+use crate::network::NetworkArgs;
 use crate::output::Output;
+use crate::save;
+use crate::source::Source;
 use crate::swarm::{self, Goal, Swarm};
 use crate::{folder, units};
 use anyhow::Context as _;
 use bt_core::Bitfield;
-use bt_metainfo::Info;
+use bt_metainfo::{FileEntry, Info};
+use bt_session::Choose;
 use globset::{Glob, GlobMatcher};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,7 +22,7 @@ use std::time::Duration;
 /// after an interruption. A file that is no earlier download's and not what the torrent says is never replaced unawares.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// .torrent files, or http or https URLs of them
+    /// Magnet links, .torrent files, http or https URLs of them, or info hashes
     #[arg(required = true)]
     source: Vec<String>,
     /// The folder that receives the torrent's top file or folder
@@ -28,6 +31,9 @@ pub(crate) struct Args {
     /// Download these files only: a pattern such as '*.iso' or 'docs/*', or a file's number in the torrent, from 0
     #[arg(long, value_name = "GLOB|INDEX")]
     select: Vec<String>,
+    /// Of a magnet link: save what peers said the torrent is, as a .torrent file
+    #[arg(long, value_name = "FILE")]
+    save_torrent: Option<PathBuf>,
     /// Fetch the pieces in order, not the rarest first
     #[arg(long)]
     sequential: bool,
@@ -70,9 +76,12 @@ async fn get(args: &Args, context: &Context) -> Result<(), Failure> {
     let loading = async {
         let mut torrents = Vec::new();
         for source in &args.source {
-            let metainfo = network::load(source, &context.stop).await?;
-            let wanted = chosen.pieces(&metainfo.info)?;
-            torrents.push((metainfo, wanted));
+            let source = Source::load(source, context.stop.clone()).await?;
+            let wanted = match &source {
+                Source::Torrent(metainfo) => chosen.pieces(&metainfo.info)?,
+                Source::Magnet(_) => None,
+            };
+            torrents.push((source, wanted));
         }
         Ok((torrents, args.network.torrent().await?))
     };
@@ -81,19 +90,32 @@ async fn get(args: &Args, context: &Context) -> Result<(), Failure> {
     let goal = Goal {
         only_seed: false,
         seed: args.seed || args.seed_ratio.is_some() || args.seed_time.is_some(),
+        seed_ratio: args.seed_ratio,
         seed_time: args.seed_time,
         timeout: args.timeout,
     };
     let output = Output::new(args.json);
     let mut swarm = Swarm::new(&args.network, output, context.quiet, goal)?;
-    for (metainfo, wanted) in torrents {
+    if let Some(path) = &args.save_torrent {
+        save::check_free(path, false)?;
+        swarm.save_torrent_as(path.clone());
+    }
+    for (source, wanted) in torrents {
         let mut options = options.clone();
         options.wanted = wanted;
         options.sequential = args.sequential;
         options.force = args.force;
-        let total_length = metainfo.info.layout().total_length();
-        options.upload_goal = args.seed_ratio.map(|ratio| share(ratio, total_length));
-        swarm.add(metainfo, &args.dir, options)?;
+        match source {
+            Source::Torrent(metainfo) => {
+                let total_length = metainfo.info.layout().total_length();
+                options.upload_goal = args.seed_ratio.map(|ratio| share(ratio, total_length));
+                swarm.add(*metainfo, &args.dir, options)?;
+            }
+            Source::Magnet(magnet) => {
+                options.choose = chosen.later();
+                swarm.add_magnet(*magnet, &args.dir, options)?;
+            }
+        }
     }
     swarm.run(context.stop.clone()).await
 }
@@ -105,7 +127,7 @@ async fn get(args: &Args, context: &Context) -> Result<(), Failure> {
     clippy::cast_sign_loss,
     reason = "a ratio is not exact, is not negative, and ends at the largest number"
 )]
-fn share(ratio: f64, total_length: u64) -> u64 {
+pub(crate) fn share(ratio: f64, total_length: u64) -> u64 {
     (ratio * total_length as f64).ceil() as u64
 }
 
@@ -122,10 +144,10 @@ async fn within<T>(
 }
 
 /// The files that the user wants.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Chosen(Vec<Choice>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Choice {
     Index(usize),
     Pattern(GlobMatcher),
@@ -149,37 +171,35 @@ impl Chosen {
             .map(Self)
     }
 
+    /// The same choice for a torrent that is not known yet; `None` if the user leaves it to the link.
+    fn later(&self) -> Option<Choose> {
+        let chosen = self.clone();
+        let choose = move |info: &Info| {
+            let pieces = chosen.pieces(info);
+            pieces.map_err(|failure| failure.error.to_string())
+        };
+        (!self.0.is_empty()).then(|| Choose::new(choose))
+    }
+
     /// The pieces in which chosen files lie; `None` if the user wants everything.
     fn pieces(&self, info: &Info) -> Result<Option<Bitfield>, Failure> {
         if self.0.is_empty() {
             return Ok(None);
         }
-        let layout = info.layout();
-        let mut pieces = Bitfield::new(layout.pieces_count());
-        let mut found = false;
-        for (index, file) in info.files().iter().enumerate() {
+        let is_chosen = |index: usize, file: &FileEntry| {
             let inside: PathBuf = file.path.components().skip(1).collect();
-            let is_chosen = file.is_stored()
+            file.is_stored()
                 && self.0.iter().any(|choice| match choice {
                     Choice::Index(chosen) => *chosen == index,
                     Choice::Pattern(glob) => glob.is_match(&file.path) || glob.is_match(&inside),
-                });
-            found |= is_chosen;
-            let end = file.offset + file.length;
-            let mut next = file.offset;
-            while is_chosen
-                && next < end
-                && let Some(piece) = layout.piece_at(next)
-            {
-                pieces.set(piece);
-                next = layout.piece_offset(piece) + u64::from(layout.piece_length(piece));
-            }
-        }
-        if !found {
+                })
+        };
+        let mut files = info.files().iter().enumerate();
+        if !files.any(|(index, file)| is_chosen(index, file)) {
             let message = format!("--select: no file of {} is meant by it", info.name());
             return Err(Failure::new(Exit::Usage, message));
         }
-        Ok(Some(pieces))
+        Ok(Some(info.pieces_of(is_chosen)))
     }
 }
 

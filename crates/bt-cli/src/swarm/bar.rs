@@ -16,9 +16,18 @@ pub(super) fn new(hidden: bool, name: &str, total_length: u64) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
-    let shown: String = name.chars().take(NAME_CHARS).collect();
-    bar.set_prefix(shown);
+    bar.set_prefix(shorten(name));
     bar
+}
+
+fn shorten(name: &str) -> String {
+    name.chars().take(NAME_CHARS).collect()
+}
+
+/// The torrent has become known.
+pub(super) fn rename(bar: &ProgressBar, name: &str, total_length: u64) {
+    bar.set_length(total_length);
+    bar.set_prefix(shorten(name));
 }
 
 /// Brings the bar up to date.
@@ -31,6 +40,7 @@ fn message(status: &Status) -> String {
     let stats = &status.stats;
     match status.phase {
         Phase::Checking => return format!("checking, {} pieces so far", status.pieces_checked),
+        Phase::Fetching => return format!("asking {} peers what it is", stats.peers),
         Phase::Stopping => return "stopping".to_owned(),
         Phase::Stopped => return "stopped".to_owned(),
         Phase::Running => {}

@@ -279,8 +279,13 @@ fn what_goes_wrong_has_its_code_and_its_words() {
     // It takes connections, as the kernel does for it, and never says a word.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}/x.torrent", listener.local_addr().unwrap());
-    let rows: [(&[&str], i32, &str); 12] = [
-        (&["get", magnet], 3, "magnet link"),
+    let rows: [(&[&str], i32, &str); 13] = [
+        (&["seed", magnet], 3, "magnet link"),
+        (
+            &["get", magnet, "--port", "0", "--timeout", "1s"],
+            5,
+            "nothing came for 1 s",
+        ),
         (&["get", "no-such.torrent"], 3, "no-such.torrent"),
         (&["get", "broken.torrent"], 3, "broken.torrent"),
         (

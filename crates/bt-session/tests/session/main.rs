@@ -11,6 +11,7 @@
 )]
 
 mod exchange;
+mod magnet;
 mod state;
 mod strangers;
 mod tracker;

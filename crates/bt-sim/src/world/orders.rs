@@ -61,6 +61,7 @@ impl World {
             Input::Received { .. }
             | Input::Uploaded { .. }
             | Input::Closed { .. }
+            | Input::Described { .. }
             | Input::DiskDone(_)
             | Input::Announced { .. }
             | Input::PeersFound(_)

@@ -1,0 +1,140 @@
+//! Between a magnet link and a torrent: what peers gave becomes a torrent with open files, and is kept for the next
+//! start (BEP 9; BEP 53 for the files that a link selects).
+//!
+//! **Invariant:** what lies in the state folder is believed only if its hash is the one that the link names.
+
+use crate::config::TorrentOptions;
+use crate::disk;
+use crate::handle::{Failure, Status, TorrentEvent};
+use crate::open::{self, Opened};
+use crate::session::Shared;
+use bt_core::disk::{DiskError, DiskErrorKind};
+use bt_core::{Bitfield, InfoHash};
+use bt_metainfo::{Info, Magnet, Metainfo};
+use bt_wire::extension::METADATA_BYTES_MAX;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::{broadcast, watch};
+
+/// The folder of kept info dictionaries, in the state folder.
+const FOLDER: &str = "metadata";
+
+/// A torrent whose files cannot be opened before it is known what it is.
+#[derive(Debug)]
+pub(crate) struct Unopened {
+    pub(crate) magnet: Magnet,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: TorrentOptions,
+}
+
+/// A torrent that has become known, and is open.
+pub(crate) struct Described {
+    pub(crate) opened: Opened,
+    /// What its owner is told.
+    pub(crate) checked: TorrentEvent,
+}
+
+impl core::fmt::Debug for Described {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("Described").field(&self.checked).finish()
+    }
+}
+
+/// Makes a torrent of the info dictionary, tells its owner, and opens its files.
+///
+/// # Errors
+/// [`Failure::Metadata`] if the bytes are no torrent, or nothing of it is wanted; as [`open::open`] otherwise.
+pub(crate) async fn describe(
+    shared: &Arc<Shared>,
+    unopened: Unopened,
+    info_bytes: &[u8],
+    status: &watch::Sender<Status>,
+    events: &broadcast::Sender<TorrentEvent>,
+) -> Result<Described, Failure> {
+    let Unopened {
+        magnet,
+        dir,
+        mut options,
+    } = unopened;
+    let metainfo = Metainfo::from_magnet(&magnet, info_bytes)
+        .map_err(|error| Failure::Metadata(format!("what peers have is no torrent: {error}")))?;
+    let known = Arc::new(metainfo);
+    // Nobody may be listening.
+    let _ = events.send(TorrentEvent::Metadata(Arc::clone(&known)));
+    options.wanted = wanted(&magnet, &known.info, &options)?;
+    let metainfo = Arc::unwrap_or_clone(known);
+    if let Err(error) = keep(shared, &metainfo).await {
+        let message = format!("what the torrent is is not kept for the next start: {error}");
+        crate::torrent::warn(message, events);
+    }
+    let opened = open::open(shared, metainfo, dir, &options, status).await?;
+    let checked = opened.checked();
+    Ok(Described { opened, checked })
+}
+
+/// The pieces to get: what the user chose, else what the link selects; `None` for all.
+///
+/// # Errors
+/// [`Failure::Metadata`] if there is nothing of what was chosen.
+pub(crate) fn wanted(
+    magnet: &Magnet,
+    info: &Info,
+    options: &TorrentOptions,
+) -> Result<Option<Bitfield>, Failure> {
+    if let Some(choose) = &options.choose {
+        return choose.pieces(info).map_err(Failure::Metadata);
+    }
+    if options.wanted.is_some() || magnet.select.is_empty() {
+        return Ok(options.wanted.clone());
+    }
+    let is_selected = |file: usize| u32::try_from(file).is_ok_and(|file| magnet.selects(file));
+    if !(0..info.files().len()).any(is_selected) {
+        let message = format!("the link selects no file of {}", info.name());
+        return Err(Failure::Metadata(message));
+    }
+    Ok(Some(info.pieces_of(|index, _| is_selected(index))))
+}
+
+/// The torrent that the link names, if an earlier run learnt what it is.
+pub(crate) async fn kept(shared: &Arc<Shared>, magnet: &Magnet) -> Option<Metainfo> {
+    let path = path(shared, magnet.info_hash?)?;
+    let magnet = magnet.clone();
+    let read = move || {
+        let mut bytes = Vec::new();
+        let file = File::open(path).ok()?;
+        let mut file = file.take(u64::from(METADATA_BYTES_MAX));
+        file.read_to_end(&mut bytes).ok()?;
+        Metainfo::from_magnet(&magnet, &bytes).ok()
+    };
+    disk::on_pool(&shared.disk_permits, read).await.ok()?
+}
+
+async fn keep(shared: &Arc<Shared>, metainfo: &Metainfo) -> Result<(), DiskError> {
+    let Some(path) = path(shared, metainfo.info_hash) else {
+        return Ok(());
+    };
+    let bytes = metainfo.info_bytes().to_vec();
+    let write = move || write_whole(&path, &bytes);
+    let written = disk::on_pool(&shared.disk_permits, write).await?;
+    written.map_err(|error| DiskError {
+        kind: DiskErrorKind::Io,
+        message: error.to_string(),
+    })
+}
+
+/// Writes under another name and renames. It need not survive a power cut: its hash tells whether it did.
+fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
+    File::create(&unfinished)?.write_all(bytes)?;
+    std::fs::rename(&unfinished, path)
+}
+
+fn path(shared: &Shared, info_hash: InfoHash) -> Option<PathBuf> {
+    let state_dir = shared.config.state_dir.as_ref()?;
+    Some(state_dir.join(FOLDER).join(format!("{info_hash}.info")))
+}

@@ -1,0 +1,448 @@
+//! UDP trackers: one socket for each address family, on which all questions of a session travel (BEP 15).
+//!
+//! **Invariant:** a packet reaches the question whose tracker's address and transaction id it has, and no other. A
+//! session that asks no UDP tracker opens no socket for them.
+
+use crate::clock::{Clock, random_seed};
+use bt_core::Rng;
+use bt_core::addr::canonical;
+use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse};
+use bt_tracker::client::transaction::{Answer, Connections, Output, Question, Transaction};
+use bt_tracker::scrape::{ScrapeResponse, ScrapedTorrent};
+use bt_tracker::udp::{Family, PACKET_MAX_BYTES, SCRAPE_MAX, TransactionId};
+use core::time::Duration;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::net::UdpSocket;
+use tokio::sync::{OnceCell, Semaphore, mpsc};
+use tokio::task::AbortHandle;
+use url::Url;
+
+/// Questions that are out at a time over all torrents. They cost no socket each, so silent trackers may hold many.
+pub(crate) const QUESTIONS_MAX: usize = 256;
+
+/// How long an announce or scrape may take: two repetitions by BEP 15, after 15 and 45 seconds.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Answers that wait for one question. More than one is a repetition.
+const ANSWERS_MAX: usize = 4;
+
+/// How long to wait after the system failed to receive, so as not to spin.
+const FAILURE_PAUSE: Duration = Duration::from_millis(100);
+
+/// The UDP trackers of one session.
+#[derive(Debug)]
+pub(crate) struct Udp {
+    bind: Option<IpAddr>,
+    clock: Clock,
+    v4: OnceCell<Line>,
+    v6: OnceCell<Line>,
+    connections: Mutex<Connections>,
+    questions: Semaphore,
+}
+
+/// A socket, and who waits for what on it.
+#[derive(Debug)]
+struct Line {
+    socket: Arc<UdpSocket>,
+    waiting: Arc<Mutex<Waiting>>,
+    receiving: AbortHandle,
+}
+
+type Waiting = BTreeMap<(SocketAddr, TransactionId), mpsc::Sender<Vec<u8>>>;
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.receiving.abort();
+    }
+}
+
+/// A place among those who wait, until it is dropped.
+struct Place<'a> {
+    waiting: &'a Mutex<Waiting>,
+    key: (SocketAddr, TransactionId),
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        lock(self.waiting).remove(&self.key);
+    }
+}
+
+/// True for the URL of a UDP tracker.
+pub(crate) fn is_udp(url: &str) -> bool {
+    let scheme = url.get(.."udp:".len());
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp:"))
+}
+
+/// A UDP tracker's URL, taken apart.
+struct Target {
+    host: String,
+    port: u16,
+    /// Path and query (BEP 41).
+    url_data: String,
+}
+
+impl Target {
+    fn parse(url: &str) -> Result<Self, AnnounceFailure> {
+        let wrong = || unreachable(format!("{url:?} is no URL of a UDP tracker"));
+        let parsed = Url::parse(url).map_err(|_| wrong())?;
+        let host = parsed.host_str().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = parsed.port().filter(|port| *port != 0).ok_or_else(wrong)?;
+        if host.is_empty() {
+            return Err(wrong());
+        }
+        let query = parsed.query().map(|query| format!("?{query}"));
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+            url_data: format!("{}{}", parsed.path(), query.unwrap_or_default()),
+        })
+    }
+
+    /// The first address of each family that may be used.
+    async fn addresses(&self, bind: Option<IpAddr>) -> Result<Vec<SocketAddr>, AnnounceFailure> {
+        let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
+        let found = found.map_err(|error| unreachable(format!("{}: {error}", self.host)))?;
+        let mut chosen: Vec<SocketAddr> = Vec::new();
+        for addr in found.map(canonical) {
+            let is_new = chosen.iter().all(|other| other.is_ipv4() != addr.is_ipv4());
+            if is_new && bind.is_none_or(|bind| bind.is_ipv4() == addr.is_ipv4()) {
+                chosen.push(addr);
+            }
+        }
+        if chosen.is_empty() {
+            return Err(unreachable(format!("{} has no usable address", self.host)));
+        }
+        Ok(chosen)
+    }
+}
+
+impl Udp {
+    /// To be used inside a tokio runtime. Nothing is opened before the first question.
+    pub(crate) const fn new(bind: Option<IpAddr>, clock: Clock) -> Self {
+        Self {
+            bind,
+            clock,
+            v4: OnceCell::const_new(),
+            v6: OnceCell::const_new(),
+            connections: Mutex::new(Connections::new()),
+            questions: Semaphore::const_new(QUESTIONS_MAX),
+        }
+    }
+
+    /// Announces over each address family that the tracker has; their answers in order.
+    ///
+    /// # Errors
+    /// If the URL or its host leads nowhere.
+    pub(crate) async fn announce(
+        &self,
+        url: &str,
+        request: &AnnounceRequest,
+    ) -> Result<Vec<Result<AnnounceResponse, AnnounceFailure>>, AnnounceFailure> {
+        let target = Target::parse(url)?;
+        let asking = async |tracker| {
+            let question = Question::Announce {
+                request: request.clone(),
+                url_data: target.url_data.clone(),
+            };
+            match self.ask(tracker, question).await? {
+                Answer::Announce(response) => Ok(response),
+                Answer::Scrape(_) | Answer::Refused(_) | Answer::Silent => Err(silent()),
+            }
+        };
+        Ok(match *target.addresses(self.bind).await?.as_slice() {
+            [first, second, ..] => {
+                let (first, second) = tokio::join!(asking(first), asking(second));
+                vec![first, second]
+            }
+            [only] => vec![asking(only).await],
+            [] => Vec::new(),
+        })
+    }
+
+    /// Asks for the numbers of some torrents.
+    ///
+    /// # Errors
+    /// If the tracker cannot be reached, or refuses.
+    pub(crate) async fn scrape(
+        &self,
+        url: &str,
+        torrents: &[bt_core::InfoHash],
+    ) -> Result<ScrapeResponse, AnnounceFailure> {
+        let target = Target::parse(url)?;
+        let addresses = target.addresses(self.bind).await?;
+        let tracker = addresses.first().copied().ok_or_else(silent)?;
+        let mut found = Vec::new();
+        for some in torrents.chunks(SCRAPE_MAX) {
+            let Answer::Scrape(entries) =
+                self.ask(tracker, Question::Scrape(some.to_vec())).await?
+            else {
+                return Err(silent());
+            };
+            let named = some.iter().zip(entries);
+            found.extend(named.map(|(info_hash, entry)| ScrapedTorrent {
+                info_hash: *info_hash,
+                entry,
+                name: None,
+            }));
+        }
+        found.sort_by_key(|torrent| torrent.info_hash);
+        Ok(ScrapeResponse {
+            torrents: found,
+            min_request_interval: None,
+        })
+    }
+
+    /// One question to one address, until it is answered.
+    async fn ask(
+        &self,
+        tracker: SocketAddr,
+        question: Question,
+    ) -> Result<Answer, AnnounceFailure> {
+        let failed = |error: io::Error| unreachable(format!("{tracker}: {error}"));
+        let line = self.line(tracker).await.map_err(failed)?;
+        let known = lock(&self.connections).find(self.clock.now(), tracker);
+        let mut rng = Rng::new(random_seed());
+        let family = Family::of(tracker.ip());
+        let now = self.clock.now();
+        let mut transaction = Transaction::new(now, question, family, known, &mut rng);
+        let (answers_in, mut answers) = mpsc::channel(ANSWERS_MAX);
+        let key = (tracker, transaction.id());
+        lock(&line.waiting).insert(key, answers_in);
+        let waiting = &line.waiting;
+        let _place = Place { waiting, key };
+        loop {
+            while let Some(output) = transaction.poll() {
+                match output {
+                    Output::Send(packet) => {
+                        line.socket
+                            .send_to(&packet, tracker)
+                            .await
+                            .map_err(failed)?;
+                    }
+                    Output::Connected(id) => {
+                        lock(&self.connections).keep(self.clock.now(), tracker, id);
+                    }
+                    Output::Expired => lock(&self.connections).forget(tracker),
+                    Output::Done(Answer::Refused(reason)) => {
+                        let retry_in = None;
+                        return Err(AnnounceFailure::Refused { reason, retry_in });
+                    }
+                    Output::Done(answer) => return Ok(answer),
+                }
+            }
+            let wake = transaction.deadline();
+            let wake = wake.and_then(|time| self.clock.instant(time));
+            let Some(wake) = wake else {
+                return Err(silent());
+            };
+            tokio::select! {
+                Some(packet) = answers.recv() => transaction.received(self.clock.now(), &packet),
+                () = tokio::time::sleep_until(wake) => transaction.timeout(self.clock.now()),
+            }
+        }
+    }
+
+    /// A turn to ask something, so that not all torrents do at once.
+    pub(crate) async fn turn(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.questions.acquire().await.ok()
+    }
+
+    async fn line(&self, tracker: SocketAddr) -> io::Result<&Line> {
+        let cell = if tracker.is_ipv4() {
+            &self.v4
+        } else {
+            &self.v6
+        };
+        let open = async || Line::open(self.bind, tracker.is_ipv4());
+        cell.get_or_try_init(open).await
+    }
+}
+
+impl Line {
+    fn open(bind: Option<IpAddr>, is_v4: bool) -> io::Result<Self> {
+        let any = if is_v4 {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        };
+        let addr = SocketAddr::new(bind.unwrap_or(any), 0);
+        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+        if addr.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&addr.into())?;
+        let socket = Arc::new(UdpSocket::from_std(socket.into())?);
+        let waiting = Arc::new(Mutex::new(Waiting::new()));
+        let receiving = tokio::spawn(receive(Arc::clone(&socket), Arc::clone(&waiting)));
+        Ok(Self {
+            socket,
+            waiting,
+            receiving: receiving.abort_handle(),
+        })
+    }
+}
+
+/// Gives each packet to who waits for it, until the line is closed.
+async fn receive(socket: Arc<UdpSocket>, waiting: Arc<Mutex<Waiting>>) {
+    let mut packet = [0; PACKET_MAX_BYTES];
+    loop {
+        let Ok((length, from)) = socket.recv_from(&mut packet).await else {
+            tokio::time::sleep(FAILURE_PAUSE).await;
+            continue;
+        };
+        let packet = packet.get(..length).unwrap_or_default();
+        let Some([_, _, _, _, id @ ..]) = packet.first_chunk::<8>() else {
+            continue;
+        };
+        let key = (canonical(from), TransactionId(u32::from_be_bytes(*id)));
+        if let Some(answers) = lock(&waiting).get(&key) {
+            // One answer is enough.
+            let _ = answers.try_send(packet.to_vec());
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unreachable(message: String) -> AnnounceFailure {
+    AnnounceFailure::Unreachable {
+        message,
+        retry_in: None,
+    }
+}
+
+fn silent() -> AnnounceFailure {
+    unreachable("no answer".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bt_core::{InfoHash, PeerId};
+    use bt_tracker::udp::ConnectionId;
+    use bt_tracker::udp::request::{self, Request};
+    use bt_tracker::udp::response::{self, AnnounceHead};
+
+    fn udp() -> Udp {
+        Udp::new(Some(Ipv4Addr::LOCALHOST.into()), Clock::start())
+    }
+
+    fn request() -> AnnounceRequest {
+        AnnounceRequest::new(InfoHash([1; 20]), PeerId([2; 20]), 6881, 5)
+    }
+
+    /// A tracker that answers like any other, after a stranger and an echo were first. Counts connects.
+    async fn tracker(refuses: bool) -> (SocketAddr, Arc<Mutex<u32>>, AbortHandle) {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let addr = socket.local_addr().unwrap();
+        let connects = Arc::new(Mutex::new(0));
+        let counted = Arc::clone(&connects);
+        let serving = tokio::spawn(async move {
+            let mut packet = [0; PACKET_MAX_BYTES];
+            loop {
+                let (length, from) = socket.recv_from(&mut packet).await.unwrap();
+                let mut reply = Vec::new();
+                match request::read(&packet[..length]).unwrap() {
+                    Request::Connect { transaction_id } => {
+                        *lock(&counted) += 1;
+                        response::connect(transaction_id, ConnectionId(3), &mut reply);
+                    }
+                    Request::Announce { transaction_id, .. } if refuses => {
+                        response::error(transaction_id, "not here", &mut reply);
+                    }
+                    Request::Announce { transaction_id, .. } => {
+                        let numbers = AnnounceHead {
+                            interval_secs: 1800,
+                            leechers: 1,
+                            seeders: 9,
+                        };
+                        response::announce(transaction_id, numbers, &mut reply);
+                        bt_core::addr::encode_compact("10.0.0.7:7".parse().unwrap(), &mut reply);
+                    }
+                    Request::Scrape {
+                        transaction_id,
+                        info_hashes,
+                        ..
+                    } => {
+                        let entry = bt_tracker::scrape::ScrapeEntry {
+                            complete: 4,
+                            ..Default::default()
+                        };
+                        let entries = info_hashes.iter().map(|_| entry);
+                        response::scrape(transaction_id, entries, &mut reply);
+                    }
+                }
+                let mut lie = reply.clone();
+                lie.truncate(20);
+                stranger.send_to(&lie, from).await.unwrap();
+                socket.send_to(&packet[..length], from).await.unwrap();
+                socket.send_to(&reply, from).await.unwrap();
+            }
+        });
+        (addr, connects, serving.abort_handle())
+    }
+
+    #[tokio::test]
+    async fn torrents_share_a_socket_and_a_connection() {
+        let (addr, connects, _serving) = tracker(false).await;
+        let (udp, url) = (udp(), format!("udp://{addr}/announce?key=1"));
+        for _ in 0..3 {
+            let answers = udp.announce(&url, &request()).await.unwrap();
+            let [Ok(response)] = answers.as_slice() else {
+                panic!("{answers:?}");
+            };
+            assert_eq!(response.complete, Some(9));
+            assert_eq!(response.peers[0].addr, "10.0.0.7:7".parse().unwrap());
+        }
+        let torrents: Vec<InfoHash> = (0..100).map(|n| InfoHash([n; 20])).collect();
+        let scraped = udp.scrape(&url, &torrents).await.unwrap();
+        assert_eq!(scraped.torrents.len(), 100);
+        assert!(scraped.torrents.iter().all(|t| t.entry.complete == 4));
+        assert_eq!(*lock(&connects), 1);
+        let line = udp.v4.get().unwrap();
+        assert!(lock(&line.waiting).is_empty(), "nobody waits any more");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_in_its_words() {
+        let (addr, _, _serving) = tracker(true).await;
+        let url = format!("udp://{addr}");
+        let answers = udp().announce(&url, &request()).await.unwrap();
+        let failure = answers[0].as_ref().unwrap_err();
+        assert_eq!(failure.to_string(), "tracker: not here");
+    }
+
+    #[tokio::test]
+    async fn urls_that_lead_nowhere() {
+        let rows = [
+            "udp://",
+            "udp://host",
+            "udp://host:0/announce",
+            "udp:host:80",
+            "udp://:80/announce",
+            "udp://host:99999",
+        ];
+        for url in rows {
+            assert!(is_udp(url), "{url}");
+            let error = udp().announce(url, &request()).await.unwrap_err();
+            assert!(error.to_string().contains("no URL"), "{url}: {error}");
+        }
+        let target = Target::parse("UDP://[::1]:80/a/b?c=d#e").unwrap();
+        assert_eq!((target.host.as_str(), target.port), ("::1", 80));
+        assert_eq!(target.url_data, "/a/b?c=d");
+        let bind = Some(Ipv4Addr::LOCALHOST.into());
+        assert!(target.addresses(bind).await.is_err(), "another family");
+        assert!(!is_udp("http://udp") && !is_udp("ud"));
+    }
+}
