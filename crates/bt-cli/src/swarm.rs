@@ -81,6 +81,8 @@ struct Torrent {
     state: State,
     /// The disk's trouble, while it lasts.
     disk: Option<DiskError>,
+    /// The numbers that were shown last.
+    shown: Option<bt_session::Status>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,6 +256,7 @@ impl Swarm {
             started: Instant::now(),
             state: State::Going,
             disk: None,
+            shown: None,
         });
     }
 
@@ -570,11 +573,16 @@ impl Swarm {
 
     fn tick(&mut self) -> Result<(), Failure> {
         let mut came = 0_u64;
-        for torrent in &self.torrents {
+        for torrent in &mut self.torrents {
             let status = torrent.handle.status();
             came += status.stats.downloaded
                 + status.stats.bytes_done
                 + u64::from(status.pieces_checked);
+            // Of ten thousand torrents that are seeded most do nothing.
+            let is_news = torrent.shown.replace(status) != Some(status);
+            if !is_news && torrent.state != State::Going {
+                continue;
+            }
             bar::show(&torrent.bar, &status);
             if !matches!(torrent.state, State::Ended { .. }) {
                 let progress = event::Progress::from(&status.stats);

@@ -9,7 +9,7 @@ use bt_metainfo::Metainfo;
 use bt_peer::{Command, Stats};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 /// Events that wait for a slow owner; older ones are dropped. A thousand pieces may pass between two looks.
 pub(crate) const EVENTS_MAX: usize = 1024;
@@ -121,23 +121,6 @@ pub struct TorrentHandle {
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) peers: mpsc::Sender<Vec<SocketAddr>>,
-}
-
-/// The events of one torrent, from its start on.
-#[derive(Debug)]
-pub struct TorrentEvents(pub(crate) broadcast::Receiver<TorrentEvent>);
-
-impl TorrentEvents {
-    /// The next event; `None` once the torrent is gone. Who asks too rarely misses the oldest.
-    pub async fn next(&mut self) -> Option<TorrentEvent> {
-        loop {
-            match self.0.recv().await {
-                Ok(event) => return Some(event),
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return None,
-            }
-        }
-    }
 }
 
 impl TorrentHandle {

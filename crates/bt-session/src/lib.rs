@@ -77,6 +77,7 @@ mod clock;
 mod conn;
 mod disk;
 mod errands;
+mod events;
 mod handshake;
 mod incoming;
 mod listener;
@@ -88,7 +89,8 @@ mod torrent;
 mod udp;
 
 pub use config::{Choose, SessionConfig, TorrentOptions};
-pub use handle::{Failure, Phase, Status, TorrentEvent, TorrentEvents, TorrentHandle};
+pub use events::TorrentEvents;
+pub use handle::{Failure, Phase, Status, TorrentEvent, TorrentHandle};
 pub use session::{Session, SessionError};
 
 /// What engines tell and are told, and what trackers tell: for owners of torrents.

@@ -5,6 +5,7 @@
 
 use crate::config::TorrentOptions;
 use crate::disk;
+use crate::events::EventsIn;
 use crate::handle::{Failure, Status, TorrentEvent};
 use crate::open::{self, Opened};
 use crate::session::Shared;
@@ -16,7 +17,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 
 /// The folder of kept info dictionaries, in the state folder.
 const FOLDER: &str = "metadata";
@@ -51,7 +52,7 @@ pub(crate) async fn describe(
     unopened: Unopened,
     info_bytes: &[u8],
     status: &watch::Sender<Status>,
-    events: &broadcast::Sender<TorrentEvent>,
+    events: &EventsIn,
 ) -> Result<Described, Failure> {
     let Unopened {
         magnet,

@@ -8,9 +8,8 @@ use crate::budget::{Budget, Part};
 use crate::clock::Clock;
 use crate::config::{SessionConfig, TorrentOptions};
 use crate::disk::POOL_THREADS;
-use crate::handle::{
-    COMMANDS_MAX, EVENTS_MAX, Failure, Phase, Status, TorrentEvent, TorrentEvents, TorrentHandle,
-};
+use crate::events::{TorrentEvents, events};
+use crate::handle::{COMMANDS_MAX, Failure, Phase, Status, TorrentEvent, TorrentHandle};
 use crate::http::Http;
 use crate::metadata::{self, Unopened};
 use crate::torrent::{Ends, Fact, Torrent};
@@ -31,7 +30,7 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Dials that are under way at a time over all torrents: more look like a scan to many a router.
@@ -201,7 +200,7 @@ impl Session {
     ) -> Result<(TorrentHandle, TorrentEvents), SessionError> {
         let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
         let (peers, peers_named) = mpsc::channel(COMMANDS_MAX);
-        let (events_in, events) = broadcast::channel(EVENTS_MAX);
+        let (events_in, events) = events();
         let (status_in, status) = watch::channel(Status {
             stats: Stats {
                 total_length,
@@ -224,7 +223,7 @@ impl Session {
             commands,
             peers,
         };
-        Ok((handle, TorrentEvents(events)))
+        Ok((handle, events))
     }
 
     /// Stops all torrents, each as [`TorrentHandle::stop`] does, at the same time; then the session.

@@ -225,9 +225,14 @@ impl Keeper {
         self.due = Some(Instant::now());
     }
 
+    /// When it is time to save.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due.filter(|_| self.place.is_some())
+    }
+
     /// True if it is time to save.
     pub(crate) fn is_due(&self) -> bool {
-        self.place.is_some() && self.due.is_some_and(|due| due <= Instant::now())
+        self.due().is_some_and(|due| due <= Instant::now())
     }
 
     /// Saves what the engine has; `clean` if nothing will be saved after this. Nothing to do is `Ok`.

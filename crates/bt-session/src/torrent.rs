@@ -11,6 +11,7 @@ use crate::config::STOP_DEADLINE;
 use crate::conn::{self, Entry, Order};
 use crate::disk::{Disk, Jobs};
 use crate::errands::Errands;
+use crate::events::EventsIn;
 use crate::handle::{Failure, Phase, Status, TorrentEvent};
 use crate::handshake::{self, GreetError, Greeted};
 use crate::metadata::{self, Described, Unopened};
@@ -28,9 +29,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 /// Facts that wait for a torrent's task. Each is at most what one read brought, so with [`conn`]'s buffers this bounds
 /// what is received and not looked at to some 8 MiB a torrent.
@@ -39,7 +40,8 @@ pub(crate) const FACTS_MAX: usize = 64;
 /// Facts that are taken in one turn, before timers and commands are looked at again.
 const TURN_FACTS: usize = 16;
 
-/// How often numbers are shown, shares asked for and the resume state looked at.
+/// How often numbers are shown, shares asked for and the resume state looked at, as long as anything happens. A torrent
+/// without peers of which a program may have ten thousand sleeps until it has something to do.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Something that happened to one torrent.
@@ -82,7 +84,7 @@ pub(crate) enum Fact {
 pub(crate) struct Ends {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) peers: mpsc::Receiver<Vec<SocketAddr>>,
-    pub(crate) events: broadcast::Sender<TorrentEvent>,
+    pub(crate) events: EventsIn,
     pub(crate) status: watch::Sender<Status>,
 }
 
@@ -112,6 +114,10 @@ pub(crate) struct Torrent {
     /// When a stop that was asked for is over, whoever may still have to be told.
     stop_at: Option<Instant>,
     stopped: bool,
+    /// When numbers may be shown again.
+    tick_at: Instant,
+    /// Nothing has happened since the last tick, and the numbers stand still.
+    is_idle: bool,
 }
 
 /// In what a torrent that is known differs from one that is not.
@@ -200,6 +206,8 @@ impl Torrent {
             part,
             stop_at: None,
             stopped: false,
+            tick_at: Instant::now(),
+            is_idle: false,
         };
         (torrent, facts_in)
     }
@@ -213,12 +221,13 @@ impl Torrent {
         ends: &mut Ends,
         peers: Vec<SocketAddr>,
     ) -> Result<(), Failure> {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::new();
         self.inputs.push_back(Input::PeersFound(peers));
-        while !self.stopped {
+        loop {
             self.settle(ends);
+            if self.stopped {
+                return Ok(());
+            }
             let wake = self.wake();
             tokio::select! {
                 Some(command) = ends.commands.recv() => self.command(command),
@@ -230,11 +239,9 @@ impl Torrent {
                 }
                 Some(done) = self.jobs.answer() => self.disk_done(done),
                 fact = self.errands.next() => self.fact(fact, ends)?,
-                () = sleep_until(wake) => self.timeout(),
-                _ = tick.tick() => self.tick(ends),
+                () = sleep_until(wake) => self.timeout(ends),
             }
         }
-        Ok(())
     }
 
     /// Saves the resume state for the last time.
@@ -269,17 +276,36 @@ impl Torrent {
     }
 
     fn wake(&self) -> Option<Instant> {
-        let deadline = self.engine.deadline();
-        let deadline = deadline.and_then(|time| self.shared.clock.instant(time));
-        [deadline, self.stop_at].into_iter().flatten().min()
+        let timers = [self.deadline(), self.stop_at, self.next_tick()];
+        timers.into_iter().flatten().min()
     }
 
-    fn timeout(&mut self) {
+    fn deadline(&self) -> Option<Instant> {
+        self.engine
+            .deadline()
+            .and_then(|time| self.shared.clock.instant(time))
+    }
+
+    fn next_tick(&self) -> Option<Instant> {
+        if self.is_idle {
+            let due = self.keeper.as_ref().and_then(Keeper::due);
+            return due.map(|due| due.max(self.tick_at));
+        }
+        Some(self.tick_at)
+    }
+
+    fn timeout(&mut self, ends: &Ends) {
         let now = Instant::now();
-        if self.stop_at.is_some_and(|at| at <= now) {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.stop_at) {
             self.stopped = true;
         }
-        self.inputs.push_back(Input::Timeout);
+        if is_due(self.next_tick()) {
+            self.tick(now, ends);
+        }
+        if is_due(self.deadline()) {
+            self.inputs.push_back(Input::Timeout);
+        }
     }
 
     /// Takes in what the owner said.
@@ -296,6 +322,7 @@ impl Torrent {
     fn settle(&mut self, ends: &Ends) {
         let mut done = Vec::new();
         while let Some(input) = self.inputs.pop_front() {
+            self.is_idle = false;
             self.engine.handle(self.shared.clock.now(), input);
             while let Some(output) = self.engine.poll() {
                 self.carry_out(output, &mut done, ends);
@@ -546,14 +573,27 @@ impl Torrent {
         let _ = ends.events.send(TorrentEvent::Engine(event));
     }
 
-    fn tick(&mut self, ends: &Ends) {
+    fn tick(&mut self, now: Instant, ends: &Ends) {
+        self.tick_at = now + TICK;
         let status = self.status();
-        for command in self.shared.budget.share(&mut self.part, &status.stats) {
-            self.inputs.push_back(Input::Command(command));
+        let stats = &status.stats;
+        self.is_idle = self.conns.is_empty()
+            && self.dials.is_empty()
+            && (stats.down_rate, stats.up_rate) == (0, 0);
+        if self.is_idle {
+            // What it had is the others', and a division among ten thousand costs more than it gives.
+            self.shared.budget.leave(&self.part);
+        } else {
+            let changes = self.shared.budget.share(&mut self.part, stats);
+            self.inputs.extend(changes.into_iter().map(Input::Command));
         }
         // While its data is checked, whoever checks tells how far that is.
         if ends.status.borrow().phase != Phase::Checking || self.keeper.is_some() {
-            ends.status.send_replace(status);
+            ends.status.send_if_modified(|shown| {
+                let is_news = *shown != status;
+                *shown = status;
+                is_news
+            });
         }
         if self.keeper.as_ref().is_some_and(Keeper::is_due) {
             let saving = self.saving(false);
@@ -564,7 +604,7 @@ impl Torrent {
 }
 
 /// Tells the owner of something that is not as it should be.
-pub(crate) fn warn(message: String, events: &broadcast::Sender<TorrentEvent>) {
+pub(crate) fn warn(message: String, events: &EventsIn) {
     // Nobody may be listening.
     let _ = events.send(TorrentEvent::Warning { message });
 }
@@ -581,24 +621,73 @@ mod tests {
     use super::*;
     use crate::config::{SessionConfig, TorrentOptions};
     use crate::session::Session;
+    use std::path::Path;
 
-    #[tokio::test]
-    async fn an_order_to_a_connection_that_ended_leaves_its_reason_to_be_heard() {
-        let dir = tempfile::tempdir().unwrap();
+    fn session(dir: &Path) -> Session {
         let config = SessionConfig {
             bind: Some(std::net::Ipv4Addr::LOCALHOST.into()),
             port: Some(0),
+            state_dir: Some(dir.join("state")),
             ..SessionConfig::default()
         };
-        let session = Session::new(config).unwrap();
+        Session::new(config).unwrap()
+    }
+
+    /// A torrent of one piece that is not there.
+    async fn torrent(session: &Session, dir: &Path) -> (Torrent, mpsc::Sender<Fact>) {
         let shared = session.shared();
         let builder = bt_metainfo::Builder::file("file", 10, 16 * 1024);
         let metainfo = builder.build(&[[0; 20]]).unwrap();
         let (status, _) = watch::channel(Status::default());
         let options = TorrentOptions::default();
-        let dir = dir.path().to_owned();
+        let dir = dir.to_owned();
         let opened = crate::open::open(shared, metainfo, dir, &options, &status).await;
-        let (mut torrent, _facts) = Torrent::new(Arc::clone(shared), opened.unwrap());
+        Torrent::new(Arc::clone(shared), opened.unwrap())
+    }
+
+    /// The ends of a torrent, and what its owner holds.
+    fn ends() -> (Ends, impl Sized) {
+        let (commands_in, commands) = mpsc::channel(1);
+        let (peers_in, peers) = mpsc::channel(1);
+        let (status, shown) = watch::channel(Status::default());
+        let (events, told) = crate::events::events();
+        let ends = Ends {
+            commands,
+            peers,
+            events,
+            status,
+        };
+        (ends, (commands_in, peers_in, shown, told))
+    }
+
+    #[tokio::test]
+    async fn a_torrent_without_peers_sleeps_until_something_happens() {
+        let dir = tempfile::tempdir().unwrap();
+        let session = session(dir.path());
+        let (mut torrent, _facts) = torrent(&session, dir.path()).await;
+        let (ends, _handle) = ends();
+        torrent.inputs.push_back(Input::PeersFound(Vec::new()));
+        torrent.settle(&ends);
+        let first = torrent.next_tick();
+        assert!(first.is_some_and(|at| at <= Instant::now()));
+        torrent.timeout(&ends);
+        torrent.settle(&ends);
+        assert_eq!(torrent.next_tick(), None);
+        torrent.command(Command::Want(bt_core::Bitfield::new(1)));
+        torrent.settle(&ends);
+        let next = torrent.next_tick();
+        assert!(next > first && next.is_some_and(|at| at <= Instant::now() + TICK));
+        // It is complete now, which is to be saved soon, and that wakes it too.
+        torrent.is_idle = true;
+        assert!(torrent.keeper.as_ref().is_some_and(Keeper::is_due));
+        assert_eq!(torrent.next_tick(), Some(torrent.tick_at));
+    }
+
+    #[tokio::test]
+    async fn an_order_to_a_connection_that_ended_leaves_its_reason_to_be_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let session = session(dir.path());
+        let (mut torrent, _facts) = torrent(&session, dir.path()).await;
         let listening = session.local_addrs()[0];
         let stream = tokio::net::TcpStream::connect(listening).await.unwrap();
         let (disk, facts) = (Arc::clone(&torrent.disk), torrent.facts_in.clone());
