@@ -16,6 +16,9 @@ pub(crate) struct Args {
     no_interop: bool,
 }
 
+/// As many seeds of the simulation as fit into the time that is left for them: all of CI is to take half an hour.
+const SIM: &str = "xtask sim --seeds 1000 --minutes 4";
+
 /// One check: its name, and the command that makes it.
 struct Step {
     name: &'static str,
@@ -45,6 +48,7 @@ fn steps(args: &Args) -> Vec<Step> {
         // Advisories are left to those who have a network: their database is a download.
         Step::new("deny", "deny --all-features check licenses bans sources"),
         Step::new("tests", "test --workspace"),
+        Step::new("sim", SIM),
         Step::new("swarm", "xtask swarm-test --leechers 4 --size 64M"),
         Step::new("churn", "xtask swarm-test --leechers 3 --size 48M --churn"),
     ];

@@ -24,6 +24,7 @@ mod payload;
 mod process;
 mod programs;
 mod rng;
+mod sim;
 mod swarm;
 mod tidy;
 mod units;
@@ -50,6 +51,8 @@ enum Chore {
     Fuzz(fuzz::Args),
     /// Share data with foreign programs, in both directions, and print the matrix
     Interop(interop::Args),
+    /// Run whole swarms in one process, with every fault drawn from a seed
+    Sim(sim::Args),
     /// Share data between real processes on loopback and compare every byte
     SwarmTest(swarm::Args),
     /// Check the rules that no compiler knows: dependency arrows, pure crates, lengths, names in the docs
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Chore::Ci(args) => ci::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Interop(args) => interop::run(&args),
+        Chore::Sim(args) => sim::run(&args),
         Chore::SwarmTest(args) => swarm::run(&args),
         Chore::Tidy => tidy::run(),
     };

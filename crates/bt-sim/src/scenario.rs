@@ -138,7 +138,7 @@ impl Scenario {
     /// # Panics
     /// If a node does what it never may.
     pub fn finish(&self, mut world: World) -> Result<Report, Stuck> {
-        let start = world.now();
+        let start = World::START;
         world.pass(self.healed_after);
         let done = world.run(self.bound);
         let numbers = 0..world.nodes_count();

@@ -123,6 +123,9 @@ pub struct World {
 }
 
 impl World {
+    /// When a world begins. Not zero, so that nothing mistakes it for a time that was never set.
+    pub const START: Time = Time::from_secs(1);
+
     /// A world without nodes.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
@@ -136,7 +139,7 @@ impl World {
             },
             payload,
             limits: Limits::for_torrent(settings.layout.pieces_count()),
-            now: Time::from_secs(1),
+            now: Self::START,
             queue: Queue::new(),
             nodes: Vec::new(),
             links: Links::default(),

@@ -31,6 +31,21 @@ impl World {
         }
     }
 
+    /// How many copies of the rarest piece, and of a piece on average, the leechers that are up have among them.
+    #[must_use]
+    pub fn copies(&self) -> (usize, f64) {
+        let up = |node: &&crate::node::Node| !node.host.seeder && node.engine.is_some();
+        let leechers: Vec<_> = self.nodes.iter().filter(up).collect();
+        let of = |piece| {
+            let holders = leechers.iter().filter(|node| node.verified.get(piece));
+            holders.count()
+        };
+        let rarest = self.settings.layout.pieces().map(of).min();
+        let all: u32 = leechers.iter().map(|node| node.verified.count_ones()).sum();
+        let pieces = self.settings.layout.pieces_count().max(1);
+        (rarest.unwrap_or(0), f64::from(all) / f64::from(pieces))
+    }
+
     /// Looks at the whole node: it claims nothing that is not verified, its numbers are true, it has no connection too
     /// many, and each peer knows whether it wants something.
     pub(super) fn look(&self, number: usize) {

@@ -1,0 +1,108 @@
+//! The command line, and the swarms that have a name on it.
+
+use bt_core::Layout;
+use bt_sim::{DiskKind, Scenario};
+use core::time::Duration;
+use std::num::NonZeroUsize;
+
+pub(crate) const USAGE: &str = "usage: sim [--scenario chaos|flash|thousand|ten-thousand] \
+[--seed N] [--seeds N] [--minutes M] [--threads N] [--trace FILE] [--csv FILE] [--verbose]";
+
+pub(crate) struct Arguments {
+    /// The first seed.
+    pub(crate) seed: u64,
+    /// How many seeds.
+    pub(crate) seeds: u64,
+    /// No seed is begun later than this.
+    pub(crate) time: Option<Duration>,
+    pub(crate) threads: usize,
+    pub(crate) trace: Option<String>,
+    pub(crate) csv: Option<String>,
+    /// Says what each seed came to.
+    pub(crate) verbose: bool,
+    /// The swarm of a seed.
+    pub(crate) scenario: fn(u64) -> Scenario,
+    /// Some seeds are run twice, to see that both runs are the same.
+    pub(crate) repeats: bool,
+}
+
+/// The swarm of that name for a seed.
+fn named(name: &str) -> Option<fn(u64) -> Scenario> {
+    Some(match name {
+        "chaos" => Scenario::random,
+        "flash" => |seed| crowd(seed, 50, 64 << 20, 1 << 18),
+        "thousand" => |seed| crowd(seed, 1_000, 16 << 20, 1 << 18),
+        "ten-thousand" => |seed| crowd(seed, 10_000, 2 << 20, 1 << 17),
+        _ => return None,
+    })
+}
+
+/// Everybody comes at once to one seeder, all over lines of 1 MB/s.
+fn crowd(seed: u64, leechers: usize, bytes: u64, piece_length: u32) -> Scenario {
+    let layout = Layout::new(bytes, piece_length).expect("constants in range");
+    let mut scenario = Scenario::flash_crowd(seed, layout, leechers, 1_000_000);
+    scenario.settings.disk = DiskKind::Stamped;
+    scenario
+}
+
+pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
+    let cores = std::thread::available_parallelism();
+    let mut arguments = Arguments {
+        seed: 0,
+        seeds: 0,
+        time: None,
+        threads: cores.map_or(1, NonZeroUsize::get),
+        trace: None,
+        csv: None,
+        verbose: false,
+        scenario: Scenario::random,
+        repeats: true,
+    };
+    let (mut seeds, mut seed) = (None, None);
+    while let Some(word) = words.next() {
+        if word == "--verbose" {
+            arguments.verbose = true;
+            continue;
+        }
+        let value = words.next().ok_or(format!("{word} wants a value"))?;
+        let number = || -> Result<u64, String> {
+            let wrong = |_| format!("{word} wants a number, not {value:?}");
+            value.parse().map_err(wrong)
+        };
+        match word.as_str() {
+            "--seed" => seed = Some(number()?),
+            "--seeds" => seeds = Some(number()?),
+            "--minutes" => arguments.time = Some(Duration::from_secs(60 * number()?)),
+            "--threads" => arguments.threads = usize::try_from(number()?.max(1)).unwrap_or(1),
+            "--trace" => arguments.trace = Some(value),
+            "--csv" => arguments.csv = Some(value),
+            "--scenario" => {
+                let known = named(&value);
+                arguments.scenario = known.ok_or(format!("{value:?} is no scenario"))?;
+                // The large ones take too long to be run twice.
+                arguments.repeats = value == "chaos";
+            }
+            other => return Err(format!("{other:?} is no option")),
+        }
+    }
+    // One seed that is named is run alone; a time without a number of seeds is filled with as many as fit.
+    let forever = if arguments.time.is_some() {
+        u64::MAX
+    } else {
+        100
+    };
+    let alone = seed.is_some() || arguments.trace.is_some() || arguments.csv.is_some();
+    let default = if alone || !arguments.repeats {
+        1
+    } else {
+        forever
+    };
+    arguments.seeds = seeds.unwrap_or(default);
+    arguments.seed = seed.unwrap_or(0);
+    if arguments.seeds > 1 && (arguments.trace.is_some() || arguments.csv.is_some()) {
+        return Err("a trace or a table is of one seed: --seed N".to_owned());
+    }
+    // What is written is written once.
+    arguments.repeats &= arguments.trace.is_none() && arguments.csv.is_none();
+    Ok(arguments)
+}
