@@ -15,10 +15,17 @@ pub struct Error {
 }
 
 fn in_path(path: &str) -> String {
+    /// What is shown of each end of a longer path: input nested a hundred deep has one that nobody reads.
+    const SHOWN_CHARS: usize = 40;
+    let chars = path.chars().count();
     if path.is_empty() {
         String::new()
-    } else {
+    } else if chars <= 2 * SHOWN_CHARS {
         format!(", in {path}")
+    } else {
+        let head: String = path.chars().take(SHOWN_CHARS).collect();
+        let tail: String = path.chars().skip(chars - SHOWN_CHARS).collect();
+        format!(", in {head}…{tail}")
     }
 }
 
@@ -119,4 +126,22 @@ pub enum ErrorKind {
 
 fn shown(byte: u8) -> String {
     format!("`{}`", byte.escape_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_path_is_shown_by_its_ends() {
+        let error = |path: String| Error {
+            kind: ErrorKind::TooDeep { max: 100 },
+            offset: 7,
+            path,
+        };
+        let short = error("info.files[3]".to_owned()).to_string();
+        assert_eq!(short, "nested deeper than 100 at byte 7, in info.files[3]");
+        let long = error(format!("info{}.end", "[0]".repeat(100))).to_string();
+        assert!(long.contains("in info[0]") && long.ends_with("[0].end") && long.len() < 150);
+    }
 }

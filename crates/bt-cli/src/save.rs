@@ -3,7 +3,7 @@
 use crate::exit::{Exit, Failure, OrExit as _};
 use anyhow::Context as _;
 use std::fs::Permissions;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -33,6 +33,7 @@ pub(crate) fn save(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure
         .prefix(".bt-")
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .map_err(bare)
         .with_context(cannot)
         .or_exit(Exit::Disk)?;
     file.write_all(bytes)
@@ -49,6 +50,15 @@ pub(crate) fn save(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure
         .with_context(cannot)
         .or_exit(Exit::Disk)?;
     Ok(())
+}
+
+/// The error without the name of the temporary file, which says nothing to the user.
+fn bare(error: io::Error) -> io::Error {
+    let said = error.to_string();
+    let Some((cause, _path)) = said.split_once(" at path ") else {
+        return error;
+    };
+    io::Error::new(error.kind(), cause)
 }
 
 #[cfg(test)]
@@ -74,7 +84,9 @@ mod tests {
         let missing = Path::new("/nonexistent/x.torrent");
         let proc = Path::new("/proc/x.torrent");
         for path in [missing, proc] {
-            assert_eq!(save(path, b"", true).unwrap_err().exit, Exit::Disk);
+            let failure = save(path, b"", true).unwrap_err();
+            assert_eq!(failure.exit, Exit::Disk);
+            assert!(!failure.to_string().contains(".bt-"), "{failure}");
         }
     }
 }

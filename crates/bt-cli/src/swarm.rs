@@ -152,7 +152,7 @@ impl Swarm {
         goal: Goal,
     ) -> Result<Self, Failure> {
         let session =
-            Session::new(network.session()).map_err(|error| Failure::new(Exit::Network, error))?;
+            Session::new(network.session()).map_err(|error| Failure::new(Exit::Failed, error))?;
         for addr in session.local_addrs() {
             tracing::info!("listening on {addr}");
             output.event(

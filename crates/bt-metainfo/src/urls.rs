@@ -30,7 +30,7 @@ pub(crate) fn clean<'a>(url: &'a str, schemes: &[&str]) -> Result<&'a str, &'sta
         return Err("control character or space in it");
     }
     let Some((scheme, rest)) = url.split_once("://") else {
-        return Err("no scheme");
+        return Err("no URL with a scheme and //");
     };
     if !schemes
         .iter()
@@ -105,8 +105,11 @@ mod tests {
             ("http://a\u{85}b", Err("control character or space in it")),
             ("ftp://a", Err("unknown scheme")),
             ("file:///etc/passwd", Err("unknown scheme")),
-            ("magnet:?xt=urn:btih:abc", Err("no scheme")),
-            ("httpabc", Err("no scheme")),
+            (
+                "magnet:?xt=urn:btih:abc",
+                Err("no URL with a scheme and //"),
+            ),
+            ("httpabc", Err("no URL with a scheme and //")),
             ("http:///announce", Err("no host")),
             ("http://:80/announce", Err("no host")),
             ("http://", Err("no host")),

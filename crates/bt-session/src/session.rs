@@ -314,7 +314,7 @@ async fn live(shared: Arc<Shared>, info_hash: InfoHash, start: Start, mut ends: 
     let event = match ended {
         Ok(()) => TorrentEvent::Stopped,
         Err(failure) => {
-            tracing::error!(%info_hash, %failure, "torrent stopped");
+            tracing::debug!(%info_hash, %failure, "torrent stopped");
             TorrentEvent::Failed(failure)
         }
     };

@@ -55,8 +55,10 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot read the {what} {}: {source}", path.display())]
     Read {
+        /// What the file is for.
+        what: &'static str,
         /// Which.
         path: PathBuf,
         /// Why.
@@ -112,7 +114,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] if it cannot be read, or a key or value in it is unknown.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = read(path)?;
+        let text = read("configuration", path)?;
         let wrong = |error: toml::de::Error| ConfigError::Toml {
             path: path.to_owned(),
             message: error.to_string(),
@@ -128,23 +130,29 @@ impl Settings {
     /// # Errors
     /// [`ConfigError`] if one cannot be read, or has a line that is no info hash.
     pub(crate) fn access(&self) -> Result<Access, ConfigError> {
-        let list = |path: &Option<PathBuf>, parse: fn(&str) -> Result<Access, AccessError>| {
+        type Parse = fn(&str) -> Result<Access, AccessError>;
+        let list = |what: &'static str, path: &Option<PathBuf>, parse: Parse| {
             let Some(path) = path else {
                 return Ok(Access::default());
             };
-            parse(&read(path)?).map_err(|source| ConfigError::List {
+            parse(&read(what, path)?).map_err(|source| ConfigError::List {
                 path: path.clone(),
                 source,
             })
         };
-        let allowed = list(&self.allow, |text| Access::parse(Some(text), None))?;
-        let denied = list(&self.deny, |text| Access::parse(None, Some(text)))?;
+        let allowed = list("allow list", &self.allow, |text| {
+            Access::parse(Some(text), None)
+        })?;
+        let denied = list("deny list", &self.deny, |text| {
+            Access::parse(None, Some(text))
+        })?;
         Ok(allowed.and(denied))
     }
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
+fn read(what: &'static str, path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        what,
         path: path.to_owned(),
         source,
     })
@@ -342,7 +350,8 @@ mod tests {
             allow: Some(path.clone()),
             ..Settings::default()
         };
-        assert!(matches!(settings.access(), Err(ConfigError::Read { .. })));
+        let error = settings.access().unwrap_err().to_string();
+        assert!(error.starts_with("cannot read the allow list"), "{error}");
         std::fs::write(&path, "nonsense").unwrap();
         let error = settings.access().unwrap_err().to_string();
         assert!(error.contains("allow: line 1"), "{error}");

@@ -94,7 +94,8 @@ async fn main() -> ExitCode {
     match run(&args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!("{error:#}");
+            // Each of these errors tells its cause itself.
+            error!("{error}");
             let input = error.downcast_ref::<ConfigError>().is_some()
                 || matches!(
                     error.downcast_ref::<ServeError>(),

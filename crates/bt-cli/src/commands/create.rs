@@ -188,6 +188,11 @@ pub(crate) fn make(
         PieceLength::Auto => auto_piece_length(total_length),
         PieceLength::Bytes(bytes) => bytes,
     };
+    if !piece_length.is_power_of_two() {
+        tracing::warn!(
+            "a piece length of {piece_length} bytes is no power of two: some programs refuse such torrents"
+        );
+    }
     let builder = builder(&tree, piece_length, args);
     // What is wrong with names and options shows before the hashing, not after it.
     let pieces = builder.layout().map_err(build_failure)?.pieces_count();
@@ -270,6 +275,12 @@ fn hash(
 
 /// What the user typed is the command line's fault; what lies on the disk is the input's.
 pub(super) fn build_failure(error: BuildError) -> Failure {
+    if let BuildError::Url { url, .. } = &error {
+        let message = format!(
+            "\"{url}\": a tracker is an http, https or udp URL, a web seed an http or https one"
+        );
+        return Failure::new(Exit::Usage, message);
+    }
     let exit = match &error {
         BuildError::Url { .. } | BuildError::Layout(_) => Exit::Usage,
         BuildError::Pieces { .. } | BuildError::Name { .. } | BuildError::Metainfo(_) => {

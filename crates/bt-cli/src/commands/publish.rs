@@ -189,7 +189,7 @@ async fn serve(args: &Args, settings: Settings) -> Result<Server, Failure> {
     let refused = refused.context("no address to listen on")?;
     Err(refused)
         .context("cannot serve over HTTP")
-        .or_exit(Exit::Network)
+        .or_exit(Exit::Failed)
 }
 
 /// The URL of the page, which ends with `/`: what else is served is below it.

@@ -9,6 +9,7 @@ use crate::text::escape;
 use bt_core::InfoHash;
 use bt_session::announce::{ScrapeError, scrape};
 use serde::Serialize;
+use url::Url;
 
 /// Ask trackers how many take part in a torrent
 #[derive(Debug, clap::Args)]
@@ -46,6 +47,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 
 async fn ask(args: &Args, context: &Context) -> Result<(), Failure> {
     let (trackers, torrents) = if args.info_hash.is_empty() {
+        if is_tracker(&args.source) {
+            let message = format!(
+                "{}: name the info hashes to ask this tracker for",
+                args.source
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
         let metainfo = network::load(&args.source, &context.stop).await?;
         let trackers: Vec<String> = metainfo.trackers.into_iter().flatten().collect();
         (trackers, vec![metainfo.info_hash])
@@ -90,6 +98,14 @@ async fn ask(args: &Args, context: &Context) -> Result<(), Failure> {
         Some(error) if answers == 0 => Err(failure(error)),
         Some(_) | None => Ok(()),
     }
+}
+
+/// True for an announce URL: one whose last part begins so (BEP 48), or of a scheme that only trackers have.
+fn is_tracker(source: &str) -> bool {
+    Url::parse(source).is_ok_and(|url| {
+        let last = url.path_segments().and_then(Iterator::last);
+        url.scheme() == "udp" || last.is_some_and(|last| last.starts_with("announce"))
+    })
 }
 
 fn print(output: Output, scraped: &Scraped<'_>) -> Result<(), Failure> {

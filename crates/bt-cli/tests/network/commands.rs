@@ -164,7 +164,8 @@ fn what_is_not_from_a_download_is_not_replaced_unawares() {
         assert_eq!(ended.code, Some(1), "{}", ended.stderr);
         assert!(ended.stderr.contains("--force"), "{}", ended.stderr);
         assert!(ended.stderr.contains("ä/large.bin"), "{}", ended.stderr);
-        assert!(ended.stdout.last().unwrap().contains("\"error\""));
+        let is_error = |line: &String| line.contains("\"event\":\"error\"");
+        assert!(ended.stdout.iter().any(is_error), "{:#?}", ended.stdout);
         assert_eq!(fs::read(place.path(large)).unwrap(), b"mine");
     }
     let mut forced = place.bt("getter", &[&get[..], &["--force"]].concat());
@@ -279,7 +280,11 @@ fn what_goes_wrong_has_its_code_and_its_words() {
     // It takes connections, as the kernel does for it, and never says a word.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}/x.torrent", listener.local_addr().unwrap());
-    let rows: [(&[&str], i32, &str); 13] = [
+    let taken = listener.local_addr().unwrap().port().to_string();
+    let taken = ["get", torrent, "--bind", "127.0.0.1", "--port", &taken];
+    let rows: [(&[&str], i32, &str); 15] = [
+        (&taken, 1, "cannot listen on 127.0.0.1"),
+        (&["scrape", dead], 2, "info hashes"),
         (&["seed", magnet], 3, "magnet link"),
         (
             &["get", magnet, "--port", "0", "--timeout", "1s"],

@@ -310,3 +310,28 @@ fn what_is_wrong_is_said_before_anything_is_hashed() {
     }
     assert_eq!(place.names(), before);
 }
+
+#[test]
+fn an_odd_piece_length_is_warned_of() {
+    let place = Place::new();
+    place.write("file", "x");
+    for (length, odd) in [("100000", true), ("16Ki", false)] {
+        let create = ["create", "file", "--force", "--piece-length", length];
+        let outcome = place.bt(&create);
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        assert_eq!(outcome.stderr.contains("power of two"), odd, "{outcome:?}");
+    }
+}
+
+#[test]
+fn urls_are_of_their_kind() {
+    let place = Place::new();
+    place.write("file", "x");
+    for urls in [["-a", "foo"], ["--web-seed", "javascript:x"]] {
+        let outcome = place.bt(&["create", "file", urls[0], urls[1]]);
+        assert_eq!(outcome.code, 2, "{outcome:?}");
+        let words = [urls[1], "http"];
+        let said = words.iter().all(|word| outcome.stderr.contains(word));
+        assert!(said, "{outcome:?}");
+    }
+}

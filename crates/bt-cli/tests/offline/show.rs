@@ -114,3 +114,16 @@ fn a_url_is_fetched() {
     assert_eq!(outcome.code, 5, "{}", outcome.stderr);
     assert!(outcome.stderr.contains(&url), "{}", outcome.stderr);
 }
+
+#[test]
+fn what_is_left_out_is_told() {
+    let place = Place::new();
+    let torrent = b"d7:commentli1ee4:infod6:lengthi3e4:name1:x12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+    place.write("odd.torrent", torrent);
+    let outcome = place.bt(&["show", "odd.torrent"]);
+    assert_eq!(outcome.code, 0);
+    assert!(
+        outcome.stderr.contains("comment is left out"),
+        "{outcome:?}"
+    );
+}

@@ -90,7 +90,7 @@ fn what_cannot_be_built() {
     let rows = [
         (
             url(tracker("tracker")),
-            "\"tracker\" cannot be used: no scheme",
+            "\"tracker\" cannot be used: no URL with a scheme and //",
         ),
         (
             url(seed("file:///x")),

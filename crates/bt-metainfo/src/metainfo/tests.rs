@@ -270,7 +270,7 @@ fn odd_values_around_are_noted_and_left_out() {
         (
             "announce",
             "udp:tracker".into(),
-            "announce is left out: no scheme",
+            "announce is left out: no URL with a scheme and //",
         ),
     ];
     for (key, value, note) in rows {

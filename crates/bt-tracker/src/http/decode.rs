@@ -9,7 +9,10 @@ use crate::announce::{AnnounceFailure, AnnounceResponse, NamedPeer, Peer, clamp_
 use crate::scrape::{ScrapeEntry, ScrapeResponse, ScrapedTorrent};
 use crate::text::clean;
 use bt_bencode::{Dict, Options, Value, decode};
-use bt_core::addr::{canonical, decode_compact_v4, decode_compact_v6, is_dialable};
+use bt_core::addr::{
+    COMPACT_V4_BYTES, COMPACT_V6_BYTES, canonical, decode_compact_v4, decode_compact_v6,
+    is_dialable,
+};
 use bt_core::{InfoHash, PeerId};
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -60,7 +63,10 @@ pub fn announce(body: &[u8]) -> Result<AnnounceResponse, AnnounceFailure> {
         tracker_id: tracker_id(&reply),
         complete: reply.get("complete").and_then(count),
         incomplete: reply.get("incomplete").and_then(count),
-        warning: text(&reply, "warning message"),
+        warning: text(&reply, "warning message").or_else(|| {
+            let torn = "its list of peers ends in the middle of one";
+            peers.torn.then(|| torn.to_owned())
+        }),
         external_ip: reply.get("external ip").and_then(external_ip),
         peers: peers.found,
         named_peers: peers.named,
@@ -190,6 +196,8 @@ struct Peers {
     found: Vec<Peer>,
     named: Vec<NamedPeer>,
     seen: BTreeSet<SocketAddr>,
+    /// A compact list does not end where an entry does.
+    torn: bool,
 }
 
 impl Peers {
@@ -201,6 +209,12 @@ impl Peers {
         };
         let most = self.found.len() + PEERS_MAX;
         if let Some(bytes) = value.as_bytes() {
+            let entry = if key == "peers" {
+                COMPACT_V4_BYTES
+            } else {
+                COMPACT_V6_BYTES
+            };
+            self.torn |= !bytes.len().is_multiple_of(entry);
             if key == "peers" {
                 self.add_all(decode_compact_v4(bytes).map(compact), most);
             } else {

@@ -56,7 +56,11 @@ fn replies_hold_what_trackers_say() {
         // FAULTS 99: bytes behind the last whole peer; port 0, 0.0.0.0, multicast, broadcast; one peer thrice.
         (
             b"d5:peers43:\x01\x02\x03\x04\0\x50\x01\x02\x03\x04\0\0\0\0\0\0\0\x50\xe0\0\0\x01\0\x50\xff\xff\xff\xff\0\x50\x01\x02\x03\x04\0\x50\x05\x06\x07\x08\0\x50xe",
-            AnnounceResponse { peers: vec![peer("1.2.3.4:80"), peer("5.6.7.8:80")], ..default.clone() },
+            AnnounceResponse {
+                peers: vec![peer("1.2.3.4:80"), peer("5.6.7.8:80")],
+                warning: Some("its list of peers ends in the middle of one".to_owned()),
+                ..default.clone()
+            },
         ),
         // FAULTS 99: a list with all that can be wrong with an entry; only the last is right.
         (
