@@ -65,6 +65,8 @@ pub(crate) struct Failure {
     pub(crate) exit: Exit,
     /// What the person is told.
     pub(crate) error: anyhow::Error,
+    /// Whoever reads the events was told, with an `error` event.
+    pub(crate) told: bool,
 }
 
 impl Failure {
@@ -76,6 +78,7 @@ impl Failure {
         Self {
             exit,
             error: anyhow::Error::msg(message),
+            told: false,
         }
     }
 }
@@ -100,6 +103,7 @@ impl From<anyhow::Error> for Failure {
         Self {
             exit: Exit::of(&error),
             error,
+            told: false,
         }
     }
 }
@@ -115,6 +119,7 @@ impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
         self.map_err(|error| Failure {
             exit,
             error: error.into(),
+            told: false,
         })
     }
 }

@@ -61,6 +61,7 @@ fn fetch_failure(url: &str, error: HttpError) -> Failure {
     Failure {
         exit,
         error: anyhow::Error::new(error).context(format!("cannot get {url}")),
+        told: false,
     }
 }
 

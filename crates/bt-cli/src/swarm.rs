@@ -15,7 +15,7 @@ use crate::save;
 use crate::stop::Stop;
 use crate::text::escape;
 use crate::units::format_size;
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use bt_core::InfoHash;
 use bt_core::disk::{DiskError, DiskErrorKind};
 use bt_metainfo::{Magnet, Metainfo};
@@ -122,6 +122,26 @@ pub(crate) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Resul
     let result = runtime.block_on(work);
     // Lookups of names and reads of a dead disk may hang; nobody waits for them any more.
     runtime.shutdown_background();
+    result
+}
+
+/// Does the work of a command that tells events, and tells of its failure too, unless that was done or a signal is why.
+///
+/// # Errors
+/// Those of `work`.
+pub(crate) async fn telling(
+    output: Output,
+    work: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let result = work.await;
+    if let Err(failure) = &result
+        && !failure.told
+        && !matches!(failure.exit, Exit::Interrupted | Exit::Terminated)
+    {
+        let message = &failure.to_string();
+        // If this cannot be told either, the exit code still speaks.
+        let _told = output.event("error", None, &event::Words { message });
+    }
     result
 }
 
@@ -302,19 +322,30 @@ impl Swarm {
             .iter()
             .any(|torrent| !matches!(torrent.state, State::Ended { .. }))
         {
-            tokio::select! {
+            let shown = tokio::select! {
                 exit = stop.wait(), if leave_at.is_none() => {
                     leave_at = Some(Instant::now() + STOP_PATIENCE);
                     self.signalled(exit);
+                    Ok(())
                 }
-                Some((index, event)) = self.events.recv() => self.event(index, event)?,
-                _ = tick.tick() => self.tick()?,
+                Some((index, event)) = self.events.recv() => self.event(index, event),
+                _ = tick.tick() => self.tick(),
+            };
+            if let Err(failure) = shown {
+                // Nobody reads on. Trackers are told and the state is saved all the same.
+                self.fail(failure);
+                leave_at.get_or_insert(Instant::now() + STOP_PATIENCE);
+                self.stop_all();
             }
             if leave_at.is_some_and(|at| Instant::now() >= at) {
                 let message = "the disk takes too long to save the last state; the data is checked at the next start";
                 tracing::warn!("{message}");
-                self.output
-                    .event("warning", None, &event::Words { message })?;
+                if let Err(failure) = self
+                    .output
+                    .event("warning", None, &event::Words { message })
+                {
+                    self.fail(failure);
+                }
                 return self.failure.map_or(Ok(()), Err);
             }
         }
@@ -331,11 +362,24 @@ impl Swarm {
             let message = "stopped before it was done; what was verified is kept";
             self.fail(Failure::new(exit, message));
         }
+        self.stop_all();
+    }
+
+    fn stop_all(&mut self) {
         (0..self.torrents.len()).for_each(|index| self.stop(index));
     }
 
     fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
+    }
+
+    /// A torrent cannot go on. That counts even if it cannot be told.
+    fn fatal(&mut self, info_hash: InfoHash, exit: Exit, message: String) -> Result<(), Failure> {
+        let told = self.error(info_hash, &message);
+        let mut failure = Failure::new(exit, message);
+        failure.told = true;
+        self.fail(failure);
+        told
     }
 
     /// Tells one torrent to stop. Its last event follows.
@@ -411,9 +455,8 @@ impl Swarm {
         if self.goal.only_seed && pieces_have == 0 && pieces > 0 {
             let message =
                 format!("{name}: none of its data is there; does -d name the right folder?");
-            self.error(info_hash, &message)?;
-            self.fail(Failure::new(Exit::Failed, message));
             self.stop(index);
+            self.fatal(info_hash, Exit::Failed, message)?;
         } else if self.goal.only_seed && pieces_have < pieces {
             let message =
                 format!("{name}: only {pieces_have} of {pieces} pieces are there and right");
@@ -458,10 +501,8 @@ impl Swarm {
             }
             Event::DiskTrouble(error) => {
                 let message = format!("{}: {error}", torrent.name);
-                self.error(info_hash, &message)?;
-                self.fail(Failure::new(Exit::Disk, message));
                 self.stop(index);
-                Ok(())
+                self.fatal(info_hash, Exit::Disk, message)
             }
         }
     }
@@ -510,14 +551,15 @@ impl Swarm {
             bt_session::Failure::Strange { .. } => {
                 "; nothing was changed. -d names another folder, --force replaces what is there"
             }
+            bt_session::Failure::InUse { .. } => {
+                "; wait for it or stop it, or name another folder with -d"
+            }
             bt_session::Failure::Disk(_)
             | bt_session::Failure::Metadata(_)
-            | bt_session::Failure::InUse { .. }
             | bt_session::Failure::Bug { .. } => "",
         };
         let message = format!("{}: {failure}{hint}", torrent.name);
         let info_hash = torrent.handle.info_hash();
-        self.error(info_hash, &message)?;
         let exit = match failure {
             bt_session::Failure::Disk(_) => Exit::Disk,
             bt_session::Failure::Metadata(_) => Exit::Invalid,
@@ -525,8 +567,7 @@ impl Swarm {
             | bt_session::Failure::Strange { .. }
             | bt_session::Failure::Bug { .. } => Exit::Failed,
         };
-        self.fail(Failure::new(exit, message));
-        Ok(())
+        self.fatal(info_hash, exit, message)
     }
 
     fn tracker(
@@ -598,8 +639,7 @@ impl Swarm {
                 self.stop(index);
             }
         }
-        self.check_timeout();
-        Ok(())
+        self.check_timeout()
     }
 
     fn has_seeded_enough(&self, index: usize) -> bool {
@@ -615,12 +655,12 @@ impl Swarm {
     }
 
     /// Gives up what is not complete if nothing came for too long.
-    fn check_timeout(&mut self) {
+    fn check_timeout(&mut self) -> Result<(), Failure> {
         let Some(timeout) = self.goal.timeout else {
-            return;
+            return Ok(());
         };
         if self.progress.1.elapsed() < timeout {
-            return;
+            return Ok(());
         }
         for index in 0..self.torrents.len() {
             let Some(torrent) = self.torrents.get(index) else {
@@ -629,21 +669,19 @@ impl Swarm {
             if torrent.state != State::Going {
                 continue;
             }
-            let failure = match (&torrent.disk, &self.last_trouble) {
-                (Some(error), _) => Failure::new(Exit::Disk, format!("{}: {error}", torrent.name)),
+            let (name, seconds) = (&torrent.name, timeout.as_secs());
+            let (exit, message) = match (&torrent.disk, &self.last_trouble) {
+                (Some(error), _) => (Exit::Disk, format!("{name}: {error}")),
                 (None, trouble) => {
                     let cause = trouble.as_deref().unwrap_or("no peer has what is missing");
-                    let error = anyhow!(
-                        "{}: nothing came for {} s; {cause}",
-                        torrent.name,
-                        timeout.as_secs()
-                    );
-                    let exit = Exit::Network;
-                    Failure { exit, error }
+                    let message = format!("{name}: nothing came for {seconds} s; {cause}");
+                    (Exit::Network, message)
                 }
             };
-            self.fail(failure);
+            let info_hash = torrent.handle.info_hash();
             self.stop(index);
+            self.fatal(info_hash, exit, message)?;
         }
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! `bt get`: downloads torrents, and seeds them if asked to.
 
 use super::Context;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, OrExit as _};
 use crate::network::NetworkArgs;
 use crate::output::Output;
 use crate::save;
@@ -67,7 +67,8 @@ fn parse_ratio(text: &str) -> Result<f64, String> {
 
 /// Downloads them.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    swarm::block_on(get(args, context))
+    let output = Output::new(args.json);
+    swarm::block_on(swarm::telling(output, get(args, context)))
 }
 
 async fn get(args: &Args, context: &Context) -> Result<(), Failure> {
@@ -162,7 +163,7 @@ impl Chosen {
             let glob = Glob::new(choice).with_context(|| format!("--select {choice}"));
             let exit = Exit::Usage;
             glob.map(|glob| Choice::Pattern(glob.compile_matcher()))
-                .map_err(|error| Failure { exit, error })
+                .or_exit(exit)
         };
         choices
             .iter()

@@ -53,7 +53,8 @@ struct Published<'a> {
 
 /// Publishes it.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    swarm::block_on(publish(args, context))
+    let output = Output::new(args.json);
+    swarm::block_on(swarm::telling(output, publish(args, context)))
 }
 
 async fn publish(args: &Args, context: &Context) -> Result<(), Failure> {

@@ -29,7 +29,8 @@ pub(crate) struct Args {
 
 /// Seeds them.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    swarm::block_on(seed(args, context))
+    let output = Output::new(args.json);
+    swarm::block_on(swarm::telling(output, seed(args, context)))
 }
 
 async fn seed(args: &Args, context: &Context) -> Result<(), Failure> {

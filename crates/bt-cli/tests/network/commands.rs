@@ -426,3 +426,59 @@ fn a_machine_without_any_certificate_authority_gets_what_needs_none() {
     let ended = Process::spawn(command).end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 }
+
+#[test]
+fn every_failure_is_an_event_once() {
+    let place = Place::new();
+    let made = place.bt("home", &["create", "data"]).end();
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let torrent = "data.torrent";
+    let rows: [(&[&str], i32, &str); 5] = [
+        (&["get", "no-such.torrent"], 3, "no-such.torrent"),
+        (&["get", torrent, "--select", "[x"], 2, "--select"),
+        (
+            &["get", torrent, "-d", "copy", "--timeout", "1s"],
+            5,
+            "nothing came",
+        ),
+        (&["seed", torrent, "-d", "home"], 1, "the right folder"),
+        (&["publish", "no-such-folder"], 3, "no-such-folder"),
+    ];
+    for (arguments, code, words) in rows {
+        let arguments = match arguments[0] {
+            "publish" => [arguments, &["--http", "127.0.0.1:0"][..]].concat(),
+            _ => [arguments, &LOCAL[..]].concat(),
+        };
+        let ended = place
+            .bt("home", &[&arguments[..], &["--json"]].concat())
+            .end();
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
+        let events = ended.stdout.iter().map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            event
+        });
+        let errors: Vec<_> = events.filter(|event| event["event"] == "error").collect();
+        assert_eq!(errors.len(), 1, "{arguments:?}: {:#?}", ended.stdout);
+        let message = errors[0]["message"].as_str().unwrap();
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[test]
+fn who_cannot_write_its_results_leaves_in_good_order_all_the_same() {
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    let get = [&["get", &url, "-d", "copy", "--seed"], &LOCAL[..]].concat();
+    let mut command = Process::command(&place.path(""), &place.path("getter"), &get);
+    command.stdout(fs::File::options().write(true).open("/dev/full").unwrap());
+    let ended = command.output().unwrap();
+    assert_eq!(ended.status.code(), Some(6), "{ended:?}");
+    assert!(
+        String::from_utf8_lossy(&ended.stderr).contains("stdout"),
+        "{ended:?}"
+    );
+    place.assert_copied("copy");
+    let scraped = place.bt("getter", &["scrape", &url, "--json"]).end();
+    let expected = "\"complete\":1,\"incomplete\":0";
+    assert!(scraped.stdout[0].contains(expected), "{:?}", scraped.stdout);
+}
