@@ -37,6 +37,9 @@ pub(crate) struct NetworkArgs {
     /// Ask no tracker
     #[arg(long)]
     no_tracker: bool,
+    /// Do not exchange addresses of peers with peers
+    #[arg(long)]
+    no_pex: bool,
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {
@@ -75,6 +78,7 @@ impl NetworkArgs {
         Ok(TorrentOptions {
             peers,
             no_tracker: self.no_tracker,
+            no_pex: self.no_pex,
             peers_max: self.max_peers,
             upload_slots: self.upload_slots,
             ..TorrentOptions::default()

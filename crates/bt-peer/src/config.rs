@@ -28,6 +28,8 @@ pub struct Config {
     pub sequential: bool,
     /// No tracker is asked.
     pub no_tracker: bool,
+    /// Peers are told of each other (BEP 11), unless the torrent is private.
+    pub pex: bool,
 }
 
 /// Connections of one torrent unless the user says otherwise. Beyond some 25 more peers rarely add speed (community
@@ -50,6 +52,7 @@ impl Config {
             upload_goal: None,
             sequential: false,
             no_tracker: false,
+            pex: true,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! pieces that the peer has and we need, so that interest is known at any time without a look at the bitfields
 //! (BEP 3: "interest state must be kept up to date at all times").
 
+use crate::engine::pex::Exchange;
 use crate::engine::{ConnId, Direction};
 use crate::limits::{ALLOWED_FAST_BYTES_MAX, ALLOWED_FAST_MAX, FAULTS_MAX, NEW_PEER, SNUB};
 use crate::requests::Requests;
@@ -70,6 +71,12 @@ pub(crate) enum Fault {
     /// BEP 9: requests beyond all need.
     #[error("a flood of requests for metadata")]
     MetadataFlood,
+    /// BEP 11: peers told more often than once a minute.
+    #[error("a flood of peer exchange")]
+    PexFlood,
+    /// BEP 11: bytes that are no message of it.
+    #[error("a peer exchange that is none")]
+    BadPex,
     /// A hint with an index out of range.
     #[error("a hint about no piece")]
     BadHint,
@@ -80,6 +87,8 @@ pub(crate) enum Fault {
 pub(crate) struct Speaks {
     /// `ut_metadata` (BEP 9).
     pub(crate) metadata: Option<u8>,
+    /// `ut_pex` (BEP 11).
+    pub(crate) pex: Option<u8>,
 }
 
 /// What the peer said before it was known what its words mean: while the info dictionary was on its way.
@@ -131,6 +140,7 @@ pub(crate) struct Connection {
     pub(crate) speaks: Speaks,
     pub(crate) early: Early,
     pub(crate) metadata: MetadataAllowance,
+    pub(crate) pex: Exchange,
     pub(crate) opened_at: Time,
     pub(crate) am_choking: bool,
     pub(crate) am_interested: bool,
@@ -186,6 +196,7 @@ impl Connection {
             speaks: Speaks::default(),
             early: Early::default(),
             metadata: MetadataAllowance::default(),
+            pex: Exchange::default(),
             opened_at: now,
             am_choking: true,
             am_interested: false,

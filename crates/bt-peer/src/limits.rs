@@ -142,6 +142,16 @@ pub const BANNED_IDS_MAX: usize = 1_000;
 /// Peers of one tracker answer that are looked at; more than any tracker gives when asked for 200.
 pub const TRACKER_PEERS_MAX: usize = 1_000;
 
+/// How often each peer is told of others (BEP 11: "not more often than once a minute").
+pub const PEX_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a peer tells of others sooner than this after the last time is not looked at: half of the minute, as clocks and
+/// lines are not exact.
+pub const PEX_HEARD_MIN: Duration = Duration::from_secs(30);
+
+/// Peers that are told, or believed, of each kind in one message (BEP 11: 50). The rest is told a minute later.
+pub const PEX_ADDED_MAX: usize = 50;
+
 /// What trackers are told to be `left` while the torrent's length is not known: anything but the 0 of a seeder. As
 /// libtorrent has it.
 pub const LEFT_UNKNOWN: u64 = 16 * 1024;

@@ -46,6 +46,8 @@ pub struct TorrentOptions {
     pub sequential: bool,
     /// Ask no tracker.
     pub no_tracker: bool,
+    /// Tell peers of nobody, and hear of nobody from them (BEP 11).
+    pub no_pex: bool,
     /// The address that trackers are asked to hand out instead of the one that they see. Most do not believe it.
     pub announce_ip: Option<IpAddr>,
     /// Peers that are known without a tracker.

@@ -189,6 +189,7 @@ pub(crate) fn configure(shared: &Shared, options: &TorrentOptions) -> bt_peer::C
     config.up_limit = shared.config.up_limit;
     config.sequential = options.sequential;
     config.no_tracker = options.no_tracker;
+    config.pex = !options.no_pex;
     config.upload_goal = options.upload_goal;
     config.announce_ip = options.announce_ip;
     config

@@ -6,7 +6,7 @@ use crate::limits::UPLOAD_QUEUE_MAX;
 use crate::peers::Source;
 use bt_core::Time;
 use bt_wire::extension::ExtensionHandshake;
-use bt_wire::{Message, Reserved, metadata};
+use bt_wire::{Message, Reserved, metadata, pex};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,7 +18,10 @@ const CLIENT: &str = concat!("bt ", env!("CARGO_PKG_VERSION"));
 pub(super) const HANDSHAKE_ID: u8 = 0;
 
 /// The id under which we take `ut_metadata`.
-pub(super) const METADATA_ID: u8 = 2;
+pub(crate) const METADATA_ID: u8 = 2;
+
+/// The id under which we take `ut_pex`.
+pub(crate) const PEX_ID: u8 = 1;
 
 impl Engine {
     /// Sends our handshake, if both ends speak the protocol.
@@ -30,11 +33,18 @@ impl Engine {
 
     /// Sends our handshake: the first, or one with news.
     pub(super) fn greet_again(&mut self, now: Time, id: ConnId) {
+        let may_exchange = self.may_exchange();
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
         let port = self.config.listen_port;
-        let extensions = BTreeMap::from([(metadata::NAME.to_owned(), METADATA_ID)]);
+        let mut extensions = BTreeMap::from([(metadata::NAME.to_owned(), METADATA_ID)]);
+        if may_exchange {
+            extensions.insert(pex::NAME.to_owned(), PEX_ID);
+        } else if conn.pex.offered {
+            extensions.insert(pex::NAME.to_owned(), 0);
+        }
+        conn.pex.offered = may_exchange;
         let handshake = ExtensionHandshake {
             extensions,
             metadata_bytes: self.info.length_bytes(),
@@ -61,6 +71,7 @@ impl Engine {
         match extended_id {
             HANDSHAKE_ID => self.handshake(now, id, payload),
             METADATA_ID => self.metadata(now, id, payload),
+            PEX_ID => self.peers_told(now, id, payload),
             _ => Ok(()),
         }
     }
@@ -78,6 +89,9 @@ impl Engine {
         }
         conn.upload_only = handshake.upload_only;
         // A later handshake adds to an earlier one; 0 takes back.
+        if let Some(id) = handshake.extensions.get(pex::NAME) {
+            conn.speaks.pex = Some(*id).filter(|id| *id != 0);
+        }
         if let Some(id) = handshake.extensions.get(metadata::NAME) {
             conn.speaks.metadata = Some(*id).filter(|id| *id != 0);
         }

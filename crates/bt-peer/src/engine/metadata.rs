@@ -31,7 +31,6 @@ pub(super) enum Info {
     /// Everything.
     Known {
         /// Peers may come from trackers only (BEP 27).
-        #[allow(dead_code, reason = "read by the sources of peers")]
         private: bool,
         /// `None` if the shell did not say.
         served: Option<Served>,
@@ -52,6 +51,11 @@ impl Info {
             private,
             served: None,
         }
+    }
+
+    /// True once it is known that it is.
+    pub(super) const fn is_private(&self) -> bool {
+        matches!(self, Self::Known { private: true, .. })
     }
 
     pub(super) const fn is_known(&self) -> bool {
@@ -357,6 +361,9 @@ impl Engine {
                 self.close(now, id, reason);
             }
         }
+        if private {
+            self.retract_pex(now);
+        }
         self.offer_metadata(now);
         if self.complete {
             self.emit(Event::Complete);
@@ -416,6 +423,14 @@ impl Engine {
         self.update_interest(now, id);
         self.wants_requests(now, id);
         Ok(())
+    }
+
+    /// It is private: whoever was told that we exchange peers hears that we do not (BEP 27).
+    fn retract_pex(&mut self, now: Time) {
+        let told = self.conns.values().filter(|conn| conn.pex.offered);
+        for id in told.map(|conn| conn.id).collect::<Vec<_>>() {
+            self.greet_again(now, id);
+        }
     }
 
     /// Tells those who lack the info dictionary that they can have it here.

@@ -2,7 +2,7 @@
 //!
 //! A machine: facts go in by [`Engine::handle`], orders come out of [`Engine::poll`]. It knows no clock, no socket and no
 //! file. Its parts live in files of their own: [`contract`] (the plain data), `swarm` (connections come and go), `receive`
-//! (what peers say), `extended`, `metadata` (the info dictionary), `download` (what is asked of them), `disk` (what becomes of blocks), `upload` (what they get), and
+//! (what peers say), `extended`, `metadata` (the info dictionary), `pex` (peers that peers name), `download` (what is asked of them), `disk` (what becomes of blocks), `upload` (what they get), and
 //! `trackers`.
 //!
 //! **Invariant:** a piece is announced, counted or uploaded only after its hash matched. What a stranger sends can close
@@ -11,8 +11,9 @@
 pub mod contract;
 mod disk;
 mod download;
-mod extended;
+pub(crate) mod extended;
 mod metadata;
+pub(crate) mod pex;
 mod receive;
 mod swarm;
 mod trackers;

@@ -291,6 +291,7 @@ impl Engine {
             self.tend(now, id);
         }
         self.disk_tick(now);
+        self.tell_peers(now);
         if now >= self.upload.rechoke_at {
             self.rechoke(now);
         }

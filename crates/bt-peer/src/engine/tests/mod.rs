@@ -6,6 +6,7 @@ mod downloading;
 mod lone;
 mod magnet;
 mod messages;
+mod pex;
 mod swarm;
 mod transfers;
 mod uploading;
