@@ -3,8 +3,10 @@
 mod announces;
 mod data;
 mod floor;
+mod load;
 mod party;
 mod report;
+mod tracker;
 mod transfer;
 
 use anyhow::Result;
@@ -14,6 +16,8 @@ use anyhow::Result;
 pub(crate) enum Bench {
     /// Whole transfers on loopback: the floor, ours, and each foreign client that is installed
     Transfer(transfer::Args),
+    /// Announces and scrapes on loopback: ours, and each foreign tracker that is installed
+    Tracker(tracker::Args),
     /// The sending half of the floor, as a program of its own
     #[command(hide = true)]
     FloorSend(floor::SendArgs),
@@ -26,6 +30,7 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Transfer(args) => transfer::run(args),
+        Bench::Tracker(args) => tracker::run(args),
         Bench::FloorSend(args) => floor::send(args),
         Bench::FloorReceive(args) => floor::receive(args),
     }

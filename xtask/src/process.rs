@@ -158,6 +158,11 @@ impl Process {
         self.usage
     }
 
+    /// As the system numbers it.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGTERM: asks it to stop.
     pub(crate) fn terminate(&self) {
         if self.ended.is_none() {
