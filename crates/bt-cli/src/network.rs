@@ -5,6 +5,7 @@ use crate::source::Source;
 use crate::stop::Stop;
 use crate::units;
 use bt_metainfo::Metainfo;
+use bt_session::dht::{BOOTSTRAP, DhtConfig};
 use bt_session::{SessionConfig, TorrentOptions};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -40,6 +41,12 @@ pub(crate) struct NetworkArgs {
     /// Do not exchange addresses of peers with peers
     #[arg(long)]
     no_pex: bool,
+    /// Take no part in the DHT
+    #[arg(long)]
+    no_dht: bool,
+    /// Join the DHT through this node instead of the well-known ones; may be repeated
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "no_dht")]
+    dht_bootstrap: Vec<String>,
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {
@@ -63,7 +70,19 @@ impl NetworkArgs {
             state_dir: state_dir(),
             down_limit: self.down_limit,
             up_limit: self.up_limit,
+            dht: self.dht(),
         }
+    }
+
+    fn dht(&self) -> Option<DhtConfig> {
+        if self.no_dht {
+            return None;
+        }
+        Some(DhtConfig {
+            bootstrap: dht_bootstrap(&self.dht_bootstrap, self.bind),
+            state_dir: state_dir(),
+            ..DhtConfig::default()
+        })
     }
 
     /// What each torrent is told.
@@ -86,6 +105,14 @@ impl NetworkArgs {
     }
 }
 
+/// Where to join the DHT: as the user says, else at the well-known nodes, which a loopback address does not reach.
+pub(crate) fn dht_bootstrap(named: &[String], bind: Option<IpAddr>) -> Vec<String> {
+    if named.is_empty() && !bind.is_some_and(|ip| ip.is_loopback()) {
+        return BOOTSTRAP.map(str::to_owned).to_vec();
+    }
+    named.to_vec()
+}
+
 async fn addresses(peer: &str) -> Result<Vec<SocketAddr>, Failure> {
     let found = tokio::net::lookup_host(peer).await;
     let found: Vec<_> = found.into_iter().flatten().collect();
@@ -97,7 +124,7 @@ async fn addresses(peer: &str) -> Result<Vec<SocketAddr>, Failure> {
 }
 
 /// Where resume state is kept: `$XDG_STATE_HOME/bt`, else `~/.local/state/bt`. Never beside the data.
-fn state_dir() -> Option<PathBuf> {
+pub(crate) fn state_dir() -> Option<PathBuf> {
     let absolute = |name| {
         let path = std::env::var_os(name).map(PathBuf::from);
         // The XDG base directory specification: relative paths are to be ignored.

@@ -71,6 +71,8 @@ pub enum Input {
 pub enum Command {
     /// There may be a node here: from a peer's `port` message, or a torrent's `nodes`. It is pinged, now or never.
     Meet(SocketAddr),
+    /// Nodes may be found at these places, which are remembered: more of what [`Config::bootstrap`] is for.
+    Bootstrap(Vec<SocketAddr>),
     /// We are seen at this address by somebody the user trusts (a tracker, BEP 24).
     ExternalAddress(IpAddr),
     /// Search for something. It ends with [`Event::Done`].

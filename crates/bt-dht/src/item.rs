@@ -133,6 +133,19 @@ pub fn mutable_target(key: &[u8; 32], salt: &[u8]) -> NodeId {
     NodeId(sha1(&[key, salt]))
 }
 
+/// A string as a value.
+#[must_use]
+pub fn string_value(bytes: &[u8]) -> Vec<u8> {
+    bt_bencode::Node::from(bytes).encode()
+}
+
+/// The string that a value is, if it is one.
+#[must_use]
+pub fn value_string(value: &[u8]) -> Option<&[u8]> {
+    let document = bt_bencode::decode(value, &bt_bencode::Options::lenient()).ok()?;
+    document.root().as_bytes()
+}
+
 fn signed_bytes(salt: &[u8], seq: i64, value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(salt.len() + value.len() + 48);
     if !salt.is_empty() {
@@ -187,6 +200,14 @@ mod tests {
                 assert!(!Item::Mutable(forged).is_genuine());
             }
         }
+    }
+
+    #[test]
+    fn strings_are_values_and_some_values_strings() {
+        assert_eq!(string_value(b"Hello World!"), b"12:Hello World!");
+        assert_eq!(value_string(b"12:Hello World!"), Some(&b"Hello World!"[..]));
+        assert_eq!(value_string(b"i1e"), None);
+        assert_eq!(value_string(b"5:abc"), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | [`item`] | immutable and signed items (BEP 44) |
 //! | [`limits`] | how much others can make us do |
 //! | [`node`] | [`Node`]: all of it for one socket; see [`contract`] |
+//! | [`announces`] | when torrents look for peers |
 //! | [`state`] | what the next run begins with |
 //!
 //! A [`Node`] is of one address family and has one socket, as the DHTs of IPv4 and IPv6 are two (BEP 32), and as several
@@ -56,6 +57,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod announces;
 pub mod contract;
 pub mod id;
 pub mod item;
@@ -69,6 +71,7 @@ pub mod store;
 pub mod table;
 pub mod tokens;
 
+pub use announces::Announces;
 pub use contract::{Announce, Command, Config, Event, Input, Outcome, Output, Search, SearchId};
 pub use id::NodeId;
 pub use item::{Item, MutableItem, SigningKey};

@@ -1,6 +1,6 @@
 //! What a node takes from one run to the next: its id and the nodes it knew (BEP 5: "saved between invocations").
 //!
-//! A bencoded dictionary: `id`, and compact node info in `nodes` and `nodes6`. Whoever changes the file can make us ask
+//! A bencoded dictionary: `id`, the UDP `port` that it was used on, and compact node info in `nodes` and `nodes6`. Whoever changes the file can make us ask
 //! wrong places, no more: nodes of a file are only places to begin at.
 
 use crate::id::NodeId;
@@ -17,6 +17,8 @@ const NODES_MAX: usize = 500;
 pub struct State {
     /// The node's id.
     pub id: NodeId,
+    /// The port of its socket. A node on another port is another node, and must not have the same id; 0 if not known.
+    pub port: u16,
     /// The nodes it knew, nearest first.
     pub nodes: Vec<Contact>,
 }
@@ -37,6 +39,7 @@ impl State {
             ("id", Node::from(&self.id.0)),
             ("nodes", flat(false)),
             ("nodes6", flat(true)),
+            ("port", Node::from(self.port)),
         ])
         .encode()
     }
@@ -60,8 +63,12 @@ impl State {
             let id = NodeId::from_slice(id)?;
             is_dialable(addr).then_some(Contact { id, addr })
         });
+        let port = dict
+            .get("port")
+            .and_then(|port| u16::try_from(port.as_int()?).ok());
         Some(Self {
             id: NodeId::from_slice(dict.get("id")?.as_bytes()?)?,
+            port: port.unwrap_or(0),
             nodes: nodes.take(NODES_MAX).collect(),
         })
     }
@@ -80,6 +87,7 @@ mod tests {
         let good = [contact("1.2.3.4:5", 1), contact("[2001:db8::1]:6", 2)];
         let state = State {
             id: NodeId([9; 20]),
+            port: 6881,
             nodes: good.to_vec(),
         };
         let bytes = state.encode();

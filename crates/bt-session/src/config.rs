@@ -1,5 +1,6 @@
 //! What a user may set for a session and for each torrent in it.
 
+use crate::dht::DhtConfig;
 use bt_core::Bitfield;
 use bt_metainfo::Info;
 use core::fmt;
@@ -32,6 +33,8 @@ pub struct SessionConfig {
     pub down_limit: Option<u64>,
     /// Upload limit over all torrents, in payload bytes per second.
     pub up_limit: Option<u64>,
+    /// Take part in the DHT. `None`: do not.
+    pub dht: Option<DhtConfig>,
 }
 
 /// Settings of one torrent.

@@ -16,6 +16,7 @@ use bt_wire::{Decoder, Limits, Message};
 use bytes::{Buf, BytesMut};
 use core::time::Duration;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -56,6 +57,8 @@ pub(crate) enum Order {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) orders: mpsc::Sender<Order>,
+    /// Where the peer is; `None` if it was gone before it could be asked.
+    pub(crate) addr: Option<SocketAddr>,
     _alive: oneshot::Sender<()>,
 }
 
@@ -72,6 +75,7 @@ pub(crate) fn new(
     let (alive, dropped) = oneshot::channel();
     let entry = Entry {
         orders,
+        addr: stream.peer_addr().ok().map(bt_core::addr::canonical),
         _alive: alive,
     };
     (

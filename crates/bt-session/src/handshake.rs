@@ -136,10 +136,11 @@ async fn read_some(stream: &mut TcpStream, room: Option<&mut [u8]>) -> io::Resul
     }
 }
 
-/// Our handshake for a torrent.
-pub(crate) fn ours(info_hash: InfoHash, peer_id: PeerId) -> Handshake {
+/// Our handshake for a torrent; `dht` says whether it uses the DHT (BEP 5).
+pub(crate) fn ours(info_hash: InfoHash, peer_id: PeerId, dht: bool) -> Handshake {
+    let reserved = bt_peer::RESERVED;
     Handshake {
-        reserved: bt_peer::RESERVED,
+        reserved: if dht { reserved.with_dht() } else { reserved },
         info_hash,
         peer_id,
     }
@@ -153,7 +154,7 @@ mod tests {
     const HASH: InfoHash = InfoHash([7; 20]);
 
     fn handshake(hash: InfoHash, id: u8) -> Handshake {
-        ours(hash, PeerId([id; 20]))
+        ours(hash, PeerId([id; 20]), false)
     }
 
     async fn streams() -> (TcpStream, TcpStream, SocketAddr) {

@@ -67,7 +67,7 @@ async fn greet(stream: TcpStream, addr: SocketAddr, shared: Arc<Shared>) {
     let addr = bt_core::addr::canonical(addr);
     let ours = |info_hash| {
         let registered = shared.registered(info_hash)?;
-        let ours = handshake::ours(info_hash, registered.peer_id);
+        let ours = handshake::ours(info_hash, registered.peer_id, registered.dht);
         Some((ours, registered.facts))
     };
     match handshake::answer(stream, addr, ours).await {

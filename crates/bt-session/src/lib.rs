@@ -12,6 +12,7 @@
 //! | [`http`] | bounded HTTP(S) requests; [`http::fetch`] |
 //! | [`announce`] | announces over HTTP and UDP; [`announce::scrape`] |
 //! | `udp` | the sockets of UDP trackers |
+//! | [`dht`] | [`Dht`](dht::Dht): the tasks, sockets and files of DHT nodes |
 //! | `clock` | the only clock, and the only randomness |
 //! | `reach` | which addresses an HTTP request may use |
 //! | `listener`, `incoming`, `handshake` | sockets until both handshakes are exchanged |
@@ -68,6 +69,7 @@
 
 pub mod announce;
 pub mod config;
+pub mod dht;
 pub mod handle;
 pub mod http;
 pub mod session;

@@ -7,6 +7,7 @@ use crate::announce::ANNOUNCES_MAX;
 use crate::budget::{Budget, Part};
 use crate::clock::Clock;
 use crate::config::{SessionConfig, TorrentOptions};
+use crate::dht::Dht;
 use crate::disk::POOL_THREADS;
 use crate::events::{TorrentEvents, events};
 use crate::handle::{COMMANDS_MAX, Failure, Phase, Status, TorrentEvent, TorrentHandle};
@@ -66,6 +67,8 @@ pub struct Session {
     shared: Arc<Shared>,
     local_addrs: Vec<SocketAddr>,
     listening: JoinSet<()>,
+    /// The DHT's tasks.
+    _dht: JoinSet<()>,
     torrents: JoinSet<()>,
 }
 
@@ -86,6 +89,7 @@ pub(crate) struct Shared {
     pub(crate) dial_permits: Semaphore,
     pub(crate) announce_permits: Semaphore,
     pub(crate) budget: Budget,
+    pub(crate) dht: Option<Dht>,
     torrents_started: AtomicU64,
     torrents: Mutex<BTreeMap<InfoHash, Slot>>,
 }
@@ -104,6 +108,8 @@ pub(crate) struct Registered {
     /// Who we are to them.
     pub(crate) peer_id: PeerId,
     pub(crate) facts: mpsc::Sender<Fact>,
+    /// It uses the DHT.
+    pub(crate) dht: bool,
 }
 
 impl Session {
@@ -115,9 +121,18 @@ impl Session {
         let listeners = listener::listen(config.bind, config.port)?;
         let addrs = listeners.iter().filter_map(|l| l.local_addr().ok());
         let local_addrs: Vec<SocketAddr> = addrs.collect();
+        let port = local_addrs.first().map_or(0, SocketAddr::port);
+        let mut dht_tasks = JoinSet::new();
+        let dht = config.dht.clone().and_then(|dht| {
+            let started = Dht::start(dht, config.bind, port, &mut dht_tasks);
+            // Other sources of peers are as good as they were.
+            let warn = |error| tracing::warn!(%error, "no socket for the DHT: going on without it");
+            started.map_err(warn).ok()
+        });
         let clock = Clock::start();
         let shared = Arc::new(Shared {
-            port: local_addrs.first().map_or(0, SocketAddr::port),
+            port,
+            dht,
             clock,
             udp: Udp::new(config.bind, clock),
             http: Http::new(config.bind),
@@ -139,6 +154,7 @@ impl Session {
             shared,
             local_addrs,
             listening,
+            _dht: dht_tasks,
             torrents: JoinSet::new(),
         })
     }
@@ -147,6 +163,12 @@ impl Session {
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local_addrs
+    }
+
+    /// The session's DHT, if it takes part in it.
+    #[must_use]
+    pub fn dht(&self) -> Option<&Dht> {
+        self.shared.dht.as_ref()
     }
 
     /// Starts a torrent: checks the data under `dir` that is there, then takes part in the swarm.
@@ -212,6 +234,7 @@ impl Session {
         let ends = Ends {
             commands: commanded,
             peers: peers_named,
+            peers_in: peers.clone(),
             events: events_in,
             status: status_in,
         };
@@ -241,6 +264,9 @@ impl Session {
             let _ = commands.send(Command::Stop).await;
         }
         while self.torrents.join_next().await.is_some() {}
+        if let Some(dht) = &self.shared.dht {
+            dht.stop().await;
+        }
     }
 }
 
@@ -370,6 +396,7 @@ async fn start_and_run(
         }
     };
     let info_hash = metainfo.info_hash;
+    name_nodes(shared, &metainfo).await;
     let mut early = Vec::new();
     let opened = {
         let mut opening = pin!(open::open(
@@ -397,14 +424,19 @@ async fn start_and_run(
     }
     let peer_id = opened.config.peer_id;
     let (mut running, facts) = Torrent::new(Arc::clone(shared), opened);
-    shared.register(info_hash, Registered { peer_id, facts });
+    let registered = Registered {
+        peer_id,
+        facts,
+        dht: running.dht().is_some(),
+    };
+    shared.register(info_hash, registered);
     ends.status.send_replace(running.status());
     // Nobody may be listening.
     let _ = ends.events.send(checked);
     early
         .into_iter()
         .for_each(|command| running.command(command));
-    run_and_save(running, ends, peers, last).await
+    run_and_save(shared, running, ends, peers, last).await
 }
 
 /// Runs a torrent of which only a magnet link is known.
@@ -427,18 +459,32 @@ async fn fetch_and_run(
         trackers: tiers.collect(),
     };
     let (running, facts) = Torrent::fetching(Arc::clone(shared), unknown, config, unopened);
-    shared.register(info_hash, Registered { peer_id, facts });
+    let registered = Registered {
+        peer_id,
+        facts,
+        dht: running.dht().is_some(),
+    };
+    shared.register(info_hash, registered);
     ends.status.send_replace(running.status());
-    run_and_save(running, ends, peers, last).await
+    run_and_save(shared, running, ends, peers, last).await
 }
 
 async fn run_and_save(
+    shared: &Shared,
     mut running: Torrent,
     ends: &mut Ends,
     peers: Vec<SocketAddr>,
     last: &mut Status,
 ) -> Result<(), Failure> {
+    let info_hash = running.info_hash();
+    if let Some(dht) = running.dht() {
+        dht.enter(info_hash, shared.port, ends.peers_in.clone())
+            .await;
+    }
     let result = running.run(ends, peers).await;
+    if let Some(dht) = &shared.dht {
+        dht.leave(info_hash).await;
+    }
     if let Err(error) = running.save().await {
         torrent::warn(
             format!("the resume state is not saved: {error}"),
@@ -447,6 +493,25 @@ async fn run_and_save(
     }
     *last = running.status();
     result
+}
+
+/// Tells the DHT of the nodes that a torrent names. A private one has its peers from its trackers only (BEP 27).
+async fn name_nodes(shared: &Shared, metainfo: &Metainfo) {
+    let dht = shared.dht.as_ref();
+    if let Some(dht) = dht.filter(|_| !metainfo.info.is_private()) {
+        let nodes = metainfo.nodes().iter().map(place).collect();
+        dht.bootstrap(nodes).await;
+    }
+}
+
+/// Where a node that a torrent names may be found.
+fn place(node: &bt_metainfo::Node) -> String {
+    let bt_metainfo::Node { host, port } = node;
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 /// Keeps a command until the torrent runs. The last one of a kind holds, so there are no more than kinds.

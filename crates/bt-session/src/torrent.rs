@@ -9,6 +9,7 @@ use crate::announce;
 use crate::budget::Part;
 use crate::config::STOP_DEADLINE;
 use crate::conn::{self, Entry, Order};
+use crate::dht::Dht;
 use crate::disk::{Disk, Jobs};
 use crate::errands::Errands;
 use crate::events::EventsIn;
@@ -84,6 +85,8 @@ pub(crate) enum Fact {
 pub(crate) struct Ends {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) peers: mpsc::Receiver<Vec<SocketAddr>>,
+    /// The other end of `peers`, for the DHT.
+    pub(crate) peers_in: mpsc::Sender<Vec<SocketAddr>>,
     pub(crate) events: EventsIn,
     pub(crate) status: watch::Sender<Status>,
 }
@@ -95,6 +98,8 @@ pub(crate) struct Torrent {
     peer_id: PeerId,
     limits: Limits,
     engine: Engine,
+    /// The DHT, if the torrent uses it.
+    dht: Option<Dht>,
     disk: Arc<Disk>,
     jobs: Jobs,
     conns: BTreeMap<ConnId, Entry>,
@@ -126,6 +131,8 @@ struct Start {
     limits: Limits,
     keeper: Option<Keeper>,
     unopened: Option<Unopened>,
+    /// Its peers come from its trackers only (BEP 27).
+    private: bool,
 }
 
 impl Drop for Torrent {
@@ -143,6 +150,7 @@ impl Torrent {
             limits: Limits::for_torrent(opened.torrent.layout.pieces_count()),
             keeper: Some(opened.keeper),
             unopened: None,
+            private: opened.torrent.private,
         };
         let config = opened.config.clone();
         let seed = crate::clock::random_seed();
@@ -164,6 +172,8 @@ impl Torrent {
             limits: Limits::for_unknown(),
             keeper: None,
             unopened: Some(unopened),
+            // Nobody knows yet.
+            private: false,
         };
         let engine = Engine::fetching(unknown, config.clone(), crate::clock::random_seed());
         Self::start(shared, engine, &config, disk, start)
@@ -191,6 +201,7 @@ impl Torrent {
             peer_id: config.peer_id,
             limits: start.limits,
             engine,
+            dht: shared.dht.clone().filter(|_| !start.private),
             shared,
             disk,
             jobs,
@@ -210,6 +221,16 @@ impl Torrent {
             is_idle: false,
         };
         (torrent, facts_in)
+    }
+
+    /// Which torrent.
+    pub(crate) const fn info_hash(&self) -> InfoHash {
+        self.info_hash
+    }
+
+    /// The DHT, if the torrent uses it.
+    pub(crate) const fn dht(&self) -> Option<&Dht> {
+        self.dht.as_ref()
     }
 
     /// Takes part in the swarm until told to stop.
@@ -342,8 +363,13 @@ impl Torrent {
             Fact::Received { conn, messages } => {
                 for message in messages {
                     // The engine may have closed it at an earlier one.
-                    if !self.conns.contains_key(&conn) {
+                    let Some(entry) = self.conns.get(&conn) else {
                         break;
+                    };
+                    if let (Message::Port(port), Some(dht), Some(addr)) =
+                        (&message, &self.dht, entry.addr)
+                    {
+                        dht.meet(SocketAddr::new(addr.ip(), *port));
                     }
                     self.feed(Input::Received { conn, message }, ends);
                 }
@@ -370,11 +396,11 @@ impl Torrent {
             Fact::Accepted(greeted) => {
                 let conn = ConnId(self.next_accepted);
                 self.next_accepted += 2;
-                self.open(conn, greeted, Direction::Incoming);
+                self.open(conn, greeted, Direction::Incoming, ends);
             }
             Fact::Dialled { conn, greeted } => {
                 if self.dials.remove(&conn).is_some() {
-                    self.open(conn, greeted, Direction::Outgoing);
+                    self.open(conn, greeted, Direction::Outgoing, ends);
                 }
             }
             Fact::DialFailed { conn } => {
@@ -404,6 +430,14 @@ impl Torrent {
     /// From here on it is a torrent like any other.
     fn described(&mut self, described: Described, ends: &Ends) {
         let opened = described.opened;
+        if let Some(dht) = self.dht.take_if(|_| opened.torrent.private) {
+            let info_hash = self.info_hash;
+            let leaving = async move {
+                dht.leave(info_hash).await;
+                None
+            };
+            self.errands.spawn(leaving, None);
+        }
         self.disk.open(opened.store);
         self.limits = Limits::for_torrent(opened.torrent.layout.pieces_count());
         self.keeper = Some(opened.keeper);
@@ -424,7 +458,7 @@ impl Torrent {
         self.inputs.extend(done.into_iter().map(Input::DiskDone));
     }
 
-    fn open(&mut self, conn: ConnId, greeted: Greeted, direction: Direction) {
+    fn open(&mut self, conn: ConnId, greeted: Greeted, direction: Direction, ends: &Ends) {
         let Greeted {
             stream,
             addr,
@@ -440,13 +474,19 @@ impl Torrent {
         let reason = CloseReason::Gone;
         self.errands
             .spawn(task, Some(Fact::Closed { conn, reason }));
-        self.inputs.push_back(Input::Opened {
+        let opened = Input::Opened {
             conn,
             addr,
             direction,
             peer_id: handshake.peer_id,
             reserved: handshake.reserved,
-        });
+        };
+        // The engine's first message comes first.
+        self.feed(opened, ends);
+        let dht = self.dht.as_ref().filter(|_| handshake.reserved.has_dht());
+        if let Some(port) = dht.and_then(|dht| dht.port_for(addr)) {
+            self.order(conn, Order::Send(Message::Port(port)));
+        }
     }
 
     fn carry_out(&mut self, output: Output, done: &mut Vec<Done>, ends: &Ends) {
@@ -522,7 +562,7 @@ impl Torrent {
 
     fn dial(&mut self, conn: ConnId, addr: SocketAddr) {
         let shared = Arc::clone(&self.shared);
-        let ours = handshake::ours(self.info_hash, self.peer_id);
+        let ours = handshake::ours(self.info_hash, self.peer_id, self.dht.is_some());
         let dialling = async move {
             // The semaphore is never closed.
             let _permit = shared.dial_permits.acquire().await;
@@ -654,10 +694,11 @@ mod tests {
         let ends = Ends {
             commands,
             peers,
+            peers_in,
             events,
             status,
         };
-        (ends, (commands_in, peers_in, shown, told))
+        (ends, (commands_in, shown, told))
     }
 
     #[tokio::test]

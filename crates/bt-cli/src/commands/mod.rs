@@ -2,6 +2,7 @@
 
 pub(crate) mod completions;
 pub(crate) mod create;
+pub(crate) mod dht;
 pub(crate) mod edit;
 pub(crate) mod get;
 pub(crate) mod magnet;
@@ -42,6 +43,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Seed(args) => seed::run(&args, context),
         Command::Publish(args) => publish::run(&args, context),
         Command::Scrape(args) => scrape::run(&args, context),
+        Command::Dht(args) => dht::run(&args, context),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

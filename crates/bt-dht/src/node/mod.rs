@@ -212,6 +212,7 @@ impl Node {
     pub fn state(&self) -> State {
         State {
             id: self.id,
+            port: 0,
             nodes: self.table.contacts().collect(),
         }
     }
@@ -219,6 +220,7 @@ impl Node {
     fn command(&mut self, now: Time, command: Command) {
         match command {
             Command::Meet(addr) => self.meet(now, addr),
+            Command::Bootstrap(places) => self.upkeep.remember(now, places),
             Command::ExternalAddress(ip) => self.seen_at(now, ip),
             Command::Search { id, what } => self.search(id, what),
             Command::Cancel(id) => self.cancel(id),

@@ -45,6 +45,17 @@ impl Upkeep {
         }
     }
 
+    /// More places. They are looked at as soon as there is need.
+    pub(super) fn remember(&mut self, now: Time, places: Vec<SocketAddr>) {
+        let new = |place: &SocketAddr| !self.bootstrap.contains(place);
+        let mut new: Vec<SocketAddr> = places.into_iter().filter(new).collect();
+        // The newest are the likeliest to be there.
+        new.append(&mut self.bootstrap);
+        new.truncate(BOOTSTRAP_MAX);
+        self.bootstrap = new;
+        (self.retry_at, self.retry_after) = (now, RETRY_MIN);
+    }
+
     /// Where nodes may be.
     pub(super) fn bootstrap(&self) -> &[SocketAddr] {
         &self.bootstrap

@@ -10,6 +10,7 @@
     reason = "a test's own mistakes may panic"
 )]
 
+mod dht;
 mod exchange;
 mod magnet;
 mod state;
@@ -51,11 +52,20 @@ pub(crate) struct Place {
 impl Place {
     /// Random files and their torrent, which names these trackers.
     pub(crate) fn new(trackers: &[&str]) -> Self {
+        Self::build(trackers, false)
+    }
+
+    /// The same as a private torrent.
+    pub(crate) fn private(trackers: &[&str]) -> Self {
+        Self::build(trackers, true)
+    }
+
+    fn build(trackers: &[&str], private: bool) -> Self {
         let temp = tempfile::tempdir().unwrap();
         let top = temp.path().join("source/top");
         std::fs::create_dir_all(top.join("sub")).unwrap();
         let mut rng = Rng::new(7);
-        let mut builder = Builder::folder("top", PIECE_BYTES);
+        let mut builder = Builder::folder("top", PIECE_BYTES).with_private(private);
         let mut specs = Vec::new();
         for (path, length) in FILES {
             let mut bytes = vec![0; length];
