@@ -21,6 +21,9 @@ pub const RETRANSMITS_MAX: u32 = 8;
 /// How long a client may use a connection id (BEP 15: "until one minute after it has received it").
 pub const CONNECTION_MAX: Duration = Duration::from_secs(60);
 
+/// Told where a tracker answers an announce with nothing at all.
+const BARE: &str = "an empty answer; it may not serve this torrent";
+
 /// Trackers whose connection ids are kept. Each is asked again when it is needed.
 pub const CONNECTIONS_MAX: usize = 1_024;
 
@@ -156,8 +159,13 @@ impl Transaction {
 
     /// A packet came from the tracker's address.
     pub fn received(&mut self, now: Time, packet: &[u8]) {
-        let Ok(response) = response::read(packet, self.family) else {
-            return;
+        let response = match response::read(packet, self.family) {
+            Ok(response) => response,
+            // opentracker says no more about a torrent that it does not serve.
+            Err(_) if self.connection.is_some() && self.is_bare_announce(packet) => {
+                return self.done(Answer::Refused(BARE.to_owned()));
+            }
+            Err(_) => return,
         };
         if response.transaction_id != self.id || self.deadline.is_none() {
             return;
@@ -187,6 +195,13 @@ impl Transaction {
             // A second copy of an answer, or one to something else.
             (Body::Connect { .. } | Body::Announce(_) | Body::Scrape(_), _) => {}
         }
+    }
+
+    /// An answer to our announce that ends behind the transaction id.
+    fn is_bare_announce(&self, packet: &[u8]) -> bool {
+        let TransactionId(id) = self.id;
+        let bare = [1_u32.to_be_bytes(), id.to_be_bytes()].concat();
+        self.deadline.is_some() && packet == bare
     }
 
     /// The deadline has come.
@@ -445,6 +460,23 @@ mod tests {
         let packet = announced(&transaction);
         transaction.received(now, &packet);
         assert_eq!(outputs(&mut transaction), ["9 seeders"]);
+    }
+
+    #[test]
+    fn an_answer_without_anything_is_a_refusal() {
+        let now = Time::from_secs(100);
+        let mut transaction = ask(now, question(), None);
+        outputs(&mut transaction);
+        let bare = announced(&transaction)[..8].to_vec();
+        transaction.received(now, &bare);
+        assert_eq!(outputs(&mut transaction), [""; 0], "it asked for an id");
+        let packet = connected(&transaction, 5);
+        transaction.received(now, &packet);
+        outputs(&mut transaction);
+        transaction.received(now, &bare[..7]);
+        assert_eq!(outputs(&mut transaction), [""; 0]);
+        transaction.received(now, &bare);
+        assert_eq!(outputs(&mut transaction), [format!("refused: {BARE}")]);
     }
 
     #[test]
