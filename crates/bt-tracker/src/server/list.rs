@@ -276,3 +276,57 @@ fn hash_at<P: Peer>(peers: &[P], position: u32, key: &HashKey) -> u64 {
         .get(position as usize)
         .map_or(0, |peer| peer.hash(key))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::peer::{PeerV4, Seen};
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    #[test]
+    fn a_table_finds_whom_a_scan_would() {
+        // A list that grows far beyond where it gets a table, and shrinks to nothing, beside a plain map.
+        let (key, mut rng) = (HashKey::new(1), Rng::new(2));
+        let mut list = List::<PeerV4>::default();
+        let mut model: BTreeMap<u16, (PeerId, bool)> = BTreeMap::new();
+        let mut most = 0;
+        for step in 0_u16..8_000 {
+            let growing = step < 4_000;
+            let port = 1 + u16::try_from(rng.below(400)).unwrap();
+            let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+            let peer = PeerV4::new(&addr, Seen::at(0)).unwrap();
+            let (id, seeder) = (
+                PeerId([u8::try_from(rng.below(256)).unwrap(); 20]),
+                rng.chance(50),
+            );
+            match list.find(&peer, &key) {
+                Some(position) if rng.chance(if growing { 20 } else { 80 }) => {
+                    list.remove(position, &key);
+                    model.remove(&port);
+                }
+                Some(position) => {
+                    list.update(position, peer, Some(id), seeder, &key);
+                    model.insert(port, (id, seeder));
+                }
+                None if growing => {
+                    list.insert(peer, Some(id), seeder, &key);
+                    model.insert(port, (id, seeder));
+                }
+                None => {}
+            }
+            most = most.max(list.len());
+            let leechers = model.values().filter(|(_, seeder)| !seeder).count();
+            assert_eq!((list.len(), list.leechers()), (model.len(), leechers));
+            let found = list.find(&peer, &key).map(|position| {
+                let seeder = position >= list.leechers();
+                (list.id(position).unwrap(), seeder)
+            });
+            assert_eq!(found, model.get(&port).copied(), "step {step}");
+            if step % 32 == 0 {
+                list.check(&key);
+            }
+        }
+        assert!(most > 2 * SCAN_MAX && list.len() < SCAN_MAX / 2, "{most}");
+    }
+}
