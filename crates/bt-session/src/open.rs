@@ -15,14 +15,18 @@ use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// Names this program and its version in peer ids (BEP 20).
 const PEER_ID_PREFIX: &[u8; 8] = b"-BT0100-";
 
-/// Torrents that are opened at a time: hashing keeps all cores and the disk busy by itself. These do not count among the
-/// jobs of running torrents, which would wait for them for as long as it takes to read a whole torrent.
-pub(crate) const OPENINGS_MAX: usize = 1;
+/// Torrents whose files are opened, and whose state is read, at a time: some system calls each, which two for each core of
+/// a small machine keep going while one of them waits for the disk.
+pub(crate) const OPENINGS_MAX: usize = 4;
+
+/// Torrents that are hashed at a time: one keeps all cores and the disk busy by itself. Neither these nor the above count
+/// among the jobs of running torrents, which would wait for them for as long as it takes to read a whole torrent.
+pub(crate) const HASHINGS_MAX: usize = 1;
 
 /// All that a torrent needs to run.
 pub(crate) struct Opened {
@@ -80,13 +84,19 @@ pub(crate) async fn open(
         options: options.clone(),
         status: status.clone(),
     };
-    let work = move || looking.run(&cancel);
-    let (store, keeper, found) =
-        disk::on_pool(&shared.open_permits, work)
-            .await
-            .map_err(|error| Failure::Bug {
-                message: error.message,
-            })??;
+    let opening = move || looking.open();
+    let mut looked = on_pool(&shared.open_permits, opening).await?;
+    if !looked.found.recheck.is_empty() {
+        // Not before its turn among those that are hashed; who has nothing to hash does not wait for it.
+        let hashing = move || looked.check(&cancel);
+        looked = on_pool(&shared.hash_permits, hashing).await?;
+    }
+    let Looked {
+        store,
+        keeper,
+        found,
+        ..
+    } = looked;
     let layout = metainfo.info.layout();
     let Found { have, notes, .. } = found;
     let metadata = Bytes::copy_from_slice(metainfo.info_bytes());
@@ -112,7 +122,17 @@ pub(crate) async fn open(
     })
 }
 
-/// What a disk thread does: opens the files and finds out what is there.
+async fn on_pool<T: Send + 'static>(
+    permits: &Arc<Semaphore>,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = disk::on_pool(permits, work).await;
+    done.map_err(|error| Failure::Bug {
+        message: error.message,
+    })?
+}
+
+/// What disk threads need to open the files and find out what is there.
 struct Looking {
     pool: Arc<FilePool>,
     state_dir: Option<PathBuf>,
@@ -123,8 +143,17 @@ struct Looking {
     status: watch::Sender<Status>,
 }
 
+/// A torrent on its way: its files are open, and some of what is there is known.
+struct Looked {
+    store: TorrentStore,
+    keeper: Keeper,
+    found: Found,
+    options: TorrentOptions,
+    status: watch::Sender<Status>,
+}
+
 impl Looking {
-    fn run(self, cancel: &AtomicBool) -> Result<(TorrentStore, Keeper, Found), Failure> {
+    fn open(self) -> Result<Looked, Failure> {
         let (info, seed_only) = (&self.info, self.options.seed_only);
         let open_options = OpenOptions {
             pool: self.pool,
@@ -138,15 +167,32 @@ impl Looking {
         let store = TorrentStore::open(info, &self.dir, &open_options).map_err(Failure::Disk)?;
         let state_dir = self.state_dir.as_deref();
         let mut keeper = Keeper::open(state_dir, self.info_hash, &self.dir, seed_only)?;
-        let pieces_count = info.layout().pieces_count();
+        let mut found = keeper.load(&store);
         if self.options.trusted {
-            let found = Found {
+            let pieces_count = info.layout().pieces_count();
+            found = Found {
                 have: Bitfield::full(pieces_count),
+                recheck: Bitfield::new(pieces_count),
                 standing: Standing::default(),
                 notes: Vec::new(),
             };
-            return Ok((store, keeper, found));
         }
+        let looked = Looked {
+            store,
+            keeper,
+            found,
+            options: self.options,
+            status: self.status,
+        };
+        if looked.found.recheck.is_empty() {
+            return looked.claim();
+        }
+        Ok(looked)
+    }
+}
+
+impl Looked {
+    fn check(mut self, cancel: &AtomicBool) -> Result<Self, Failure> {
         let progress = |progress: HashProgress| {
             self.status.send_modify(|status| {
                 status.phase = Phase::Checking;
@@ -158,16 +204,23 @@ impl Looking {
             cancel: Some(cancel),
             progress: Some(&progress),
         };
+        let checked = self.keeper.check(&self.store, &mut self.found, control);
         // Nobody waits for the outcome any more.
-        let Ok(mut found) = keeper.find(&store, control) else {
-            let message = "told to stop".to_owned();
-            return Err(Failure::Bug { message });
-        };
-        if !seed_only {
-            let wanted = wanted_of(&self.options, pieces_count);
-            keeper.claim(&store, &mut found, &wanted, self.options.force)?;
+        checked.map_err(|_cancelled| Failure::Bug {
+            message: "told to stop".to_owned(),
+        })?;
+        self.claim()
+    }
+
+    /// Makes sure that a download may write.
+    fn claim(mut self) -> Result<Self, Failure> {
+        let options = &self.options;
+        if !options.seed_only && !options.trusted {
+            let wanted = wanted_of(options, self.found.have.pieces_count());
+            self.keeper
+                .claim(&self.store, &mut self.found, &wanted, options.force)?;
         }
-        Ok((store, keeper, found))
+        Ok(self)
     }
 }
 

@@ -84,6 +84,8 @@ pub(crate) struct Shared {
     pub(crate) files: Arc<FilePool>,
     /// One for each torrent that is being opened.
     pub(crate) open_permits: Arc<Semaphore>,
+    /// One for each torrent that is being hashed.
+    pub(crate) hash_permits: Arc<Semaphore>,
     /// One for each job on the disk's pool.
     pub(crate) disk_permits: Arc<Semaphore>,
     pub(crate) dial_permits: Semaphore,
@@ -138,6 +140,7 @@ impl Session {
             http: Http::new(config.bind),
             files: Arc::new(FilePool::for_process()),
             open_permits: Arc::new(Semaphore::new(open::OPENINGS_MAX)),
+            hash_permits: Arc::new(Semaphore::new(open::HASHINGS_MAX)),
             disk_permits: Arc::new(Semaphore::new(POOL_THREADS)),
             dial_permits: Semaphore::new(DIALS_MAX),
             announce_permits: Semaphore::new(ANNOUNCES_MAX),
@@ -569,11 +572,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_has_nothing_to_hash_does_not_wait_for_who_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut session = session();
+        let shared = Arc::clone(&session.shared);
+        let _hashing = shared.hash_permits.acquire().await.unwrap();
+        let builder = bt_metainfo::Builder::file("file", 10, 16 * 1024);
+        let metainfo = builder.build(&[[0; 20]]).unwrap();
+        let options = TorrentOptions {
+            trusted: true,
+            ..TorrentOptions::default()
+        };
+        let (_torrent, mut events) = session.add(metainfo, dir.path(), options).unwrap();
+        until(&mut events, |event| {
+            matches!(event, TorrentEvent::Checked { complete: true, .. })
+        })
+        .await;
+    }
+
+    #[tokio::test]
     async fn what_is_said_while_the_data_is_checked_is_heard() {
         let dir = tempfile::tempdir().unwrap();
         let mut session = session();
         let shared = Arc::clone(&session.shared);
-        let checking = shared.open_permits.acquire().await.unwrap();
+        let checking = shared.hash_permits.acquire().await.unwrap();
         let (torrent, mut events) = start(&mut session, dir.path());
         let everything = Command::Want(bt_core::Bitfield::full(1));
         torrent.command(everything).await;

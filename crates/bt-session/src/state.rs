@@ -51,6 +51,8 @@ pub(crate) struct Keeper {
 pub(crate) struct Found {
     /// The pieces that are there and right.
     pub(crate) have: Bitfield,
+    /// The pieces that may be there and have to be hashed.
+    pub(crate) recheck: Bitfield,
     /// What stands where the files belong.
     pub(crate) standing: Standing,
     /// What the user should know.
@@ -117,41 +119,49 @@ impl Keeper {
         }
     }
 
-    /// Finds out what is there: what the state says and the files bear out, the rest by hashing.
-    ///
-    /// # Errors
-    /// If it was told to stop.
-    pub(crate) fn find(
-        &mut self,
-        store: &TorrentStore,
-        control: Control<'_>,
-    ) -> Result<Found, Cancelled> {
+    /// What the state says and the files bear out, and what has to be hashed before anybody knows.
+    pub(crate) fn load(&mut self, store: &TorrentStore) -> Found {
+        let pieces_count = store.map().layout().pieces_count();
         let Some(place) = &self.place else {
-            let verified = store.verify_all(control)?;
-            let mut notes = core::mem::take(&mut self.notes);
-            notes.extend(verified.errors.into_iter().map(|error| error.message));
-            return Ok(Found {
-                have: verified.good,
+            return Found {
+                have: Bitfield::new(pieces_count),
+                recheck: Bitfield::full(pieces_count),
                 standing: store.standing(),
-                notes,
-            });
+                notes: core::mem::take(&mut self.notes),
+            };
         };
         let loaded = resume::load(&place.folder, self.info_hash, store);
         self.uploaded_before = loaded.uploaded;
         self.downloaded_before = loaded.downloaded;
         self.is_own = loaded.own;
-        let verified = store.verify(&loaded.recheck, control)?;
-        self.has_unreadable = !verified.unreadable.is_empty();
-        let (mut have, mut notes) = (loaded.have, loaded.notes);
-        notes.extend(verified.errors.into_iter().map(|error| error.message));
-        for piece in verified.good.iter() {
-            have.set(piece);
-        }
-        Ok(Found {
-            have,
+        Found {
+            have: loaded.have,
+            recheck: loaded.recheck,
             standing: loaded.standing,
-            notes,
-        })
+            notes: loaded.notes,
+        }
+    }
+
+    /// Hashes what has to be.
+    ///
+    /// # Errors
+    /// If it was told to stop.
+    pub(crate) fn check(
+        &mut self,
+        store: &TorrentStore,
+        found: &mut Found,
+        control: Control<'_>,
+    ) -> Result<(), Cancelled> {
+        let pieces_count = found.recheck.pieces_count();
+        let recheck = core::mem::replace(&mut found.recheck, Bitfield::new(pieces_count));
+        let verified = store.verify(&recheck, control)?;
+        self.has_unreadable = !verified.unreadable.is_empty();
+        let errors = verified.errors.into_iter().map(|error| error.message);
+        found.notes.extend(errors);
+        for piece in verified.good.iter() {
+            found.have.set(piece);
+        }
+        Ok(())
     }
 
     /// Makes sure that a download may write: what stands in its way is its own, or nobody loses anything by it, or the
@@ -170,6 +180,7 @@ impl Keeper {
             have,
             standing,
             notes,
+            ..
         } = found;
         if !self.is_own
             && let [first, others @ ..] = &store.strange(standing, wanted, have)[..]
@@ -346,7 +357,10 @@ mod tests {
             }
             storage.set_faults(faults);
             let mut keeper = Keeper::open(Some(&state), hash, temp.path(), false).unwrap();
-            let Found { have, notes, .. } = keeper.find(disk.store(), Control::default()).unwrap();
+            let mut found = keeper.load(disk.store());
+            let checked = keeper.check(disk.store(), &mut found, Control::default());
+            assert_eq!(checked, Ok(()));
+            let Found { have, notes, .. } = found;
             assert_eq!(notes.is_empty(), is_readable, "{notes:?}");
             let saving = keeper.save(&disk, have, &Stats::default(), true);
             saving.await.unwrap();
@@ -375,5 +389,39 @@ mod tests {
         assert!(!keeper.is_due());
         let folder = state.join(name_of(temp.path()));
         assert_eq!(resume::load(&folder, hash, disk.store()).uploaded, 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_trusted_keeps_the_totals_of_earlier_runs() {
+        let temp = tempfile::tempdir().unwrap();
+        let (state, data) = (temp.path().join("state"), temp.path().to_owned());
+        let builder = bt_metainfo::Builder::file("file", 10, 16 * 1024);
+        let metainfo = builder.build(&[[0; 20]]).unwrap();
+        let mut keeper = Keeper::open(Some(&state), metainfo.info_hash, &data, true).unwrap();
+        let stats = Stats {
+            uploaded: 5,
+            ..Stats::default()
+        };
+        let (disk, _storage) = disk();
+        let saving = keeper.save(&disk, Bitfield::new(1), &stats, true);
+        saving.await.unwrap();
+        drop(keeper);
+        let config = crate::SessionConfig {
+            bind: Some(std::net::Ipv4Addr::LOCALHOST.into()),
+            port: Some(0),
+            state_dir: Some(state),
+            ..crate::SessionConfig::default()
+        };
+        let session = crate::Session::new(config).unwrap();
+        let options = crate::TorrentOptions {
+            seed_only: true,
+            trusted: true,
+            ..crate::TorrentOptions::default()
+        };
+        let (status, _) = tokio::sync::watch::channel(crate::Status::default());
+        let opening = crate::open::open(session.shared(), metainfo, data, &options, &status);
+        let opened = opening.await.unwrap();
+        assert_eq!(opened.keeper.uploaded_before, 5);
+        assert!(opened.torrent.have.is_full());
     }
 }
