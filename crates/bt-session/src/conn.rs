@@ -6,34 +6,36 @@
 //! **Invariant:** what a connection holds in memory is bounded by the constants below, whatever the peer sends or does
 //! not read; while the torrent's task is busy, nothing more is read (so the peer's own window closes).
 
+mod outgoing;
+
+use crate::buffers::{Buffers, READ_ROOM_MIN};
 use crate::disk::Disk;
 use crate::torrent::Fact;
+use bt_core::Block;
 use bt_core::disk::DiskError;
-use bt_core::{BLOCK_BYTES, Block};
 use bt_peer::{CloseReason, ConnId};
-use bt_wire::message::{PIECE_HEADER_BYTES, piece_header};
+use bt_wire::message::PIECE_HEADER_BYTES;
 use bt_wire::{Decoder, Limits, Message};
-use bytes::{Buf, BytesMut};
 use core::time::Duration;
+use outgoing::Outgoing;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
-
-/// Room for one read, in bytes: eight blocks, so that a fast peer costs one system call for many messages.
-const READ_BYTES: usize = 8 * BLOCK_BYTES as usize;
-
-/// A read with less room than this takes a new buffer, in bytes. Below it a read would cost more than it brings.
-const READ_ROOM_MIN: usize = 4 * 1024;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Messages that go to the torrent's task at a time: it must get round to the other peers.
 const BATCH_MESSAGES: usize = 512;
 
-/// A write begins when this much is there, in bytes, or all that was ordered: eight blocks and their headers.
-const WRITE_BYTES: usize = READ_BYTES;
+/// Batches of one connection that wait to be worked off: 4 MiB. Enough that the torrent's task always finds the next one;
+/// one only would have the two wait for each other (measured with two cores: 20 % more CPU time, two thirds of the rate),
+/// and without a bound a fast peer's bytes pile up and leave the cache before they are hashed.
+const TURNS_MAX: usize = 16;
+
+/// Blocks that lie one behind the other and are read with one call.
+const RUN_BLOCKS: usize = 16;
 
 /// Orders that wait for a peer who does not read. Over it the peer is closed; `have`s of a fast download are most of it.
 pub(crate) const ORDERS_MAX: usize = 4096;
@@ -69,6 +71,7 @@ pub(crate) fn new(
     stream: TcpStream,
     limits: Limits,
     disk: Arc<Disk>,
+    buffers: Arc<Buffers>,
     facts: mpsc::Sender<Fact>,
 ) -> (Entry, impl Future<Output = ()> + Send) {
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
@@ -80,15 +83,17 @@ pub(crate) fn new(
     };
     (
         entry,
-        run(conn, stream, limits, disk, facts, ordered, dropped),
+        run(conn, stream, limits, disk, buffers, facts, ordered, dropped),
     )
 }
 
+#[allow(clippy::too_many_arguments, reason = "the parts of one task")]
 async fn run(
     conn: ConnId,
     stream: TcpStream,
     limits: Limits,
     disk: Arc<Disk>,
+    buffers: Arc<Buffers>,
     facts: mpsc::Sender<Fact>,
     ordered: mpsc::Receiver<Order>,
     dropped: oneshot::Receiver<()>,
@@ -104,12 +109,11 @@ async fn run(
         disk,
         facts: facts.clone(),
         batch: VecDeque::new(),
-        out: BytesMut::new(),
-        torn: None,
+        out: Outgoing::new(Arc::clone(&buffers)),
         sent: Vec::new(),
     };
     let reason = tokio::select! {
-        reason = receive(conn, read, limits, &facts) => Some(reason),
+        reason = receive(conn, read, limits, &buffers, &facts) => Some(reason),
         reason = writer.run() => reason,
         _ = dropped => None,
     };
@@ -132,35 +136,63 @@ async fn receive(
     conn: ConnId,
     mut read: OwnedReadHalf,
     limits: Limits,
+    buffers: &Buffers,
     facts: &mpsc::Sender<Fact>,
 ) -> CloseReason {
     let mut decoder = Decoder::new(limits);
-    let mut buffer = BytesMut::new();
+    let turns = Arc::new(Semaphore::new(TURNS_MAX));
+    let mut turn = Arc::clone(&turns).try_acquire_owned().ok();
+    let mut buffer = buffers.for_reading();
     loop {
         let mut messages = Vec::new();
         let violation = loop {
-            match decoder.decode(&mut buffer) {
+            match decoder.decode(&mut buffer.bytes) {
                 Ok(Some(message)) => messages.push(message),
                 Ok(None) => break None,
                 Err(error) => break Some(CloseReason::Violation(error.to_string())),
             }
             if messages.len() == BATCH_MESSAGES {
                 let messages = core::mem::take(&mut messages);
-                if facts.send(Fact::Received { conn, messages }).await.is_err() {
+                let turn = None;
+                let fact = Fact::Received {
+                    conn,
+                    messages,
+                    turn,
+                };
+                if facts.send(fact).await.is_err() {
                     return CloseReason::Stopping;
                 }
             }
         };
-        if !messages.is_empty() && facts.send(Fact::Received { conn, messages }).await.is_err() {
-            return CloseReason::Stopping;
+        if !messages.is_empty() {
+            let turn = turn.take();
+            let fact = Fact::Received {
+                conn,
+                messages,
+                turn,
+            };
+            if facts.send(fact).await.is_err() {
+                return CloseReason::Stopping;
+            }
         }
         if let Some(reason) = violation {
             return reason;
         }
-        if buffer.capacity() - buffer.len() < READ_ROOM_MIN {
-            buffer.reserve(READ_BYTES.max(decoder.missing_bytes(&buffer)));
+        if turn.is_none() {
+            // The semaphore is never closed.
+            turn = Arc::clone(&turns).acquire_owned().await.ok();
         }
-        match read.read_buf(&mut buffer).await {
+        if buffer.bytes.is_empty() {
+            // Nothing is held while there is nothing to read. An error will come again from the read.
+            buffers.done_reading(buffer);
+            let _ = read.readable().await;
+            buffer = buffers.for_reading();
+        } else if buffer.bytes.capacity() - buffer.bytes.len() < READ_ROOM_MIN {
+            let missing_bytes = decoder.missing_bytes(&buffer.bytes);
+            let next = buffers.for_message(&buffer.bytes, missing_bytes);
+            buffers.done_reading(core::mem::replace(&mut buffer, next));
+        }
+        match read.read_buf(&mut buffer.bytes).await {
             Ok(0) | Err(_) => return CloseReason::Gone,
             Ok(_) => {}
         }
@@ -177,9 +209,7 @@ struct Writer {
     /// Orders taken but not yet turned into bytes.
     batch: VecDeque<Order>,
     /// Bytes to write.
-    out: BytesMut,
-    /// Where a `piece` message begins whose block is still being read: behind it is nothing that may go out.
-    torn: Option<usize>,
+    out: Outgoing,
     /// Blocks among those bytes, or that could not be read.
     sent: Vec<(Block, Result<(), DiskError>)>,
 }
@@ -189,6 +219,7 @@ impl Writer {
     async fn run(&mut self) -> Option<CloseReason> {
         loop {
             if self.batch.is_empty() && self.out.is_empty() {
+                self.out.rest();
                 let mut batch = Vec::new();
                 if self.ordered.recv_many(&mut batch, ORDERS_MAX).await == 0 {
                     return None;
@@ -196,12 +227,12 @@ impl Writer {
                 self.batch.extend(batch);
             }
             self.fill().await;
-            while self.out.has_remaining() {
-                let write = self.write.write_buf(&mut self.out);
+            while !self.out.is_empty() {
+                let write = self.write.write(self.out.bytes());
                 match tokio::time::timeout(STUCK_DEADLINE, write).await {
                     Err(_) => return Some(CloseReason::Idle),
                     Ok(Ok(0) | Err(_)) => return Some(CloseReason::Gone),
-                    Ok(Ok(_)) => {}
+                    Ok(Ok(written)) => self.out.advance(written),
                 }
             }
             if !self.sent.is_empty() {
@@ -218,34 +249,58 @@ impl Writer {
         }
     }
 
-    /// Turns orders into bytes, up to about [`WRITE_BYTES`].
+    /// Turns orders into bytes, up to about [`WRITE_BYTES`](crate::buffers::WRITE_BYTES).
     async fn fill(&mut self) {
-        if let Some(start) = self.torn.take() {
-            self.out.truncate(start);
-        }
-        while self.out.len() < WRITE_BYTES
+        while !self.out.is_full()
             && let Some(order) = self.batch.pop_front()
         {
             match order {
-                Order::Send(message) => message.encode_into(&mut self.out),
+                Order::Send(message) => self.out.push(&message),
                 Order::Upload(block) => {
-                    let start = self.out.len();
-                    self.out.extend_from_slice(&piece_header(
-                        block.piece.get(),
-                        block.begin,
-                        block.length,
-                    ));
-                    self.torn = Some(start);
-                    let result = self.disk.read(block, &mut self.out).await;
-                    self.torn = None;
-                    if result.is_err() {
-                        self.out.truncate(start);
-                    }
-                    debug_assert!(
-                        result.is_err()
-                            || self.out.len() - start == PIECE_HEADER_BYTES + block.length as usize
-                    );
-                    self.sent.push((block, result));
+                    let run = self.run_from(block);
+                    self.push_blocks(&run).await;
+                }
+            }
+        }
+    }
+
+    /// The block, and those ordered next that lie directly behind it in its piece, as far as there is room for them.
+    fn run_from(&mut self, first: Block) -> Vec<Block> {
+        let mut run = vec![first];
+        let mut end = first.end();
+        let mut room = self
+            .out
+            .room()
+            .saturating_sub(PIECE_HEADER_BYTES + first.length as usize);
+        while run.len() < RUN_BLOCKS
+            && let Some(Order::Upload(next)) = self.batch.front()
+            && (next.piece, next.begin) == (first.piece, end)
+            && PIECE_HEADER_BYTES + next.length as usize <= room
+        {
+            room -= PIECE_HEADER_BYTES + next.length as usize;
+            end = next.end();
+            run.push(*next);
+            self.batch.pop_front();
+        }
+        run
+    }
+
+    /// Appends the blocks as `piece` messages. If one of them cannot be read, each is tried for itself.
+    async fn push_blocks(&mut self, run: &[Block]) {
+        let read = self.disk.read(run, self.out.begin_blocks(run)).await;
+        match read {
+            Ok(()) => {
+                self.out.end_blocks(run);
+                self.sent.extend(run.iter().map(|block| (*block, Ok(()))));
+            }
+            Err(error) if run.len() == 1 => {
+                self.sent
+                    .extend(run.iter().map(|block| (*block, Err(error.clone()))));
+            }
+            Err(_) => {
+                for block in run {
+                    let block = core::slice::from_ref(block);
+                    Box::pin(self.push_blocks(block)).await;
                 }
             }
         }

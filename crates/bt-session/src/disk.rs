@@ -10,8 +10,9 @@
 use bt_core::Block;
 use bt_core::disk::{DiskError, DiskErrorKind, Done, Job};
 use bt_storage::TorrentStore;
-use bytes::BytesMut;
+use bt_wire::message::PIECE_HEADER_BYTES;
 use core::time::Duration;
+use std::io::IoSliceMut;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{Semaphore, mpsc};
@@ -77,26 +78,20 @@ impl Disk {
             .expect("an engine without metadata orders nothing of the disk")
     }
 
-    /// Appends the block to `out`, or leaves `out` as it is.
-    pub(crate) async fn read(&self, block: Block, out: &mut BytesMut) -> Result<(), DiskError> {
-        let length = block.length as usize;
+    /// Reads blocks that lie one behind the other in a piece into their `piece` messages, of which `messages` consists.
+    pub(crate) async fn read(&self, run: &[Block], messages: &mut [u8]) -> Result<(), DiskError> {
         if self.is_slow() {
             let store = Arc::clone(self.store());
+            let (run, mut copy) = (run.to_vec(), messages.to_vec());
             let read = move || {
-                let mut bytes = vec![0; length];
-                store.read(block, &mut bytes).map(|()| bytes)
+                store
+                    .read_run(&run, &mut places(&run, &mut copy))
+                    .map(|()| copy)
             };
-            out.extend_from_slice(&self.on_pool(read).await??);
+            messages.copy_from_slice(&self.on_pool(read).await??);
             return Ok(());
         }
-        let start = out.len();
-        out.resize(start + length, 0);
-        let room = out.get_mut(start..).unwrap_or_default();
-        let result = self.timed(|| self.store().read(block, room));
-        if result.is_err() {
-            out.truncate(start);
-        }
-        result
+        self.timed(|| self.store().read_run(run, &mut places(run, messages)))
     }
 
     /// Runs `work` on a thread of the pool, once one is free.
@@ -134,6 +129,20 @@ impl Disk {
     fn nanos(&self, at: Instant) -> u64 {
         u64::try_from((at - self.started).as_nanos()).unwrap_or(u64::MAX)
     }
+}
+
+/// Where in `messages`, which are one `piece` message for each block, the blocks themselves go.
+fn places<'a>(run: &[Block], messages: &'a mut [u8]) -> Vec<IoSliceMut<'a>> {
+    let mut rest = messages;
+    let mut places = Vec::with_capacity(run.len());
+    for block in run {
+        let length = PIECE_HEADER_BYTES + block.length as usize;
+        let (message, later) = rest.split_at_mut(length);
+        let (_, place) = message.split_at_mut(PIECE_HEADER_BYTES);
+        places.push(IoSliceMut::new(place));
+        rest = later;
+    }
+    places
 }
 
 /// Runs `work` on a blocking thread while it holds one of `permits`.
@@ -331,16 +340,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_read_leaves_no_trace() {
+    async fn blocks_are_read_into_their_messages_quickly_and_slowly() {
         let disk = disk();
+        let mut done = Vec::new();
+        for (number, job) in (0_u8..).zip(writes(0)) {
+            let Job::Write { block, .. } = job else {
+                panic!("a write");
+            };
+            let data = Bytes::from(vec![number + 1; BLOCK_BYTES as usize]);
+            disk.store().run(Job::Write { block, data }, &mut done);
+        }
+        let run: Vec<Block> = layout().blocks(layout().piece(0).unwrap()).collect();
+        let missing = [layout().block_at(layout().piece(1).unwrap(), 1).unwrap()];
         for is_slow in [false, true] {
             if is_slow {
                 disk.pretend_slow();
             }
-            let block = layout().block_at(layout().piece(0).unwrap(), 1).unwrap();
-            let mut out = BytesMut::from(&b"before"[..]);
-            assert!(disk.read(block, &mut out).await.is_err());
-            assert_eq!(out, b"before"[..]);
+            let length = PIECE_HEADER_BYTES + BLOCK_BYTES as usize;
+            let mut messages = vec![9; 2 * length];
+            assert_eq!(disk.read(&run, &mut messages).await, Ok(()));
+            for (number, message) in (1..).zip(messages.chunks(length)) {
+                let (header, block) = message.split_at(PIECE_HEADER_BYTES);
+                assert!(header.iter().all(|byte| *byte == 9));
+                assert!(block.iter().all(|byte| *byte == number));
+            }
+            let nothing = disk.read(&missing, &mut messages[..length]).await;
+            assert!(nothing.is_err());
         }
     }
 

@@ -75,6 +75,7 @@ pub mod http;
 pub mod session;
 
 mod budget;
+mod buffers;
 mod clock;
 mod conn;
 mod disk;

@@ -5,6 +5,7 @@
 
 use crate::announce::ANNOUNCES_MAX;
 use crate::budget::{Budget, Part};
+use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::config::{SessionConfig, TorrentOptions};
 use crate::dht::Dht;
@@ -82,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) http: Http,
     pub(crate) udp: Udp,
     pub(crate) files: Arc<FilePool>,
+    /// Memory of all connections.
+    pub(crate) buffers: Arc<Buffers>,
     /// One for each torrent that is being opened.
     pub(crate) open_permits: Arc<Semaphore>,
     /// One for each torrent that is being hashed.
@@ -141,6 +144,7 @@ impl Session {
             files: Arc::new(FilePool::for_process()),
             open_permits: Arc::new(Semaphore::new(open::OPENINGS_MAX)),
             hash_permits: Arc::new(Semaphore::new(open::HASHINGS_MAX)),
+            buffers: Arc::default(),
             disk_permits: Arc::new(Semaphore::new(POOL_THREADS)),
             dial_permits: Semaphore::new(DIALS_MAX),
             announce_permits: Semaphore::new(ANNOUNCES_MAX),
@@ -607,6 +611,23 @@ mod tests {
         drop(checking);
         let complete = TorrentEvent::Engine(bt_peer::Event::Complete);
         until(&mut events, |event| *event == complete).await;
+    }
+
+    #[tokio::test]
+    async fn stopping_waits_for_no_clock() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut session = session();
+        let (torrent, mut events) = start(&mut session, dir.path());
+        until(&mut events, |event| {
+            matches!(event, TorrentEvent::Checked { .. })
+        })
+        .await;
+        tokio::time::pause();
+        // Its first tick is over then, and the next is far away.
+        tokio::time::sleep(core::time::Duration::from_millis(10)).await;
+        let told = tokio::time::Instant::now();
+        torrent.stop().await;
+        assert_eq!(told.elapsed(), core::time::Duration::ZERO);
     }
 
     #[tokio::test]

@@ -30,12 +30,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 /// Facts that wait for a torrent's task. Each is at most what one read brought, so with [`conn`]'s buffers this bounds
-/// what is received and not looked at to some 8 MiB a torrent.
+/// what is received and not looked at to some 16 MiB a torrent.
 pub(crate) const FACTS_MAX: usize = 64;
 
 /// Facts that are taken in one turn, before timers and commands are looked at again.
@@ -58,6 +58,8 @@ pub(crate) enum Fact {
     Received {
         conn: ConnId,
         messages: Vec<Message>,
+        /// Dropped once they are worked off: the connection reads on then.
+        turn: Option<OwnedSemaphorePermit>,
     },
     /// Blocks went out, or could not be read.
     Uploaded {
@@ -360,7 +362,11 @@ impl Torrent {
 
     fn fact(&mut self, fact: Fact, ends: &Ends) -> Result<(), Failure> {
         match fact {
-            Fact::Received { conn, messages } => {
+            Fact::Received {
+                conn,
+                messages,
+                turn: _turn,
+            } => {
                 for message in messages {
                     // The engine may have closed it at an earlier one.
                     let Some(entry) = self.conns.get(&conn) else {
@@ -465,7 +471,9 @@ impl Torrent {
             handshake,
         } = greeted;
         let disk = Arc::clone(&self.disk);
-        let (entry, task) = conn::new(conn, stream, self.limits, disk, self.facts_in.clone());
+        let buffers = Arc::clone(&self.shared.buffers);
+        let facts = self.facts_in.clone();
+        let (entry, task) = conn::new(conn, stream, self.limits, disk, buffers, facts);
         self.conns.insert(conn, entry);
         let task = async {
             task.await;
@@ -733,7 +741,8 @@ mod tests {
         let stream = tokio::net::TcpStream::connect(listening).await.unwrap();
         let (disk, facts) = (Arc::clone(&torrent.disk), torrent.facts_in.clone());
         let conn = ConnId(1);
-        let (entry, task) = conn::new(conn, stream, torrent.limits, disk, facts);
+        let buffers = Arc::default();
+        let (entry, task) = conn::new(conn, stream, torrent.limits, disk, buffers, facts);
         torrent.conns.insert(conn, entry);
         drop(task);
         torrent.order(conn, Order::Send(Message::KeepAlive));

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -216,6 +216,18 @@ impl Drop for FileStorage {
 impl Storage for FileStorage {
     fn read_at(&self, file: FileIndex, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.readable(file)?.read_at(buffer, offset)
+    }
+
+    fn read_vectored_at(
+        &self,
+        file: FileIndex,
+        offset: u64,
+        buffers: &mut [IoSliceMut<'_>],
+    ) -> io::Result<usize> {
+        let opened = self.readable(file)?;
+        let count = buffers.len().min(BUFFERS_MAX);
+        let buffers = buffers.get_mut(..count).unwrap_or_default();
+        Ok(rustix::io::preadv(&opened, buffers, offset)?)
     }
 
     fn write_at(&self, file: FileIndex, offset: u64, buffers: &[IoSlice<'_>]) -> io::Result<usize> {

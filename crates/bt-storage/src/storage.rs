@@ -2,7 +2,7 @@
 
 use crate::map::FileIndex;
 use std::fs::Metadata;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
@@ -19,6 +19,20 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// [`io::ErrorKind::NotFound`] if there is no such file, and whatever else reading meets.
     fn read_at(&self, file: FileIndex, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// As [`Storage::read_at`], into the buffers one behind the other.
+    ///
+    /// # Errors
+    /// As for [`Storage::read_at`].
+    fn read_vectored_at(
+        &self,
+        file: FileIndex,
+        offset: u64,
+        buffers: &mut [IoSliceMut<'_>],
+    ) -> io::Result<usize> {
+        let first = buffers.iter_mut().find(|buffer| !buffer.is_empty());
+        first.map_or(Ok(0), |buffer| self.read_at(file, offset, buffer))
+    }
 
     /// Writes the buffers one behind the other from `offset` of the file, which is made if it is not there. Returns how
     /// many bytes, at least 1.
@@ -114,6 +128,15 @@ impl From<&Metadata> for FileStat {
 impl<S: Storage + ?Sized> Storage for Arc<S> {
     fn read_at(&self, file: FileIndex, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         (**self).read_at(file, offset, buffer)
+    }
+
+    fn read_vectored_at(
+        &self,
+        file: FileIndex,
+        offset: u64,
+        buffers: &mut [IoSliceMut<'_>],
+    ) -> io::Result<usize> {
+        (**self).read_vectored_at(file, offset, buffers)
     }
 
     fn write_at(&self, file: FileIndex, offset: u64, buffers: &[IoSlice<'_>]) -> io::Result<usize> {

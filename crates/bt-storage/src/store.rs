@@ -18,13 +18,14 @@ use bt_metainfo::Info;
 use bytes::{Bytes, BytesMut};
 use sha1::{Digest, Sha1};
 use std::collections::{BTreeMap, VecDeque};
+use std::io::IoSliceMut;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The most bytes of blocks that a store holds in memory before it writes them early.
 ///
-/// Enough for 32 pieces at once with a run of 1 MiB each to write.
+/// Enough for 128 pieces at once with a run of 256 KiB each to write.
 pub const HELD_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// How a store treats its files.
@@ -191,6 +192,34 @@ impl TorrentStore {
             "a buffer of the block's length"
         );
         self.files.read(self.offset(block.piece, block.begin), out)
+    }
+
+    /// Reads blocks that lie one behind the other in a piece, each into its buffer, with as few calls as can be.
+    ///
+    /// # Errors
+    /// As for [`TorrentStore::read`], of whichever block.
+    ///
+    /// # Panics
+    /// If the buffers are not as long as the blocks, or the blocks don't follow each other.
+    pub fn read_run(&self, run: &[Block], buffers: &mut [IoSliceMut<'_>]) -> Result<(), DiskError> {
+        let Some(first) = run.first() else {
+            return Ok(());
+        };
+        let mut end = first.begin;
+        for (block, buffer) in run.iter().zip(buffers.iter()) {
+            assert!(
+                (block.piece, block.begin) == (first.piece, end),
+                "{block:?} follows the one before"
+            );
+            assert!(
+                buffer.len() == block.length as usize,
+                "a buffer of the block's length"
+            );
+            end = block.end();
+        }
+        assert!(run.len() == buffers.len(), "a buffer for each block");
+        let offset = self.offset(first.piece, first.begin);
+        self.files.read_vectored(offset, buffers)
     }
 
     /// Returns once everything written so far is on the medium.

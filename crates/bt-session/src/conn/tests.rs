@@ -1,9 +1,10 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "anything else is a failure")]
 
 use super::*;
-use bt_core::Layout;
+use bt_core::{BLOCK_BYTES, Layout};
 use bt_storage::{FileMap, FileSpec, MemoryStorage, Storage, TorrentStore};
 use bt_wire::message::BlockAddress;
+use bytes::{Buf, BytesMut};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -60,7 +61,14 @@ async fn rig_with(disk: Arc<Disk>) -> Rig {
     let (peer, accepted) = tokio::join!(dialled, listener.accept());
     let (facts_in, facts) = mpsc::channel(4);
     let limits = Limits::for_torrent(PIECES);
-    let (entry, task) = new(CONN, accepted.unwrap().0, limits, disk, facts_in);
+    let (entry, task) = new(
+        CONN,
+        accepted.unwrap().0,
+        limits,
+        disk,
+        Arc::default(),
+        facts_in,
+    );
     Rig {
         peer: peer.unwrap(),
         entry: Some(entry),

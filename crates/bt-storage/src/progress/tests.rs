@@ -56,17 +56,17 @@ fn only_hashed_blocks_are_handed_out_for_a_run() {
 }
 
 #[test]
-fn a_run_is_due_at_one_mebibyte() {
+fn a_run_is_due_at_sixteen_blocks() {
     let mut progress = Progress::new(100 * KIB_16);
-    for index in 0..63 {
+    for index in 0..15 {
         progress.add(block(index), data(index));
     }
     // Out of order: does not count, it cannot be written without being read back.
     progress.add(block(70), data(70));
     assert!(!progress.is_run_due());
-    progress.add(block(63), data(63));
+    progress.add(block(15), data(15));
     assert!(progress.is_run_due());
-    assert_eq!(begins(&progress.take_hashed()), [(0, 64)]);
+    assert_eq!(begins(&progress.take_hashed()), [(0, 16)]);
     assert!(!progress.is_run_due());
 }
 
