@@ -158,6 +158,8 @@ pub(crate) struct Connection {
     /// Pieces it may ask for while we choke it, and how many bytes of them are left.
     pub(crate) allowed_to_peer: Vec<PieceIndex>,
     pub(crate) allowed_bytes_left: u64,
+    /// Pieces we suggested to it and it has not asked for.
+    pub(crate) suggested: Vec<PieceIndex>,
     pub(crate) heard_at: Time,
     pub(crate) sent_at: Time,
     /// When choking began or ended last.
@@ -210,6 +212,7 @@ impl Connection {
             allowed_to_us: Vec::new(),
             allowed_to_peer: Vec::new(),
             allowed_bytes_left: 0,
+            suggested: Vec::new(),
             heard_at: now,
             sent_at: now,
             choke_changed_at: now,
@@ -280,6 +283,14 @@ impl Connection {
             }
         }
         self.allowed_to_peer.clone()
+    }
+
+    /// Lets the peer have what is left of a piece, in bytes, though it is about to be choked.
+    pub(crate) fn allow_rest(&mut self, piece: PieceIndex, rest: u32) {
+        self.allowed_bytes_left += u64::from(rest);
+        if !self.allowed_to_peer.contains(&piece) {
+            self.allowed_to_peer.push(piece);
+        }
     }
 
     /// True if the request may be served although we choke the peer; uses up its allowance.

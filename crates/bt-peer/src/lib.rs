@@ -100,6 +100,7 @@ pub mod peers;
 pub mod picker;
 pub mod requests;
 pub mod smart_ban;
+pub mod spread;
 pub mod uploads;
 
 pub use config::Config;

@@ -113,6 +113,12 @@ pub const UPLOAD_SLOTS_MIN: usize = 4;
 /// The slots to begin with where no upload limit is set.
 pub const UPLOAD_SLOTS_START: usize = 8;
 
+/// How long an unchoked peer that asks for nothing takes a leecher's slot: some round trips, in which it may.
+pub const SLOT_GRACE: Duration = Duration::from_secs(1);
+
+/// Pieces that are suggested to a peer beyond those that it has asked for: it has a next one while a message is under way.
+pub const SUGGESTED_AHEAD: usize = 2;
+
 /// The most upload slots that are chosen by measurement.
 pub const UPLOAD_SLOTS_MAX: usize = 100;
 

@@ -111,6 +111,23 @@ impl Uploads {
         self.queue.len()
     }
 
+    /// The request that is answered next.
+    #[must_use]
+    pub fn front(&self) -> Option<Block> {
+        self.queue.front().copied()
+    }
+
+    /// The pieces of which something waits.
+    pub fn pieces(&self) -> impl Iterator<Item = bt_core::PieceIndex> {
+        self.queue.iter().map(|block| block.piece)
+    }
+
+    /// True if something waits or is being sent.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        !self.queue.is_empty() || self.ordered_bytes > 0
+    }
+
     /// True if no request waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -187,9 +187,10 @@ fn slots_grow_with_the_line() {
         (0, None, 8),
         (0, Some(0), 4),
         (0, Some(10 * 1024), 4),
-        (0, Some(1024 * 1024), 24),
+        (0, Some(1024 * 1024), 7),
         (100 * 1024 * 1024, Some(10 * 1024), 4),
-        (1024 * 1024, None, 24),
+        (1024 * 1024, None, 8),
+        (10 * 1024 * 1024, None, 24),
         (u64::MAX, None, 100),
     ];
     for (measured, limit, expected) in rows {

@@ -156,7 +156,13 @@ impl Engine {
     /// Announces the piece to those who lack it; those who have it have one thing less that we want.
     fn tell_have(&mut self, now: Time, piece: PieceIndex, was_needed: bool) {
         let mut sated: Vec<ConnId> = Vec::new();
-        for conn in self.conns.values_mut() {
+        // Whoever hears first asks first: always the same order would give the same peers all first slots.
+        let mut ids: Vec<ConnId> = self.conns.keys().copied().collect();
+        self.rng.shuffle(&mut ids);
+        for id in ids {
+            let Some(conn) = self.conns.get_mut(&id) else {
+                continue;
+            };
             if !conn.has.get(piece) {
                 send(
                     &mut self.out,

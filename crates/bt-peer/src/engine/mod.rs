@@ -2,8 +2,8 @@
 //!
 //! A machine: facts go in by [`Engine::handle`], orders come out of [`Engine::poll`]. It knows no clock, no socket and no
 //! file. Its parts live in files of their own: [`contract`] (the plain data), `swarm` (connections come and go), `receive`
-//! (what peers say), `extended`, `metadata` (the info dictionary), `pex` (peers that peers name), `download` (what is asked of them), `disk` (what becomes of blocks), `upload` (what they get), and
-//! `trackers`.
+//! (what peers say), `extended`, `metadata` (the info dictionary), `pex` (peers that peers name), `download` (what is asked
+//! of them), `disk` (what becomes of blocks), `upload` (what they get), `slots` (who gets it), and `trackers`.
 //!
 //! **Invariant:** a piece is announced, counted or uploaded only after its hash matched. What a stranger sends can close
 //! its connection, and nothing else.
@@ -15,6 +15,7 @@ pub(crate) mod extended;
 mod metadata;
 pub(crate) mod pex;
 mod receive;
+mod slots;
 mod swarm;
 mod trackers;
 mod upload;
@@ -27,6 +28,7 @@ pub use contract::{Command, ConnId, Direction, Input, Output, RESERVED, Torrent,
 use crate::announcer::{Announcer, Identity};
 use crate::choker::Choker;
 use crate::connection::Connection;
+use crate::spread::Spread;
 use crate::{Config, Event, PeerList, Picker, SmartBan, Stats};
 use bt_core::{Bitfield, Layout, PeerId, RateLimiter, RateMeter, Rng, Time};
 use bt_tracker::client;
@@ -246,6 +248,9 @@ impl Engine {
         self.tick_at = now;
         self.upload.rechoke_at = now + crate::limits::RECHOKE;
         let complete = self.info.is_known() && self.picker.have().is_full();
+        if complete && self.config.upload_slots != Some(0) {
+            self.upload.spread = Some(Spread::new(&self.layout, &mut self.rng));
+        }
         self.announce(now, client::Input::Start { complete });
         if self.complete {
             self.emit(Event::Complete);

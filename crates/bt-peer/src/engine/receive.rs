@@ -68,7 +68,10 @@ impl Engine {
                 conn.peer_interested = true;
                 self.unchoke_if_free(now, id);
             }
-            Message::NotInterested => conn.peer_interested = false,
+            Message::NotInterested => {
+                conn.peer_interested = false;
+                self.fill_free_slots(now);
+            }
             Message::Request(address) => self.requested(now, id, address)?,
             Message::Cancel(address) => self.cancelled(now, id, address),
             Message::Piece { piece, begin, data } => {
@@ -77,8 +80,9 @@ impl Engine {
             Message::RejectRequest(address) => self.rejected(now, id, address)?,
             Message::SuggestPiece { piece } => {
                 // A hint; rarest first knows better. Out of range it is a fault nevertheless.
-                if self.layout.piece(piece).is_none() {
-                    conn.fault(Fault::BadHint)?;
+                match self.layout.piece(piece) {
+                    Some(piece) => self.picker.suggested(id, piece),
+                    None => conn.fault(Fault::BadHint)?,
                 }
             }
             Message::AllowedFast { piece } => match self.layout.piece(piece) {
@@ -134,13 +138,14 @@ impl Engine {
         Ok(())
     }
 
-    /// A peer with next to nothing may have a few pieces while it is choked (BEP 6, "allowed fast").
+    /// A peer with next to nothing may have a few pieces while it is choked (BEP 6, "allowed fast"). Not before each
+    /// piece has gone out once: a crowd of newcomers would ask for the same ones, and for all of our line.
     fn offer_allowed_fast(&mut self, now: Time, id: ConnId) {
         let have = self.picker.have();
         let Some(conn) = self
             .conns
             .get_mut(&id)
-            .filter(|conn| conn.fast && !have.is_empty())
+            .filter(|conn| conn.fast && !have.is_empty() && self.upload.spread.is_none())
         else {
             return;
         };
@@ -220,6 +225,7 @@ impl Engine {
         }
         conn.peer_choking = true;
         conn.requests.choked(now);
+        self.picker.forget_suggested(id);
         self.download.recount();
         // Under the fast extension each request is still answered, one by one (BEP 6).
         if !conn.fast {

@@ -216,12 +216,17 @@ impl Engine {
         if conn.begun {
             self.picker.remove_peer(&conn.has);
         }
+        if let Some(spread) = &mut self.upload.spread {
+            spread.withdraw(conn.suggested.iter().copied());
+            spread.unsent(conn.uploads.pieces());
+        }
         if let Some(addr) = conn.listen_addr {
             let useful = useful && conn.down.total() + conn.up.total() > 0;
             self.peers.closed(now, addr, useful, &mut self.rng);
         }
         if !conn.am_choking && conn.peer_interested {
-            self.fill_free_slot(now);
+            self.upload.at_once = self.upload.at_once.saturating_sub(1);
+            self.fill_free_slots(now);
         }
     }
 

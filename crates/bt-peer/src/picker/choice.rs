@@ -1,4 +1,4 @@
-//! Which piece comes next for a connection: rules 1 to 4 of [`picker`](super).
+//! Which piece comes next for a connection: rules 1 to 5 of [`picker`](super).
 
 use super::Picker;
 use super::partial::{Partial, Side};
@@ -8,9 +8,6 @@ use bt_core::{Bitfield, PieceIndex, Rng};
 /// Pieces are begun at random until this many are here: a rare piece comes from one slow peer, and whoever has nothing
 /// to give needs its first piece soon (Cohen 2003, §2.4.3: until the first complete piece).
 pub const RANDOM_FIRST_PIECES: u32 = 1;
-
-/// A connection with room for this many blocks, or for a whole piece, is fast: it gets pieces of its own.
-pub const FAST_QUEUE: usize = 32;
 
 /// All pieces under way together may have this many bytes, because their blocks wait in memory for the hash: 64 MiB.
 pub const PARTIAL_BYTES_MAX: u32 = 64 * 1024 * 1024;
@@ -24,7 +21,6 @@ impl Picker {
         &self,
         conn: ConnId,
         has: &Bitfield,
-        fast: bool,
         rng: &mut Rng,
     ) -> Option<(PieceIndex, Side)> {
         if let Some(current) = self.requests.current(conn) {
@@ -34,17 +30,17 @@ impl Picker {
                 return Some((current, Side::Front));
             }
         }
+        let room = self.partials.len() < self.partials_max();
+        if room && let Some(hinted) = self.choose_hinted(conn, has, rng) {
+            return Some((hinted, Side::Front));
+        }
         if let Some(left) = self.choose_begun(conn, has, true) {
             return Some((left, Side::Front));
         }
         if let Some(failed) = self.choose_failed(has) {
             return Some((failed, Side::Front));
         }
-        let room = self.partials.len() < self.partials_max();
-        if fast
-            && room
-            && let Some(new) = self.choose_new(has, rng)
-        {
+        if room && let Some(new) = self.choose_new(has, rng) {
             return Some((new, Side::Front));
         }
         if let Some(shared) = self.choose_begun(conn, has, false) {
@@ -52,9 +48,7 @@ impl Picker {
         }
         // Beyond the limit goes only who would have nothing to do: pieces that nobody here has must not block the rest.
         let idle = self.requests.count(conn) == 0;
-        let new = (room || idle)
-            .then(|| self.choose_new(has, rng))
-            .flatten()?;
+        let new = idle.then(|| self.choose_new(has, rng)).flatten()?;
         Some((new, Side::Front))
     }
 
@@ -79,6 +73,17 @@ impl Picker {
             has.get(**piece) && self.needs(**piece) && !self.partials.contains_key(piece)
         });
         failed.copied()
+    }
+
+    /// What the peer suggests, if nothing that it has is rarer: it sees what others are being sent just now, and a peer that
+    /// means ill chooses among equals and nothing more.
+    fn choose_hinted(&self, conn: ConnId, has: &Bitfield, rng: &mut Rng) -> Option<PieceIndex> {
+        self.requests.hints(conn).next()?;
+        let rarest = self.availability(self.availability.rarest(has, rng)?);
+        self.requests.hints(conn).find(|piece| {
+            let open = has.get(*piece) && self.availability.is_open(*piece);
+            open && self.availability(*piece) <= rarest
+        })
     }
 
     fn choose_new(&self, has: &Bitfield, rng: &mut Rng) -> Option<PieceIndex> {
@@ -120,15 +125,6 @@ impl Picker {
         has.get(piece)
             && self.unfinished.contains(&piece)
             && partial.is_some_and(|partial| partial.admits(conn))
-    }
-
-    /// How many blocks a fast connection has room for.
-    pub(super) fn fast_queue(&self) -> usize {
-        let whole = self
-            .layout
-            .piece_length_max()
-            .div_ceil(bt_core::BLOCK_BYTES);
-        FAST_QUEUE.min(whole as usize)
     }
 
     /// How many pieces may be under way.

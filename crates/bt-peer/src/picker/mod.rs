@@ -3,11 +3,12 @@
 //! The rules, in this order:
 //!
 //! 1. A connection finishes the piece that it began.
-//! 2. It takes over a piece that somebody else began and left (strict priority).
-//! 3. A fast one begins a piece of its own, so that blocks come in the order in which they are hashed; a slow one
-//!    first helps with the begun pieces, from their far end.
-//! 4. The piece to begin is a random one until the first is complete, then one of the rarest, or the first in order.
-//! 5. Endgame: when every missing block is asked for, a block is asked of a second peer.
+//! 2. It begins a piece that its peer suggests, if that is as rare as any (BEP 6).
+//! 3. It takes over a piece that somebody else began and left (strict priority).
+//! 4. It begins a piece of its own, so that blocks come in the order in which they are hashed and a rare piece from the
+//!    one who has it: a random one until the first is complete, then one of the rarest, or the first in order.
+//! 5. When none is left to begin, it helps with the begun pieces, from their far end.
+//! 6. Endgame: when every missing block is asked for, a block is asked of a second peer.
 //!
 //! A piece that failed its hash comes before all new ones and is on parole: one peer sends it whole. So it is soon known
 //! who lied.
@@ -46,7 +47,7 @@ mod tests;
 use crate::ConnId;
 use availability::Availability;
 use bt_core::{Bitfield, Block, Layout, PieceIndex, Rng};
-pub use choice::{FAST_QUEUE, PARTIAL_BYTES_MAX, PARTIALS_MIN, RANDOM_FIRST_PIECES};
+pub use choice::{PARTIAL_BYTES_MAX, PARTIALS_MIN, RANDOM_FIRST_PIECES};
 use partial::{Arrival, Partial, Side};
 use requests::Requests;
 use std::collections::{BTreeMap, BTreeSet};
@@ -151,12 +152,11 @@ impl Picker {
         out: &mut Vec<Block>,
     ) {
         let until = out.len() + count;
-        let fast = self.requests.count(conn) + count >= self.fast_queue();
         while out.len() < until {
             let chosen = match only {
                 Some(only) => self.choose_among(conn, has, only),
                 None if self.sequential => self.choose_first(conn, has),
-                None => self.choose(conn, has, fast, rng),
+                None => self.choose(conn, has, rng),
             };
             let Some((piece, side)) = chosen else {
                 break;
@@ -168,6 +168,16 @@ impl Picker {
         if only.is_none() && out.len() < until && self.in_endgame() {
             self.ask_twice(conn, has, until, out);
         }
+    }
+
+    /// The connection suggests a piece (BEP 6): it is taken before others that are as rare.
+    pub fn suggested(&mut self, conn: ConnId, piece: PieceIndex) {
+        self.requests.add_hint(conn, piece);
+    }
+
+    /// The connection chokes us: what it suggested goes to others.
+    pub fn forget_suggested(&mut self, conn: ConnId) {
+        self.requests.clear_hints(conn);
     }
 
     /// A block came from `conn`, asked for or not.
@@ -269,12 +279,6 @@ impl Picker {
     #[must_use]
     pub fn needs(&self, piece: PieceIndex) -> bool {
         !self.unneeded.get(piece)
-    }
-
-    /// True if a peer with these pieces has one that is wanted and not here yet.
-    #[must_use]
-    pub fn is_interesting(&self, has: &Bitfield) -> bool {
-        has.has_more_than(&self.unneeded)
     }
 
     /// True if every wanted piece is here.

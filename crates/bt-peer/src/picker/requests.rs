@@ -6,6 +6,9 @@ use crate::ConnId;
 use bt_core::{Block, PieceIndex};
 use std::collections::{BTreeMap, VecDeque};
 
+/// Suggestions of one peer that are remembered.
+pub(super) const HINTS_MAX: usize = 64;
+
 /// All requests under way.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
@@ -20,6 +23,8 @@ struct Queue {
     asked: VecDeque<(Block, u64)>,
     /// The piece it began last.
     current: Option<PieceIndex>,
+    /// Pieces that the peer suggested, oldest first.
+    hints: VecDeque<PieceIndex>,
 }
 
 impl Requests {
@@ -35,6 +40,28 @@ impl Requests {
 
     pub(super) fn set_current(&mut self, conn: ConnId, piece: PieceIndex) {
         self.queues.entry(conn).or_default().current = Some(piece);
+    }
+
+    /// Notes that the connection suggests the piece.
+    pub(super) fn add_hint(&mut self, conn: ConnId, piece: PieceIndex) {
+        let hints = &mut self.queues.entry(conn).or_default().hints;
+        if hints.len() >= HINTS_MAX {
+            hints.pop_front();
+        }
+        hints.push_back(piece);
+    }
+
+    /// What the connection suggested is void.
+    pub(super) fn clear_hints(&mut self, conn: ConnId) {
+        if let Some(queue) = self.queues.get_mut(&conn) {
+            queue.hints.clear();
+        }
+    }
+
+    /// The pieces that the connection suggests, oldest first.
+    pub(super) fn hints(&self, conn: ConnId) -> impl Iterator<Item = PieceIndex> {
+        let hints = self.queues.get(&conn).map(|queue| &queue.hints);
+        hints.into_iter().flatten().copied()
     }
 
     pub(super) fn add(&mut self, conn: ConnId, block: Block) {

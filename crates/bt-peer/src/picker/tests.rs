@@ -168,15 +168,41 @@ fn a_connection_gets_the_blocks_of_its_piece_in_order() {
 }
 
 #[test]
-fn slow_peers_share_a_piece_and_fast_ones_do_not() {
-    let mut bench = Bench::new(4, 8);
+fn peers_share_a_piece_once_none_is_left_to_begin() {
+    let mut bench = Bench::new(2, 8);
     let seeder = bench.seeder();
     let first = bench.pick(0, &seeder, 2);
-    let second = bench.pick(1, &seeder, 2);
-    assert_eq!(second, [(first[0].0, 7), (first[0].0, 6)]);
-    let fast = bench.pick(2, &seeder, 8);
-    assert!(fast.iter().all(|block| block.0 == fast[0].0));
-    assert_ne!(fast[0].0, first[0].0);
+    let second = bench.pick(1, &seeder, 3);
+    assert_ne!(second[0].0, first[0].0);
+    let third = bench.pick(2, &seeder, 2);
+    assert_eq!(
+        third,
+        [(first[0].0, 7), (first[0].0, 6)],
+        "where most is to do"
+    );
+}
+
+#[test]
+fn a_suggestion_decides_among_equals_and_no_more() {
+    let mut bench = Bench::with(50, 1, [0], false);
+    let seeder = bench.seeder();
+    let [first, second, third] = [37, 38, 39].map(|piece| bench.layout.piece(piece).unwrap());
+    let conn = ConnId(0);
+    for piece in [first, second, third] {
+        bench.picker.suggested(conn, piece);
+    }
+    assert_eq!(bench.pick(0, &seeder, 1), [(37, 0)]);
+    bench.peer([38]);
+    assert_eq!(
+        bench.pick(0, &seeder, 1),
+        [(39, 0)],
+        "38 is not as rare as others"
+    );
+    bench
+        .picker
+        .suggested(ConnId(1), bench.layout.piece(44).unwrap());
+    bench.picker.forget_suggested(ConnId(1));
+    assert_ne!(bench.pick(1, &seeder, 1)[0].0, 44);
 }
 
 #[test]
@@ -224,10 +250,8 @@ fn only_wanted_pieces_are_asked_for() {
     let some = set(bench.layout, [2]);
     bench.picker.set_wanted(&some);
     assert_eq!(bench.pick(0, &seeder, 9), [(2, 0), (2, 1)]);
-    assert!(!bench.picker.is_interesting(&set(bench.layout, [0, 1, 3])));
-    assert!(bench.picker.is_interesting(&set(bench.layout, [2])));
     bench.fetch(0, 2);
-    assert!(bench.picker.is_complete() && !bench.picker.is_interesting(&seeder));
+    assert!(bench.picker.is_complete());
     bench.picker.set_wanted(&seeder);
     assert!(!bench.picker.is_complete());
     assert_eq!(bench.pick(0, &seeder, 9).len(), 6);
@@ -373,10 +397,10 @@ fn pieces_under_way_are_bounded_but_block_nobody() {
     let seeder = bench.seeder();
     let limit = PARTIALS_MIN as u64;
     for conn in 0..limit {
-        bench.pick(conn, &seeder, FAST_QUEUE);
+        bench.pick(conn, &seeder, 32);
     }
     assert_eq!(bench.picker.partials_count(), PARTIALS_MIN);
-    bench.pick(limit, &seeder, FAST_QUEUE);
+    bench.pick(limit, &seeder, 32);
     assert_eq!(bench.picker.partials_count(), PARTIALS_MIN, "it helps out");
     // A peer without any of the begun pieces still gets something to do, one piece at a time.
     let fresh: Vec<u32> = (0..20)

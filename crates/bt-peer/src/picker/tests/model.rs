@@ -307,10 +307,6 @@ impl Model {
         }
         let complete = pieces().all(|piece| !self.needs(piece));
         assert_eq!(picker.is_complete(), complete);
-        for has in self.peers.values() {
-            let needed = has.iter().any(|piece| self.needs(piece.get()));
-            assert_eq!(picker.is_interesting(has), needed);
-        }
         for piece in pieces() {
             let index = self.bench.layout.piece(piece).unwrap();
             assert_eq!(picker.availability(index) as usize, self.available(piece));

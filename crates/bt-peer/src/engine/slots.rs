@@ -1,0 +1,198 @@
+//! Whom to upload to: the choking rounds, what happens between them, and what a seeder suggests.
+//!
+//! BEP 3 ("choking and optimistic unchoking"), BEP 6 ("allowed fast", "suggest piece"). The rounds themselves are
+//! [`choker`](crate::choker)'s.
+
+use super::upload::reject;
+use super::{ConnId, Engine, send};
+use crate::choker::{Candidate, Mode, slots_for_rate};
+use crate::connection::Connection;
+use crate::limits::{RECHOKE, SLOT_GRACE, SUGGESTED_AHEAD};
+use bt_core::{BLOCK_BYTES, PieceIndex, Time};
+use bt_wire::Message;
+
+impl Engine {
+    /// A round of the choker (BEP 3: every ten seconds).
+    pub(super) fn rechoke(&mut self, now: Time) {
+        self.upload.rechoke_at = now + RECHOKE;
+        self.upload.at_once = 0;
+        let measured = self.counters.up.bytes_per_s(now);
+        let slots = self
+            .config
+            .upload_slots
+            .unwrap_or_else(|| slots_for_rate(measured, self.config.up_limit));
+        self.upload.slots = Some(slots);
+        let mode = if self.complete {
+            Mode::Seed
+        } else {
+            Mode::Leech
+        };
+        let candidates: Vec<Candidate> = self
+            .conns
+            .values()
+            .map(|conn| candidate(conn, mode, now))
+            .collect();
+        let chosen = self.choker.round(mode, slots, &candidates, &mut self.rng);
+        for candidate in &candidates {
+            match (candidate.unchoked, chosen.contains(&candidate.conn)) {
+                (false, true) => self.unchoke(now, candidate.conn),
+                (true, false) => self.choke(now, candidate.conn),
+                (true, true) | (false, false) => {}
+            }
+        }
+    }
+
+    fn slots(&self) -> usize {
+        let chosen = self.upload.slots.or(self.config.upload_slots);
+        chosen.unwrap_or_else(|| slots_for_rate(0, self.config.up_limit))
+    }
+
+    /// How many slots are taken. A seeder's are turns, which a peer has whatever it makes of them. A leecher's are taken by
+    /// those who ask for something, or may be about to: a line must not lie idle because who is unchoked needs nothing. A
+    /// number of slots that the user set is kept to strictly.
+    fn slots_taken(&self, now: Time) -> usize {
+        let strict = self.complete || self.config.upload_slots.is_some();
+        let takes = |conn: &&Connection| {
+            let may_ask = !conn.am_choking && conn.peer_interested;
+            let fresh = strict || now - conn.choke_changed_at < SLOT_GRACE;
+            (may_ask && fresh) || (!strict && conn.uploads.is_active())
+        };
+        self.conns.values().filter(takes).count()
+    }
+
+    /// Unchokes a peer that has just become interested, if a slot is free: it need not wait for the next round. The
+    /// number of a seeder's such unchokes between two rounds is bounded, so that nobody can collect turns by changing its
+    /// mind; a leecher's line is everybody's who asks for something.
+    pub(super) fn unchoke_if_free(&mut self, now: Time, id: ConnId) {
+        let slots = self.slots();
+        let choked = self.conns.get(&id).is_some_and(|conn| conn.am_choking);
+        let may = !self.complete || self.upload.at_once < slots;
+        if choked && may && self.slots_taken(now) < slots {
+            self.upload.at_once += 1;
+            self.unchoke(now, id);
+        }
+    }
+
+    /// Slots have become free: a seeder gives them to who has waited longest, a leecher by lot.
+    pub(super) fn fill_free_slots(&mut self, now: Time) {
+        if !self.is_running() {
+            return;
+        }
+        let mut free = self.slots().saturating_sub(self.slots_taken(now));
+        if self.complete {
+            free = free.min(self.slots().saturating_sub(self.upload.at_once));
+        }
+        if free == 0 {
+            return;
+        }
+        let waiting = self
+            .conns
+            .values()
+            .filter(|conn| conn.am_choking && conn.peer_interested);
+        let mut waiting: Vec<(Time, ConnId)> = waiting
+            .map(|conn| (conn.choke_changed_at, conn.id))
+            .collect();
+        if self.complete {
+            waiting.sort_unstable();
+        } else {
+            self.rng.shuffle(&mut waiting);
+        }
+        for (_, id) in waiting.into_iter().take(free) {
+            self.upload.at_once += 1;
+            self.unchoke(now, id);
+        }
+    }
+
+    /// A peer asks for a piece that we have and may give.
+    pub(super) fn note_asked(&mut self, now: Time, id: ConnId, piece: PieceIndex) {
+        let Some(spread) = &mut self.upload.spread else {
+            return;
+        };
+        spread.asked(piece);
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.suggested.retain(|suggested| *suggested != piece);
+        }
+        self.suggest(now, id);
+    }
+
+    /// Names pieces to the peer that nobody else is being sent (BEP 6, "suggest piece"): those after what it has asked for.
+    fn suggest(&mut self, now: Time, id: ConnId) {
+        let Some(spread) = &mut self.upload.spread else {
+            return;
+        };
+        if let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.fast) {
+            let blocks = self.layout.piece_length_max().div_ceil(BLOCK_BYTES) as usize;
+            let ahead = SUGGESTED_AHEAD + conn.uploads.len() / blocks;
+            while conn.suggested.len() < ahead {
+                let Some(piece) = spread.offer(|piece| self.picker.availability(piece) > 0) else {
+                    break;
+                };
+                conn.suggested.push(piece);
+                let message = Message::SuggestPiece { piece: piece.get() };
+                send(&mut self.out, now, conn, message);
+            }
+        }
+        if spread.is_over() {
+            self.upload.spread = None;
+        }
+    }
+
+    fn unchoke(&mut self, now: Time, id: ConnId) {
+        // Before the unchoke, so that the peer's first choice can go by it.
+        self.suggest(now, id);
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.am_choking = false;
+            conn.choked_requests = 0;
+            conn.choke_changed_at = now;
+            send(&mut self.out, now, conn, Message::Unchoke);
+        }
+    }
+
+    /// Chokes, and then rejects what was asked (BEP 6), but for pieces that are allowed fast. The piece that is under way
+    /// becomes one: half a piece is of no use to the swarm.
+    fn choke(&mut self, now: Time, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        conn.am_choking = true;
+        conn.choke_changed_at = now;
+        if let Some(next) = conn.uploads.front()
+            && conn.fast
+            && next.begin > 0
+        {
+            let rest = self.layout.piece_length(next.piece) - next.begin;
+            conn.allow_rest(next.piece, rest);
+            let piece = next.piece.get();
+            send(&mut self.out, now, conn, Message::AllowedFast { piece });
+        }
+        send(&mut self.out, now, conn, Message::Choke);
+        let allowed = core::mem::take(&mut conn.allowed_to_peer);
+        let dropped = conn
+            .uploads
+            .clear(|block| conn.fast && allowed.contains(&block.piece));
+        conn.allowed_to_peer = allowed;
+        if let Some(spread) = &mut self.upload.spread {
+            spread.withdraw(conn.suggested.drain(..));
+            spread.unsent(dropped.iter().map(|block| block.piece));
+        }
+        for block in dropped {
+            reject(&mut self.out, now, conn, block);
+        }
+    }
+}
+
+fn candidate(conn: &Connection, mode: Mode, now: Time) -> Candidate {
+    let meter = match mode {
+        Mode::Leech => &conn.down,
+        Mode::Seed => &conn.up,
+    };
+    Candidate {
+        conn: conn.id,
+        interested: conn.peer_interested,
+        unchoked: !conn.am_choking,
+        since: now - conn.choke_changed_at,
+        rate: meter.bytes_per_s(now),
+        snubbed: conn.snubs_us(now),
+        new: conn.is_new(now),
+    }
+}

@@ -1,0 +1,138 @@
+//! What a seeder gives out first: each piece once, before any goes out again.
+//!
+//! A leecher cannot see what others are being sent just now, so two of them choose the same rare piece. Whoever has it all
+//! can see it, and names to each peer pieces of its own ("suggest piece", BEP 6). That is a hint: a peer follows it among
+//! pieces that are equally rare.
+//!
+//! **Invariant:** a piece is on offer to one peer at a time, until that asks for it, is choked or leaves; what somebody has
+//! asked for is not on offer.
+
+use bt_core::{Bitfield, Layout, PieceIndex, Rng};
+
+/// Which pieces went out.
+#[derive(Clone, Debug)]
+pub struct Spread {
+    /// All pieces by lot, in the order in which they are offered.
+    order: Vec<PieceIndex>,
+    /// How far the order is used up.
+    next: usize,
+    /// Offered or asked for, and not sent after all.
+    returned: Vec<PieceIndex>,
+    /// Somebody was told of it.
+    offered: Bitfield,
+    /// Somebody has asked for it.
+    asked: Bitfield,
+}
+
+impl Spread {
+    /// Nothing has gone out yet.
+    #[must_use]
+    pub fn new(layout: &Layout, rng: &mut Rng) -> Self {
+        let mut order: Vec<_> = layout.pieces().collect();
+        rng.shuffle(&mut order);
+        Self {
+            order,
+            next: 0,
+            returned: Vec::new(),
+            offered: Bitfield::new(layout.pieces_count()),
+            asked: Bitfield::new(layout.pieces_count()),
+        }
+    }
+
+    /// Somebody asks for the piece.
+    pub fn asked(&mut self, piece: PieceIndex) {
+        self.asked.set(piece);
+    }
+
+    /// Who was told of these pieces cannot ask for them any more.
+    pub fn withdraw(&mut self, offered: impl Iterator<Item = PieceIndex>) {
+        for piece in offered {
+            if !self.asked.get(piece) && self.offered.clear(piece) {
+                self.returned.push(piece);
+            }
+        }
+    }
+
+    /// Who asked for these pieces is not going to get them.
+    pub fn unsent(&mut self, asked: impl Iterator<Item = PieceIndex>) {
+        for piece in asked {
+            if self.asked.clear(piece) {
+                self.offered.clear(piece);
+                self.returned.push(piece);
+            }
+        }
+    }
+
+    /// The next piece to offer. `elsewhere` says whether another peer has it, which then needs no offer.
+    pub fn offer(&mut self, elsewhere: impl Fn(PieceIndex) -> bool) -> Option<PieceIndex> {
+        loop {
+            let returned = self.returned.pop();
+            let piece = returned.or_else(|| self.order.get(self.next).copied())?;
+            self.next += usize::from(returned.is_none());
+            if !self.asked.get(piece) && !elsewhere(piece) && self.offered.set(piece) {
+                return Some(piece);
+            }
+        }
+    }
+
+    /// True if nothing is left to offer.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.next == self.order.len() && self.returned.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn spread(pieces: u32, seed: u64) -> Spread {
+        let layout = Layout::new(u64::from(pieces) * 16, 16).unwrap();
+        Spread::new(&layout, &mut Rng::new(seed))
+    }
+
+    fn all(spread: &mut Spread) -> Vec<PieceIndex> {
+        core::iter::from_fn(|| spread.offer(|_| false)).collect()
+    }
+
+    #[test]
+    fn each_piece_is_offered_once_in_an_order_by_lot() {
+        let first = all(&mut spread(100, 1));
+        assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 100);
+        assert_ne!(
+            first,
+            all(&mut spread(100, 2)),
+            "seeders of one torrent differ"
+        );
+        let mut over = spread(3, 1);
+        assert!(!over.is_over());
+        assert_eq!(all(&mut over).len(), 3);
+        assert!(over.is_over());
+    }
+
+    #[test]
+    fn what_is_asked_for_or_elsewhere_is_not_offered() {
+        let mut spread = spread(10, 1);
+        let order = spread.order.clone();
+        spread.asked(order[0]);
+        let offered = spread.offer(|piece| piece == order[1]);
+        assert_eq!(offered, Some(order[2]));
+    }
+
+    #[test]
+    fn what_was_not_sent_is_offered_again_and_first() {
+        let mut spread = spread(10, 1);
+        let (suggested, asked) = (spread.offer(|_| false).unwrap(), spread.order[5]);
+        spread.asked(asked);
+        spread.withdraw([suggested].into_iter());
+        spread.unsent([asked, asked].into_iter());
+        assert!(!spread.is_over());
+        let offered = all(&mut spread);
+        assert_eq!(offered[..2], [asked, suggested]);
+        assert_eq!(offered.len(), 10, "each once: {offered:?}");
+        spread.asked(suggested);
+        spread.withdraw([suggested].into_iter());
+        assert!(spread.is_over(), "another peer asked for it meanwhile");
+    }
+}
