@@ -3,6 +3,7 @@
 use crate::dht::DhtConfig;
 use bt_core::Bitfield;
 use bt_metainfo::Info;
+use bt_storage::Allocation;
 use core::fmt;
 use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
@@ -62,6 +63,8 @@ pub struct TorrentOptions {
     /// Once all that is wanted is there, stop uploading at so many payload bytes, and say so with
     /// [`Event::UploadGoalReached`](bt_peer::Event::UploadGoalReached).
     pub upload_goal: Option<u64>,
+    /// How files get their length.
+    pub allocation: Allocation,
     /// Replace what stands in the place of the torrent's files, even if no download of ours put it there.
     pub force: bool,
     /// The data is complete and only read: no file is made or opened for writing, and the data folder may be read-only.

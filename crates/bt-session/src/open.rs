@@ -8,9 +8,7 @@ use crate::session::Shared;
 use crate::state::{Found, Keeper};
 use bt_core::{Bitfield, InfoHash, PeerId, Rng};
 use bt_metainfo::{Info, Metainfo};
-use bt_storage::{
-    Access, Allocation, Control, FilePool, HashProgress, OpenOptions, Standing, TorrentStore,
-};
+use bt_storage::{Access, Control, FilePool, HashProgress, OpenOptions, Standing, TorrentStore};
 use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -162,7 +160,7 @@ impl Looking {
             } else {
                 Access::ReadWrite
             },
-            allocation: Allocation::Sparse,
+            allocation: self.options.allocation,
         };
         let store = TorrentStore::open(info, &self.dir, &open_options).map_err(Failure::Disk)?;
         let state_dir = self.state_dir.as_deref();

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use bt_core::Bitfield;
 use bt_metainfo::{FileEntry, Info};
 use bt_session::Choose;
+use bt_storage::Allocation;
 use globset::{Glob, GlobMatcher};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,6 +50,9 @@ pub(crate) struct Args {
     /// Give up with exit code 5 if nothing comes for so long, such as 90s or 10m
     #[arg(long, value_name = "DUR", value_parser = units::parse_duration)]
     timeout: Option<Duration>,
+    /// Reserve the space of a file when its first byte comes, or let it grow as it is needed
+    #[arg(long, value_enum, value_name = "full|sparse", default_value = "sparse")]
+    allocate: Allocate,
     /// Replace what stands in the place of the torrent's files, even if it is not from an earlier download
     #[arg(long)]
     force: bool,
@@ -57,6 +61,21 @@ pub(crate) struct Args {
     /// Print one JSON object a line for each event
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Allocate {
+    Full,
+    Sparse,
+}
+
+impl From<Allocate> for Allocation {
+    fn from(allocate: Allocate) -> Self {
+        match allocate {
+            Allocate::Full => Self::Full,
+            Allocate::Sparse => Self::Sparse,
+        }
+    }
 }
 
 fn parse_ratio(text: &str) -> Result<f64, String> {
@@ -106,6 +125,7 @@ async fn get(args: &Args, context: &Context) -> Result<(), Failure> {
         options.wanted = wanted;
         options.sequential = args.sequential;
         options.force = args.force;
+        options.allocation = args.allocate.into();
         match source {
             Source::Torrent(metainfo) => {
                 let total_length = metainfo.info.layout().total_length();
@@ -154,6 +174,16 @@ enum Choice {
     Pattern(GlobMatcher),
 }
 
+impl Choice {
+    /// As it was given.
+    fn text(&self) -> String {
+        match self {
+            Self::Index(index) => index.to_string(),
+            Self::Pattern(glob) => glob.glob().glob().to_owned(),
+        }
+    }
+}
+
 impl Chosen {
     fn parse(choices: &[String]) -> Result<Self, Failure> {
         let parse = |choice: &String| {
@@ -197,7 +227,9 @@ impl Chosen {
         };
         let mut files = info.files().iter().enumerate();
         if !files.any(|(index, file)| is_chosen(index, file)) {
-            let message = format!("--select: no file of {} is meant by it", info.name());
+            let choices: Vec<String> = self.0.iter().map(Choice::text).collect();
+            let (choices, name) = (choices.join(", "), info.name());
+            let message = format!("--select {choices}: no file of {name} is meant by it");
             return Err(Failure::new(Exit::Usage, message));
         }
         Ok(Some(info.pieces_of(is_chosen)))

@@ -6,6 +6,7 @@ use rustix::process::Signal;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 
 const LOCAL: [&str; 4] = ["--bind", "127.0.0.1", "--port", "0"];
 
@@ -222,6 +223,23 @@ fn a_selection_is_all_that_is_fetched() {
 }
 
 #[test]
+fn space_is_reserved_if_that_is_wanted() {
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    // Of the large file only the end is fetched, which shares a piece with the small one.
+    let large = "data/ä/large.bin";
+    for (how, is_all_there) in [("full", true), ("sparse", false)] {
+        let some = ["-d", how, "--select", "*.txt", "--allocate", how];
+        let ended = place
+            .bt(how, &[&["get", &url], &some[..], &LOCAL[..]].concat())
+            .end();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let on_disk = fs::metadata(place.path(how).join(large)).unwrap().blocks() * 512;
+        assert_eq!(on_disk >= 3_000_000, is_all_there, "{how}: {on_disk}");
+    }
+}
+
+#[test]
 fn seeding_ends_by_time_and_by_ratio() {
     let place = Place::new();
     let (_publisher, url) = place.publish();
@@ -304,7 +322,11 @@ fn what_goes_wrong_has_its_code_and_its_words() {
             "no torrent was had before --timeout",
         ),
         (&["get", torrent, torrent], 2, "runs already"),
-        (&["get", torrent, "--select", "nothing"], 2, "--select"),
+        (
+            &["get", torrent, "--select", "nothing"],
+            2,
+            "--select nothing",
+        ),
         (&["get", torrent, "--peer", "nobody"], 2, "--peer nobody"),
         (
             &[
