@@ -20,6 +20,8 @@ struct Schedule {
     /// `None` while a search is under way.
     next: Option<Time>,
     retry: Duration,
+    /// Whether the last search found peers.
+    found: bool,
 }
 
 /// The torrents of a program.
@@ -34,6 +36,7 @@ impl Announces {
         let schedule = Schedule {
             next: Some(now),
             retry: RETRY_MIN,
+            found: false,
         };
         self.torrents.insert(info_hash, schedule);
     }
@@ -60,7 +63,8 @@ impl Announces {
             return;
         };
         let usual = ANNOUNCE_EVERY + Duration::from_secs(rng.below(SPREAD_S));
-        let after = if peers > 0 {
+        schedule.found = peers > 0;
+        let after = if schedule.found {
             usual
         } else {
             schedule.retry.min(usual)
@@ -72,10 +76,7 @@ impl Announces {
     /// The DHT was just joined: whoever found nobody before looks again now.
     pub fn joined(&mut self, now: Time) {
         for schedule in self.torrents.values_mut() {
-            if schedule
-                .next
-                .is_some_and(|next| next < now + ANNOUNCE_EVERY / 2)
-            {
+            if schedule.next.is_some() && !schedule.found {
                 schedule.next = Some(now);
             }
         }
@@ -123,6 +124,7 @@ mod tests {
         let mut spans = Vec::new();
         for _ in 0..100 {
             announces.done(now, a, 3, &mut rng);
+            announces.joined(now);
             spans.push(announces.deadline().unwrap() - now);
             now = announces.deadline().unwrap();
             announces.due(now);
