@@ -47,9 +47,19 @@ enum Client {
 struct Torrent {
     port: u16,
     peers: mpsc::Sender<Vec<SocketAddr>>,
-    /// Searches of the current round that are under way, and what they found so far.
+    /// Searches of the current round that are under way, and how many others they found so far.
     searching: usize,
     found: usize,
+}
+
+impl Torrent {
+    /// How many of the found may be somebody else. An earlier announce of ours is found too, and would have us wait for the
+    /// next round as if we were not alone. Our address from outside is not known for sure; whoever else has our port by
+    /// chance is dialled all the same, and only looked for again soon.
+    fn others(&self, found: &[SocketAddr]) -> usize {
+        let other = |peer: &&SocketAddr| peer.port() != self.port;
+        found.iter().filter(other).count()
+    }
 }
 
 /// See the module's documentation.
@@ -297,7 +307,8 @@ impl Driver {
                     let _ = found.try_send(Found::Peers(peers));
                 }
                 Some(Client::Torrent(info_hash)) => {
-                    if let Some(torrent) = self.torrents.get(info_hash) {
+                    if let Some(torrent) = self.torrents.get_mut(info_hash) {
+                        torrent.found += torrent.others(&peers);
                         let _ = torrent.peers.try_send(peers);
                     }
                 }
@@ -332,7 +343,6 @@ impl Driver {
                 let Some(torrent) = self.torrents.get_mut(&info_hash) else {
                     return;
                 };
-                torrent.found += outcome.peers;
                 torrent.searching = torrent.searching.saturating_sub(1);
                 if torrent.searching == 0 {
                     let (now, found) = (self.clock.now(), torrent.found);
@@ -443,5 +453,54 @@ async fn resolve(names: Vec<String>, requests: mpsc::WeakSender<Request>) {
         drop(requests);
         tokio::time::sleep(retry).await;
         retry = (retry * 2).min(RESOLVE_RETRY_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A round of a torrent on port 1001 that finds `found`; true if the next round is soon.
+    fn looks_again_soon(found: &[&str]) -> bool {
+        let (requests, _) = mpsc::channel(1);
+        let config = DhtConfig::default();
+        let mut driver = Driver::new(&config, Vec::new(), &[], requests.downgrade());
+        let (info_hash, id) = (InfoHash([7; 20]), SearchId(1));
+        let (peers, mut receiver) = mpsc::channel(1);
+        let port = 1001;
+        driver.request(Request::Enter {
+            info_hash,
+            port,
+            peers,
+        });
+        driver.announce_due();
+        driver.searches.insert(id, Client::Torrent(info_hash));
+        let peers: Vec<SocketAddr> = found.iter().map(|addr| addr.parse().unwrap()).collect();
+        if !peers.is_empty() {
+            let told = peers.clone();
+            driver.heed(Event::Peers { id, peers: told }, true);
+            assert_eq!(receiver.try_recv().unwrap(), peers, "all are told");
+        }
+        let outcome = Outcome {
+            peers: peers.len(),
+            ..Outcome::default()
+        };
+        let outcome = Box::new(outcome);
+        driver.heed(Event::Done { id, outcome }, true);
+        let next = driver.announces.deadline().unwrap();
+        next < driver.clock.now() + Duration::from_secs(60)
+    }
+
+    #[tokio::test]
+    async fn who_finds_only_itself_looks_again_soon() {
+        for (found, soon) in [
+            (&[][..], true),
+            (&["127.0.0.1:1001"], true),
+            (&["127.0.0.1:1001", "9.8.7.6:1001"], true),
+            (&["127.0.0.1:1001", "127.0.0.1:1002"], false),
+            (&["9.8.7.6:6881"], false),
+        ] {
+            assert_eq!(looks_again_soon(found), soon, "{found:?}");
+        }
     }
 }
