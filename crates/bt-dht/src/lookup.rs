@@ -57,7 +57,8 @@ pub struct LookupStats {
     pub queries: usize,
     /// Nodes that answered.
     pub answers: usize,
-    /// The longest way to one of the nodes that the search ended with: 1 if we knew them all before.
+    /// The longest way to one of the nodes that count and that the search ended with: 1 if we knew them all before, 0 if
+    /// there is none. Nodes whose id is not of their address do not count: liars name each other as long as they like.
     pub hops: u32,
 }
 
@@ -194,13 +195,14 @@ impl Lookup {
     pub(crate) fn stats(&self) -> LookupStats {
         let window = self.window().into_iter();
         let ended = window.filter_map(|index| self.candidates.get(index));
-        let answered =
-            |candidate: &&Candidate| matches!(candidate.progress, Progress::Answered { .. });
+        let counts = |candidate: &&Candidate| {
+            candidate.verified && matches!(candidate.progress, Progress::Answered { .. })
+        };
         LookupStats {
             queries: self.queries,
             answers: self.answers,
             hops: ended
-                .filter(answered)
+                .filter(counts)
                 .map(|candidate| candidate.hops)
                 .max()
                 .unwrap_or(0),

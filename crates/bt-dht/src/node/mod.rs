@@ -29,8 +29,9 @@ use votes::Votes;
 
 /// Open questions of a node. Searches leave room for some seconds of lost answers.
 pub const PENDING_MAX: usize = 512;
-/// When an answer is late: the search goes on with somebody else. Round trips on the internet are below a second.
-pub const LATE_AFTER: Duration = Duration::from_secs(2);
+/// When an answer is late: the search goes on with somebody else. Round trips on the internet are hardly ever longer, and
+/// libtorrent too waits a second. Whoever answers still later is heard.
+pub const LATE_AFTER: Duration = Duration::from_secs(1);
 /// When an answer is given up.
 pub const FAILED_AFTER: Duration = Duration::from_secs(8);
 /// Nodes that are pinged only to get to know them, in a second.
