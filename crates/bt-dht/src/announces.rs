@@ -76,8 +76,10 @@ impl Announces {
     /// The DHT was just joined: whoever found nobody before looks again now.
     pub fn joined(&mut self, now: Time) {
         for schedule in self.torrents.values_mut() {
-            if schedule.next.is_some() && !schedule.found {
-                schedule.next = Some(now);
+            if !schedule.found {
+                // There was nobody to ask until now, so that it found nobody says nothing of the swarm.
+                schedule.retry = RETRY_MIN;
+                schedule.next = schedule.next.map(|_| now);
             }
         }
     }
@@ -121,6 +123,13 @@ mod tests {
         announces.done(now, a, 0, &mut rng);
         announces.joined(now);
         assert_eq!(announces.due(now), Some(a));
+        announces.done(now, a, 0, &mut rng);
+        let next = announces.deadline().unwrap();
+        assert_eq!(next - now, Duration::from_secs(2), "as at the start");
+        now = next;
+        assert_eq!(announces.due(now), Some(a));
+        announces.joined(now);
+        assert_eq!(announces.due(now), None, "its search is under way");
         let mut spans = Vec::new();
         for _ in 0..100 {
             announces.done(now, a, 3, &mut rng);
