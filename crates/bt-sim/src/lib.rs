@@ -10,6 +10,7 @@
 //! | [`scenario`] | [`Scenario`]: who is in the swarm and what goes wrong, and what it came to |
 //! | [`node`], [`disk`] | one member of the swarm, and its disk |
 //! | [`oracle`] | what the protocol allows at each end of each connection |
+//! | [`dht`] | a DHT of thousands of nodes |
 //! | [`payload`] | what is shared: bytes that can be made again |
 //!
 //! # Example
@@ -27,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 mod chaos;
+pub mod dht;
 pub mod disk;
 mod link;
 pub mod node;
