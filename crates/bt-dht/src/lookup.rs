@@ -5,7 +5,7 @@
 //! of the same network. The search is over when all in the window have answered.
 //!
 //! **Invariant:** at most [`ALPHA`] queries that are not late are under way, [`QUERIES_MAX`] are sent in all, and
-//! [`CANDIDATES_MAX`] candidates kept, so that liars can waste our time only so long.
+//! [`CANDIDATES_MAX`] and [`UNVERIFIED_CANDIDATES_MAX`] candidates kept, so that liars can waste our time only so long.
 
 use crate::id::{Distance, NodeId, is_local, is_of_address, network};
 use crate::krpc::Contact;
@@ -17,8 +17,10 @@ use std::net::SocketAddr;
 pub const ALPHA: usize = 4;
 /// Queries of one search. One among ten million nodes takes some 30.
 pub const QUERIES_MAX: usize = 150;
-/// Candidates that a search keeps, nearest first.
+/// Candidates that a search keeps, nearest first, whose id is of their address.
 const CANDIDATES_MAX: usize = 100;
+/// And others. They have bounds of their own: a hundred liars next to the target would leave no room for anybody else.
+const UNVERIFIED_CANDIDATES_MAX: usize = 50;
 /// Addresses without a known id that a search begins with.
 pub const UNKNOWN_MAX: usize = 32;
 /// Candidates of one network (/16 of IPv4, /32 of IPv6) that count. Of the eight nearest of millions two are hardly
@@ -264,29 +266,37 @@ impl Lookup {
         if self.candidates.iter().any(same) || self.unknown_asked.contains(&contact.addr) {
             return;
         }
+        let verified = is_of_address(&contact.id, ip);
+        let max = if verified {
+            CANDIDATES_MAX
+        } else {
+            UNVERIFIED_CANDIDATES_MAX
+        };
         let index = self
             .candidates
             .partition_point(|candidate| candidate.distance < distance);
-        if index >= CANDIDATES_MAX {
+        let like = |candidate: &&Candidate| candidate.verified == verified;
+        if self.candidates.iter().take(index).filter(like).count() >= max {
             return;
         }
         let candidate = Candidate {
             contact,
             distance,
             hops,
-            verified: is_of_address(&contact.id, ip),
+            verified,
             progress: Progress::Fresh,
         };
         self.candidates.insert(index, candidate);
-        if self.candidates.len() > CANDIDATES_MAX {
-            self.drop_farthest();
+        if self.candidates.iter().filter(like).count() > max {
+            self.drop_farthest(verified);
         }
     }
 
-    /// Forgets the farthest candidate that no query is under way to.
-    fn drop_farthest(&mut self) {
+    /// Forgets the farthest candidate of its kind that no query is under way to.
+    fn drop_farthest(&mut self, verified: bool) {
         let idle = |candidate: &Candidate| {
-            matches!(candidate.progress, Progress::Fresh | Progress::Failed)
+            let idle = matches!(candidate.progress, Progress::Fresh | Progress::Failed);
+            idle && candidate.verified == verified
         };
         if let Some(index) = self.candidates.iter().rposition(idle) {
             self.candidates.remove(index);

@@ -164,3 +164,38 @@ fn who_answers_under_another_id_is_out() {
     lookup.answered(liar, Some(vec![1]), [node(3, 3)].iter());
     assert!(lookup.is_done() && lookup.closest().is_empty());
 }
+
+#[test]
+fn liars_next_to_the_target_leave_room_for_others() {
+    let mut rng = Rng::new(5);
+    let mut honest = |number: u8| {
+        let addr = Ipv4Addr::new(20 + number, number, 1, 1);
+        let id = of_address(addr.into(), &mut rng);
+        let addr = (addr, 6881).into();
+        Contact { id, addr }
+    };
+    let (known, better) = (honest(1), honest(2));
+    let mut target = better.id;
+    target.0[18] ^= 1;
+    let liar = |number: u8| {
+        let mut id = target;
+        id.0[19] ^= number;
+        let addr = (Ipv4Addr::new(66, 66, 1, number), 6881).into();
+        Contact { id, addr }
+    };
+    let mut lookup = Lookup::new(target, &[known], []);
+    let liars: Vec<Contact> = (1..=200).map(liar).collect();
+    assert!(
+        liars
+            .iter()
+            .all(|liar| !is_of_address(&liar.id, liar.addr.ip()))
+    );
+    let asked = lookup.next();
+    assert_eq!(asked, Some(known.addr));
+    lookup.answered(known, None, liars.iter().chain([&better]));
+    assert!(lookup.candidates.len() <= UNVERIFIED_CANDIDATES_MAX + 2);
+    let world: Vec<Contact> = liars.iter().copied().chain([better]).collect();
+    run(&mut lookup, &world, |_| liars.clone());
+    let closest = lookup.closest();
+    assert!(closest.iter().any(|(contact, _)| *contact == better));
+}
