@@ -1,11 +1,14 @@
 //! What the torrents of one program share: the rates of the line, and the number of connections.
 //!
-//! A [`Node`] is told from time to time what each torrent uses, and answers what each may use from then on. A torrent
-//! that uses less than an equal part leaves the rest to the others; one that takes all it is given is given more, until
-//! the whole limit is in use.
+//! A torrent says from time to time what it uses, and hears what it may use from then on. One that uses less than an
+//! equal part leaves the rest to the others; one that takes all it is given is given more, until the whole limit is in
+//! use.
 //!
-//! **Invariant:** the shares of one kind never add up to more than the limit, but that each torrent may have
+//! **Invariant:** the shares of one division never add up to more than the limit, but that each torrent may have
 //! [`RATE_MIN`] and one connection, so that none is locked out for ever.
+//!
+//! **Invariant:** a torrent's use is compared with what it was told before it reported that use, and with nothing newer:
+//! else one that takes all it has looks idle, and is given less.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +75,10 @@ pub struct Node {
 #[derive(Clone, Copy, Debug, Default)]
 struct Member {
     usage: Usage,
-    share: Option<Share>,
+    /// What it was told last.
+    told: Option<Share>,
+    /// What it had been told when it measured `usage`.
+    measured_under: Option<Share>,
 }
 
 impl Node {
@@ -85,14 +91,16 @@ impl Node {
         }
     }
 
-    /// Changes the limits; the next [`split`](Self::split) goes by them.
+    /// Changes the limits; the next [`share`](Self::share) goes by them.
     pub const fn set_limits(&mut self, limits: NodeLimits) {
         self.limits = limits;
     }
 
     /// What a torrent uses now. The first report makes it a member.
     pub fn report(&mut self, torrent: TorrentId, usage: Usage) {
-        self.torrents.entry(torrent).or_default().usage = usage;
+        let member = self.torrents.entry(torrent).or_default();
+        member.usage = usage;
+        member.measured_under = member.told;
     }
 
     /// A torrent needs nothing more; its share is free for the others.
@@ -100,32 +108,35 @@ impl Node {
         self.torrents.remove(&torrent);
     }
 
-    /// Divides the limits anew by what was reported. Sensible every second or so, and after each change of members.
-    pub fn split(&mut self) -> Vec<(TorrentId, Share)> {
+    /// What a member may use from now on: the limits divided anew by what was reported. `None` if it is no member.
+    /// Sensible after each report of that torrent.
+    pub fn share(&mut self, torrent: TorrentId) -> Option<Share> {
+        let place = self.torrents.keys().position(|id| *id == torrent)?;
+        let share = self.split().into_iter().nth(place)?;
+        self.torrents.get_mut(&torrent)?.told = Some(share);
+        Some(share)
+    }
+
+    /// The share of each member, in order. Nobody has heard of it yet.
+    fn split(&self) -> Vec<Share> {
         let members: Vec<Member> = self.torrents.values().copied().collect();
         let downs = split_rate(self.limits.down, &members, |member| Ask {
             used: member.usage.down_rate,
             max: member.usage.down_max,
-            given: member.share.and_then(|share| share.down),
+            given: member.measured_under.and_then(|share| share.down),
         });
         let ups = split_rate(self.limits.up, &members, |member| Ask {
             used: member.usage.up_rate,
             max: member.usage.up_max,
-            given: member.share.and_then(|share| share.up),
+            given: member.measured_under.and_then(|share| share.up),
         });
         let peers = split_peers(self.limits.peers_max, &members);
         let shares = downs.into_iter().zip(ups).zip(peers);
-        self.torrents
-            .iter_mut()
-            .zip(shares)
-            .map(|((torrent, member), ((down, up), peers_max))| {
-                let share = Share {
-                    down,
-                    up,
-                    peers_max,
-                };
-                member.share = Some(share);
-                (*torrent, share)
+        shares
+            .map(|((down, up), peers_max)| Share {
+                down,
+                up,
+                peers_max,
             })
             .collect()
     }
@@ -235,6 +246,40 @@ mod tests {
         }
     }
 
+    /// Everybody reports what it uses, and then hears its share.
+    fn round(node: &mut Node, uses: &[(TorrentId, Usage)]) -> Vec<Share> {
+        for (torrent, usage) in uses {
+            node.report(*torrent, *usage);
+        }
+        let told = uses.iter().map(|(torrent, _)| node.share(*torrent));
+        told.collect::<Option<_>>().expect("all are members")
+    }
+
+    #[test]
+    fn who_is_not_told_is_not_held_to_it() {
+        let mut node = Node::new(NodeLimits {
+            down: Some(1_000_000),
+            up: None,
+            peers_max: 60,
+        });
+        let (first, second) = (TorrentId(1), TorrentId(2));
+        round(&mut node, &[(first, usage(0)), (second, usage(0))]);
+        // The first takes all of its half, the second nothing; only the second hears of a division.
+        for _ in 0..3 {
+            node.report(first, usage(500_000));
+            node.report(second, usage(0));
+            let share = node.share(second).unwrap();
+            assert_eq!(share.down, Some(RATE_MIN));
+        }
+        // Nor does a share that came after the report make the first look idle to the second.
+        let share = node.share(first).unwrap();
+        assert_eq!(share.down, Some(1_000_000 - RATE_MIN));
+        node.report(second, usage(RATE_MIN));
+        let share = node.share(second).unwrap();
+        assert_eq!(share.down, Some(500_000), "not the whole line");
+        assert_eq!(node.share(TorrentId(3)), None);
+    }
+
     #[test]
     fn an_idle_torrent_leaves_its_part_to_the_busy_one() {
         let mut node = Node::new(NodeLimits {
@@ -243,26 +288,20 @@ mod tests {
             peers_max: 60,
         });
         let (idle, busy) = (TorrentId(1), TorrentId(2));
-        node.report(idle, usage(0));
-        node.report(busy, usage(0));
-        let shares = node.split();
-        assert!(shares.iter().all(|(_, share)| share.down == Some(500_000)));
-        assert!(shares.iter().all(|(_, share)| share.peers_max == 30));
-        assert!(shares.iter().all(|(_, share)| share.up.is_none()));
-        node.report(busy, usage(490_000));
-        let shares: BTreeMap<_, _> = node.split().into_iter().collect();
-        assert_eq!(shares[&idle].down, Some(RATE_MIN));
-        assert_eq!(shares[&busy].down, Some(1_000_000 - RATE_MIN));
+        let shares = round(&mut node, &[(idle, usage(0)), (busy, usage(0))]);
+        assert!(shares.iter().all(|share| share.down == Some(500_000)));
+        assert!(shares.iter().all(|share| share.peers_max == 30));
+        assert!(shares.iter().all(|share| share.up.is_none()));
+        let shares = round(&mut node, &[(idle, usage(0)), (busy, usage(490_000))]);
+        assert_eq!(shares[0].down, Some(RATE_MIN));
+        assert_eq!(shares[1].down, Some(1_000_000 - RATE_MIN));
         // The idle one wakes: it uses all of the little it has, and gets an equal part again.
-        node.report(idle, usage(RATE_MIN));
-        node.report(busy, usage(990_000));
-        assert!(
-            node.split()
-                .iter()
-                .all(|(_, share)| share.down == Some(500_000))
-        );
+        let uses = [(idle, usage(RATE_MIN)), (busy, usage(990_000))];
+        let shares = round(&mut node, &uses);
+        assert!(shares.iter().all(|share| share.down == Some(500_000)));
         node.leave(busy);
-        assert_eq!(node.split().len(), 1);
+        node.report(idle, usage(500_000));
+        assert_eq!(node.share(idle).unwrap().down, Some(1_000_000));
     }
 
     #[test]
@@ -278,10 +317,9 @@ mod tests {
             peers_max: 3,
             ..Usage::default()
         };
-        node.report(TorrentId(1), own);
-        node.report(TorrentId(2), usage(0));
-        let shares: BTreeMap<_, _> = node.split().into_iter().collect();
-        let (first, second) = (shares[&TorrentId(1)], shares[&TorrentId(2)]);
+        let uses = [(TorrentId(1), own), (TorrentId(2), usage(0))];
+        let shares = round(&mut node, &uses);
+        let (first, second) = (shares[0], shares[1]);
         assert_eq!(
             (first.down, first.up, first.peers_max),
             (Some(100_000), Some(5_000), 3)

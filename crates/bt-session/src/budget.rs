@@ -47,12 +47,9 @@ impl Budget {
         };
         let mut node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
         node.report(part.torrent, usage);
-        let shares = node.split();
+        let share = node.share(part.torrent);
         drop(node);
-        let own = shares
-            .into_iter()
-            .find(|(torrent, _)| *torrent == part.torrent);
-        let Some((_, share)) = own else {
+        let Some(share) = share else {
             return Vec::new();
         };
         let before = part.given.replace(share);
