@@ -137,6 +137,8 @@ pub(crate) struct Connection {
     pub(crate) fast: bool,
     /// It says that it wants nothing (BEP 21).
     pub(crate) upload_only: bool,
+    /// What our last extension handshake said of us there; `None` if it was sent none.
+    pub(crate) told_upload_only: Option<bool>,
     pub(crate) speaks: Speaks,
     pub(crate) early: Early,
     pub(crate) metadata: MetadataAllowance,
@@ -195,6 +197,7 @@ impl Connection {
             peer_id,
             fast,
             upload_only: false,
+            told_upload_only: None,
             speaks: Speaks::default(),
             early: Early::default(),
             metadata: MetadataAllowance::default(),

@@ -198,6 +198,7 @@ impl Engine {
         for id in self.conns.keys().copied().collect::<Vec<_>>() {
             self.close_if_redundant(now, id);
         }
+        self.tell_upload_only(now);
     }
 
     fn piece_bad(&mut self, now: Time, piece: PieceIndex, digests: &[BlockDigest]) {
@@ -268,6 +269,7 @@ impl Engine {
                 self.counters.bytes_done -= u64::from(self.layout.piece_length(piece));
                 self.picker.checked(piece, false);
                 self.complete = self.picker.is_complete();
+                self.tell_upload_only(now);
                 if self.picker.needs(piece) {
                     self.piece_missed(now, piece);
                 }

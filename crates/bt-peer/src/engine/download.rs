@@ -303,6 +303,7 @@ impl Engine {
         self.recount_interest(now);
         self.complete = false;
         self.note_completion(now);
+        self.tell_upload_only(now);
         self.download.released = true;
     }
 }

@@ -1,7 +1,7 @@
 //! The extension protocol (BEP 10): its handshake (`upload_only`: BEP 21), and whose each message is.
 
 use super::{ConnId, Engine, RESERVED, send};
-use crate::connection::{Fault, Violation};
+use crate::connection::{Connection, Fault, Violation};
 use crate::limits::UPLOAD_QUEUE_MAX;
 use crate::peers::Source;
 use bt_core::Time;
@@ -31,6 +31,25 @@ impl Engine {
         }
     }
 
+    /// Says it again to whoever was last told otherwise: that we want nothing, or that we do (BEP 21). Two that become
+    /// complete at nearly the same moment learn it of each other by nothing else, as who has a piece hears no `have` of it.
+    /// In the handshake, not in libtorrent's message `upload_only`: every reader of the one reads the other too.
+    pub(super) fn tell_upload_only(&mut self, now: Time) {
+        let told = |conn: &&Connection| {
+            conn.told_upload_only
+                .is_some_and(|told| told != self.complete)
+        };
+        let outdated: Vec<ConnId> = self
+            .conns
+            .values()
+            .filter(told)
+            .map(|conn| conn.id)
+            .collect();
+        for id in outdated {
+            self.greet_again(now, id);
+        }
+    }
+
     /// Sends our handshake: the first, or one with news.
     pub(super) fn greet_again(&mut self, now: Time, id: ConnId) {
         let may_exchange = self.may_exchange();
@@ -45,6 +64,7 @@ impl Engine {
             extensions.insert(pex::NAME.to_owned(), 0);
         }
         conn.pex.offered = may_exchange;
+        conn.told_upload_only = Some(self.complete);
         let handshake = ExtensionHandshake {
             extensions,
             metadata_bytes: self.info.length_bytes(),

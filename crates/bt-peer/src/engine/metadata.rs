@@ -365,6 +365,7 @@ impl Engine {
             self.retract_pex(now);
         }
         self.offer_metadata(now);
+        self.tell_upload_only(now);
         if self.complete {
             self.emit(Event::Complete);
             if !have.is_full() {

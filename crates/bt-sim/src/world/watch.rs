@@ -183,17 +183,17 @@ impl World {
         }
     }
 
-    /// Who has everything does not stay connected to who is known to have everything too (BEP 21).
+    /// Who has everything does not stay connected to who has, or claims to have, everything too (BEP 21).
     fn assert_useful(&self, link: &Link, side: Side) {
-        let end = link.end(side);
-        if let Phase::Open(monitor) = &end.phase
+        let (end, far) = (link.end(side), link.end(side.other()));
+        if let (Phase::Open(monitor), Phase::Open(_)) = (&end.phase, &far.phase)
             && self.node(end.node).verified.is_full()
         {
+            let useless = monitor.heard().is_full() || self.node(far.node).verified.is_full();
             assert!(
-                !monitor.heard().is_full(),
+                !useless,
                 "nodes {} and {} have everything and stay connected",
-                end.node,
-                link.end(side.other()).node
+                end.node, far.node
             );
         }
     }

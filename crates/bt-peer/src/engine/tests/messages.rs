@@ -306,6 +306,34 @@ fn a_partial_seed_is_redundant_to_a_seed() {
 }
 
 #[test]
+fn peers_hear_again_whether_we_want_anything() {
+    // BEP 21: at the moment we become complete, and when the user wants more.
+    let mut lone = Lone::leecher(PIECES);
+    let conn = lone.open(1, FAST.with_extension_protocol());
+    let plain = lone.open(2, FAST);
+    lone.receive(conn, bits(&[0x80, 0]));
+    lone.receive(plain, bits(&[0x80, 0]));
+    lone.out.clear();
+    let mut told = |wanted: Bitfield| {
+        lone.handle(crate::Input::Command(crate::Command::Want(wanted)));
+        let extended = |message: &Message| matches!(message, Message::Extended { .. });
+        assert!(!lone.sent(plain).iter().any(extended));
+        let sent = lone.sent(conn);
+        lone.out.clear();
+        sent.iter()
+            .filter_map(|message| match message {
+                Message::Extended { id: 0, payload } => ExtensionHandshake::decode(payload).ok(),
+                _ => None,
+            })
+            .map(|handshake| handshake.upload_only)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(Bitfield::new(PIECES)), [true]);
+    assert_eq!(told(Bitfield::new(PIECES)), [], "it knows");
+    assert_eq!(told(Bitfield::full(PIECES)), [false]);
+}
+
+#[test]
 fn facts_of_connections_that_are_no_more_are_nothing() {
     let mut lone = Lone::leecher(PIECES);
     let conn = lone.open(1, PLAIN);
