@@ -72,8 +72,7 @@ pub(super) const PLANTS: &[Plant] = plants! {
         "if self.pending_bytes >= WRITES_MAX_BYTES {" => "if self.pending_bytes > WRITES_MAX_BYTES * 1_000 {";
     // What peers are told.
     "have lost" in "crates/bt-peer/src/engine/disk.rs":
-        "for conn in self.conns.values_mut() {\n            if !conn.has.get(piece) {" =>
-        "for conn in self.conns.values_mut() {\n            if !conn.has.get(piece) && conn.peer_interested {";
+        "if !conn.has.get(piece) {" => "if !conn.has.get(piece) && conn.peer_interested {";
     "interest not told when a have comes" in "crates/bt-peer/src/engine/receive.rs":
         "conn.interesting += 1;\n            self.update_interest(now, id);" => "conn.interesting += 1;";
     "fast extension not negotiated" in "crates/bt-peer/src/engine/receive.rs":
@@ -99,9 +98,11 @@ pub(super) const PLANTS: &[Plant] = plants! {
     // Choking.
     "choked peers are served" in "crates/bt-peer/src/engine/upload.rs":
         "!conn.am_choking || conn.use_allowance(block)" => "!conn.am_choking || !conn.use_allowance(block)";
-    "slots are not counted" in "crates/bt-peer/src/engine/upload.rs":
-        "if choked && taken < slots &&" => "if choked && taken < slots + 100 &&";
-    "what a choked peer asked stays queued" in "crates/bt-peer/src/engine/upload.rs":
+    "slots are not counted" in "crates/bt-peer/src/engine/slots.rs":
+        "if choked && may && self.slots_taken(now) < slots {" => "if choked && may && self.slots_taken(now) < slots + 100 {";
+    "completion is not told again" in "crates/bt-peer/src/engine/extended.rs":
+        "is_some_and(|told| told != self.complete)" => "is_some_and(|told| told && !self.complete)";
+    "what a choked peer asked stays queued" in "crates/bt-peer/src/engine/slots.rs":
         ".clear(|block| conn.fast && allowed.contains(&block.piece));" => ".clear(|block| allowed.len() <= block.index() + 1_000);";
     "the optimistic unchoke never rotates" in "crates/bt-peer/src/choker.rs":
         "let rotate = self.rounds.is_multiple_of(OPTIMISTIC_ROUNDS);" => "let rotate = self.rounds == 0 && OPTIMISTIC_ROUNDS > 0;";

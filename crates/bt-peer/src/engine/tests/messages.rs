@@ -321,11 +321,12 @@ fn peers_hear_again_whether_we_want_anything() {
         let sent = lone.sent(conn);
         lone.out.clear();
         sent.iter()
-            .filter_map(|message| match message {
-                Message::Extended { id: 0, payload } => ExtensionHandshake::decode(payload).ok(),
-                _ => None,
+            .filter_map(|message| {
+                let Message::Extended { id: 0, payload } = message else {
+                    return None;
+                };
+                Some(ExtensionHandshake::decode(payload).unwrap().upload_only)
             })
-            .map(|handshake| handshake.upload_only)
             .collect::<Vec<_>>()
     };
     assert_eq!(told(Bitfield::new(PIECES)), [true]);
