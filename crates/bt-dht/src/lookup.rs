@@ -5,7 +5,7 @@
 //! of the same network. The search is over when all in the window have answered.
 //!
 //! **Invariant:** at most [`ALPHA`] queries that are not late are under way, [`QUERIES_MAX`] are sent in all, and
-//! [`CANDIDATES_MAX`] and [`UNVERIFIED_CANDIDATES_MAX`] candidates kept, so that liars can waste our time only so long.
+//! `CANDIDATES_MAX` and `UNVERIFIED_CANDIDATES_MAX` candidates kept, so that liars can waste our time only so long.
 
 use crate::id::{Distance, NodeId, is_local, is_of_address, network};
 use crate::krpc::Contact;
