@@ -170,6 +170,8 @@ pub(crate) struct Connection {
     pub(crate) gave_at: Time,
     pub(crate) down: RateMeter,
     pub(crate) up: RateMeter,
+    /// It was unchoked since the last round, without waiting for the next.
+    pub(crate) unchoked_at_once: bool,
     /// Requests since we choked it.
     pub(crate) choked_requests: u32,
     pub(crate) faults: u32,
@@ -222,6 +224,7 @@ impl Connection {
             gave_at: now,
             down: RateMeter::default(),
             up: RateMeter::default(),
+            unchoked_at_once: false,
             choked_requests: 0,
             faults: 0,
             in_fill: false,

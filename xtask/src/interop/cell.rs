@@ -22,9 +22,9 @@ const SEED_PATIENCE: Duration = Duration::from_secs(40);
 /// Between two looks at the leecher's folder.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// A program asked to stop has this long before it is killed, and ours that is done to end by itself: its farewell to the
-/// tracker alone may take five seconds. How the others end is no part of the matrix.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// A program asked to stop has this long before it is killed; how it ends is no part of the matrix. Ours has as long to end
+/// by itself when it is done.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Small files of a payload: an empty one, deep folders and many scripts among them.
 const SMALL_FILES: u32 = 60;

@@ -99,7 +99,7 @@ pub(super) const PLANTS: &[Plant] = plants! {
     "choked peers are served" in "crates/bt-peer/src/engine/upload.rs":
         "!conn.am_choking || conn.use_allowance(block)" => "!conn.am_choking || !conn.use_allowance(block)";
     "slots are not counted" in "crates/bt-peer/src/engine/slots.rs":
-        "if choked && may && self.slots_taken(now) < slots {" => "if choked && may && self.slots_taken(now) < slots + 100 {";
+        "let free = slots.saturating_sub(self.slots_taken(now));" => "let free = slots + 100 - self.slots_taken(now).min(slots);";
     "completion is not told again" in "crates/bt-peer/src/engine/extended.rs":
         "is_some_and(|told| told != self.complete)" => "is_some_and(|told| told && !self.complete)";
     "what a choked peer asked stays queued" in "crates/bt-peer/src/engine/slots.rs":

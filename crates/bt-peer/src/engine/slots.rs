@@ -15,7 +15,9 @@ impl Engine {
     /// A round of the choker (BEP 3: every ten seconds).
     pub(super) fn rechoke(&mut self, now: Time) {
         self.upload.rechoke_at = now + RECHOKE;
-        self.upload.at_once = 0;
+        for conn in self.conns.values_mut() {
+            conn.unchoked_at_once = false;
+        }
         let measured = self.counters.up.bytes_per_s(now);
         let slots = self
             .config
@@ -60,16 +62,24 @@ impl Engine {
         self.conns.values().filter(takes).count()
     }
 
-    /// Unchokes a peer that has just become interested, if a slot is free: it need not wait for the next round. The
-    /// number of a seeder's such unchokes between two rounds is bounded, so that nobody can collect turns by changing its
-    /// mind; a leecher's line is everybody's who asks for something.
-    pub(super) fn unchoke_if_free(&mut self, now: Time, id: ConnId) {
+    /// How many more peers may be unchoked before the next round. A seeder gives each slot once, so that nobody can collect
+    /// turns by changing its mind; whoever is gone has given its turn back, also if it wanted nothing any more when it
+    /// left. A leecher's line is everybody's who asks for something.
+    fn slots_to_give(&self, now: Time) -> usize {
         let slots = self.slots();
+        let free = slots.saturating_sub(self.slots_taken(now));
+        if !self.complete {
+            return free;
+        }
+        let given = self.conns.values().filter(|conn| conn.unchoked_at_once);
+        free.min(slots.saturating_sub(given.count()))
+    }
+
+    /// Unchokes a peer that has just become interested, if a slot is free: it need not wait for the next round.
+    pub(super) fn unchoke_if_free(&mut self, now: Time, id: ConnId) {
         let choked = self.conns.get(&id).is_some_and(|conn| conn.am_choking);
-        let may = !self.complete || self.upload.at_once < slots;
-        if choked && may && self.slots_taken(now) < slots {
-            self.upload.at_once += 1;
-            self.unchoke(now, id);
+        if choked && self.slots_to_give(now) > 0 {
+            self.unchoke_between_rounds(now, id);
         }
     }
 
@@ -78,10 +88,7 @@ impl Engine {
         if !self.is_running() {
             return;
         }
-        let mut free = self.slots().saturating_sub(self.slots_taken(now));
-        if self.complete {
-            free = free.min(self.slots().saturating_sub(self.upload.at_once));
-        }
+        let free = self.slots_to_give(now);
         if free == 0 {
             return;
         }
@@ -98,9 +105,15 @@ impl Engine {
             self.rng.shuffle(&mut waiting);
         }
         for (_, id) in waiting.into_iter().take(free) {
-            self.upload.at_once += 1;
-            self.unchoke(now, id);
+            self.unchoke_between_rounds(now, id);
         }
+    }
+
+    fn unchoke_between_rounds(&mut self, now: Time, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.unchoked_at_once = true;
+        }
+        self.unchoke(now, id);
     }
 
     /// A peer asks for a piece that we have and may give.

@@ -224,8 +224,7 @@ impl Engine {
             let useful = useful && conn.down.total() + conn.up.total() > 0;
             self.peers.closed(now, addr, useful, &mut self.rng);
         }
-        if !conn.am_choking && conn.peer_interested {
-            self.upload.at_once = self.upload.at_once.saturating_sub(1);
+        if !conn.am_choking {
             self.fill_free_slots(now);
         }
     }

@@ -27,8 +27,6 @@ pub(super) struct Upload {
     pub(super) spread: Option<Spread>,
     /// Slots of the last round.
     pub(super) slots: Option<usize>,
-    /// Peers unchoked since the last round, without waiting for the next.
-    pub(super) at_once: usize,
     /// The user was told that the upload goal is reached.
     goal_told: bool,
 }
@@ -42,7 +40,6 @@ impl Upload {
             rechoke_at: Time::ZERO,
             spread: None,
             slots: None,
-            at_once: 0,
             goal_told: false,
         }
     }

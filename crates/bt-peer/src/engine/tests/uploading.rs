@@ -63,6 +63,40 @@ fn a_free_slot_is_given_at_once() {
 }
 
 #[test]
+fn who_is_done_and_gone_leaves_its_slot() {
+    // One short download after another: each says that it wants nothing more, and leaves.
+    let mut lone = Lone::seeder(PIECES);
+    for host in 1..=40 {
+        let conn = lone.open_leecher(host, FAST);
+        let sent = lone.sent(conn);
+        assert!(
+            sent.contains(&Message::Unchoke),
+            "download {host} waits for the next round: {sent:?}"
+        );
+        lone.receive(conn, Message::NotInterested);
+        lone.handle(Input::Closed {
+            conn,
+            reason: crate::CloseReason::Gone,
+        });
+    }
+}
+
+#[test]
+fn whoever_waits_gets_the_slot_of_who_is_done_and_gone() {
+    let mut lone = Lone::seeder(PIECES);
+    let conns: Vec<_> = (1..=20).map(|host| lone.open_leecher(host, FAST)).collect();
+    let (first, next) = (conns[0], conns[crate::limits::UPLOAD_SLOTS_START]);
+    lone.sent(next);
+    lone.receive(first, Message::NotInterested);
+    assert_eq!(lone.sent(next), [], "its turn is not over");
+    lone.handle(Input::Closed {
+        conn: first,
+        reason: crate::CloseReason::Gone,
+    });
+    assert!(lone.sent(next).contains(&Message::Unchoke));
+}
+
+#[test]
 fn changing_ones_mind_gains_no_slot() {
     // FAULTS 71: an attacker with many connections is interested for a moment on each.
     let mut lone = Lone::seeder(PIECES);
