@@ -162,6 +162,11 @@ impl End {
         }
     }
 
+    /// Something that was sent has not arrived.
+    pub(crate) fn is_sending(&self, now: Time) -> bool {
+        !self.out.is_empty() || self.arrives_at > now
+    }
+
     /// Closes the stream behind all that was pushed.
     pub(crate) fn finish(&mut self) {
         self.out.push_back(Item::Finish);
