@@ -13,6 +13,9 @@ use anyhow::{Context, Result, bail};
 /// Where the trackers listen: the bridge itself.
 pub(crate) const BRIDGE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
+/// The bridge's own link address: one of those that anybody may choose (IEEE 802, locally administered).
+const BRIDGE_MAC: &str = "02:00:00:00:00:01";
+
 /// Starts this very chore again inside a fresh network and mount namespace, and passes its status on.
 pub(crate) fn enter_namespace(arguments: &[String]) -> Result<bool> {
     let this = std::env::current_exe().context("this program's own path")?;
@@ -36,7 +39,14 @@ pub(crate) fn set_up() -> Result<()> {
     std::fs::create_dir_all(names).context("/run/netns")?;
     run("mount", &["-t", "tmpfs", "tmpfs", "/run/netns"])?;
     run("ip", &["link", "set", "lo", "up"])?;
-    run("ip", &["link", "add", "bridge", "type", "bridge"])?;
+    // A bridge without an address of its own takes the lowest of its ports', another one whenever a program comes or
+    // goes: whoever knew the old one could then not reach the trackers for seconds.
+    run(
+        "ip",
+        &[
+            "link", "add", "bridge", "address", BRIDGE_MAC, "type", "bridge",
+        ],
+    )?;
     run(
         "ip",
         &["addr", "add", &format!("{BRIDGE}/16"), "dev", "bridge"],
