@@ -6,8 +6,7 @@
     reason = "shell: owns the clock, files and sockets"
 )]
 
-use bt_tracker::server;
-use bt_trackerd::config::Span;
+use bt_trackerd::config::Interval;
 use bt_trackerd::{Config, ConfigError, ServeError, Server};
 use clap::Parser;
 use serde_json::json;
@@ -16,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 /// Exit code for a configuration or list that is wrong.
@@ -41,13 +40,16 @@ struct Args {
     config: Option<PathBuf>,
     /// How often peers shall announce, such as 30m.
     #[arg(long, value_name = "DUR")]
-    interval: Option<Span>,
+    interval: Option<Interval>,
     /// Serve only the torrents of this file: an info hash a line.
     #[arg(long, value_name = "FILE")]
     allow: Option<PathBuf>,
     /// Serve none of the torrents of this file: an info hash a line.
     #[arg(long, value_name = "FILE")]
     deny: Option<PathBuf>,
+    /// Print a configuration file with every key, its meaning and its value, and end.
+    #[arg(long)]
+    print_config: bool,
     /// Print JSON on stdout, an object a line.
     #[arg(long)]
     json: bool,
@@ -65,15 +67,8 @@ impl Args {
             config.some_suffice = false;
         }
         let settings = &mut config.settings;
-        if let Some(Span(interval)) = self.interval {
-            let limits = settings.swarms.clone();
-            settings.swarms = server::Config {
-                torrents_max: limits.torrents_max,
-                peers_max: limits.peers_max,
-                numwant_max: limits.numwant_max,
-                peer_ids: limits.peer_ids,
-                ..server::Config::with_interval(interval)
-            };
+        if let Some(Interval(interval)) = self.interval {
+            settings.swarms.set_interval(interval);
         }
         settings.allow = self.allow.clone().or(settings.allow.take());
         settings.deny = self.deny.clone().or(settings.deny.take());
@@ -111,16 +106,21 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> anyhow::Result<()> {
+    let config = args.config()?;
+    if args.print_config {
+        io::stdout().write_all(config.to_toml().as_bytes())?;
+        return Ok(());
+    }
     // Before the listening lines: who has read them may send signals.
     let (mut hang_up, mut terminate, mut interrupt) = (
         signal(SignalKind::hangup())?,
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    let server = bt_trackerd::serve(args.config()?).await?;
+    let server = bt_trackerd::serve(config.clone()).await?;
     print_addresses(&server, args.json);
     while next_is_hang_up(&mut hang_up, &mut terminate, &mut interrupt).await {
-        reload(&server, args).await;
+        reload(&server, args, &config).await;
     }
     info!("stopping");
     server.stop().await;
@@ -139,13 +139,24 @@ async fn next_is_hang_up(
     }
 }
 
-async fn reload(server: &Server, args: &Args) {
+async fn reload(server: &Server, args: &Args, begun: &Config) {
     let reloaded = match args.config() {
-        Ok(config) => server.reload(config.settings).await,
+        Ok(config) => {
+            let fixed = config.fixed_differences(begun);
+            server.reload(config.settings).await.map(|()| fixed)
+        }
         Err(error) => Err(error),
     };
     match reloaded {
-        Ok(()) => info!("configuration and lists were read again"),
+        Ok(fixed) => {
+            info!("configuration and lists were read again");
+            if !fixed.is_empty() {
+                warn!(
+                    "these keys count after a restart only: {}",
+                    fixed.join(", ")
+                );
+            }
+        }
         Err(error) => error!("everything stays as it was: {error}"),
     }
 }

@@ -3,6 +3,7 @@
 //! Anybody can write an address into `X-Forwarded-For` or `ip=`, and so have strangers dialled or named. Both are
 //! believed only from the networks that the operator trusts.
 
+use core::fmt;
 use core::str::FromStr;
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -37,6 +38,12 @@ impl FromStr for Network {
             return Err(wrong());
         }
         Ok(Self { addr, prefix_bits })
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.addr, self.prefix_bits)
     }
 }
 

@@ -149,6 +149,7 @@ fn hang_up_reads_lists_again_and_keeps_them_if_they_are_bad() {
     std::fs::write(&config, "deny = 'deny'\ninterval = '1h'").unwrap();
     daemon.signal(Signal::HUP);
     daemon.wait_for_log("read again");
+    daemon.wait_for_log("after a restart only: http");
     assert!(get(addr, ANNOUNCE).contains("does not serve this torrent"));
     let other = ANNOUNCE.replace("aaaaaaaaaaaaaaaaaaaa", "cccccccccccccccccccc");
     assert!((3600..=3960).contains(&interval(&get(addr, &other))));
@@ -159,6 +160,29 @@ fn hang_up_reads_lists_again_and_keeps_them_if_they_are_bad() {
         assert!(get(addr, ANNOUNCE).contains("does not serve this torrent"));
         std::fs::write(&list, "61".repeat(20)).unwrap();
     }
+}
+
+#[test]
+fn the_configuration_is_printed_and_can_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tracker.toml");
+    let print = |args: &[&str]| {
+        let output = program().arg("--print-config").args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let printed = print(&["--interval", "10m", "--http", "127.0.0.1:0"]);
+    assert!(
+        printed.contains("\ninterval = \"10m\"\n")
+            && printed.contains("\nhttp = [\"127.0.0.1:0\"]\n")
+            && printed.contains("\n#numwant_max = 200\n"),
+        "{printed}"
+    );
+    std::fs::write(&path, &printed).unwrap();
+    let path = path.to_str().unwrap();
+    assert_eq!(print(&["--config", path]), printed);
+    let mut daemon = Daemon::start(program().args(["--json", "--config", path]));
+    assert!(get(daemon.addr(), "/health").ends_with("ok\n"));
 }
 
 #[test]
@@ -173,7 +197,7 @@ fn mistakes_have_their_exit_codes() {
         (&["--no-such-option"], 2, "no-such-option"),
         (&["--http", "here"], 2, "here"),
         (&["--interval", "soon"], 2, "soon"),
-        (&["--config", bad], 3, "colour"),
+        (&["--config", bad], 3, "bad.toml: line 1: colour"),
         (&["--config", "/nonexistent.toml"], 3, "nonexistent"),
         (&["--http", "127.0.0.1:0", "--allow", bad], 3, "line 1"),
         (&["--http", &taken], 1, &taken),

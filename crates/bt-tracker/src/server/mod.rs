@@ -92,14 +92,16 @@ impl Config {
     /// The default settings for another interval.
     #[must_use]
     pub fn with_interval(interval: Duration) -> Self {
-        Self {
-            interval,
-            // A minute lets small swarms find each other quickly, and is what a client needs an answer to
-            // "may I ask for more?" for.
-            min_interval: interval.min(Duration::from_secs(60)),
-            expiry: interval.saturating_mul(2) + interval / 5 + Duration::from_secs(30),
-            ..Self::default()
-        }
+        let mut config = Self::default();
+        config.set_interval(interval);
+        config
+    }
+
+    /// Another interval, and what follows from it: when a peer counts as gone, and that none must wait for longer.
+    pub fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval;
+        self.min_interval = self.min_interval.min(interval);
+        self.expiry = interval.saturating_mul(2) + interval / 5 + Duration::from_secs(30);
     }
 }
 
@@ -108,6 +110,8 @@ impl Default for Config {
         let interval = Duration::from_secs(30 * 60);
         Self {
             interval,
+            // A minute lets small swarms find each other quickly, and is what a client needs an answer to
+            // "may I ask for more?" for.
             min_interval: Duration::from_secs(60),
             expiry: interval * 2 + interval / 5 + Duration::from_secs(30),
             numwant_default: 50,

@@ -1,0 +1,214 @@
+//! Every key of the configuration file: what it means, how it is read, and what it is now.
+//!
+//! A key that is added here is thereby read, printed, and known to whoever misspells it.
+
+use super::Config;
+use super::span::{Interval, Span};
+use serde::de::{DeserializeOwned, Error as _};
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+use toml::de::{DeValue, ValueDeserializer};
+
+/// A key of the configuration file.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    /// What it means, for the operator.
+    pub(super) about: &'static str,
+    /// Whether it counts again when the file is read again.
+    pub(super) live: bool,
+    pub(super) set: fn(&mut Config, Given<'_>) -> Result<(), toml::de::Error>,
+    /// Its value, if it has one.
+    pub(super) show: fn(&Config) -> Option<toml::Value>,
+    /// A value for those that have none by default.
+    pub(super) example: &'static str,
+}
+
+/// What stands behind a key.
+pub(super) struct Given<'a> {
+    pub(super) value: Spanned<DeValue<'a>>,
+    /// What paths are relative to.
+    pub(super) folder: &'a Path,
+}
+
+impl Given<'_> {
+    fn read<T: DeserializeOwned>(self) -> Result<T, toml::de::Error> {
+        T::deserialize(ValueDeserializer::from(self.value))
+    }
+
+    fn path(self) -> Result<PathBuf, toml::de::Error> {
+        let folder = self.folder;
+        self.read::<PathBuf>().map(|path| folder.join(path))
+    }
+}
+
+/// Shorter than the interval is what counts.
+const TOO_LONG: &str = "longer than the interval";
+
+/// In the order in which they are read and printed; those that build on others come behind them.
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        name: "http",
+        about: "Addresses to listen on for HTTP. Port 0 takes a free port. Who names addresses of one kind\n\
+                gets only those that are named.",
+        live: false,
+        set: |config, given| given.read().map(|addrs| config.http = addrs),
+        show: |config| Some(strings(&config.http)),
+        example: "",
+    },
+    Key {
+        name: "udp",
+        about: "Addresses to listen on for UDP.",
+        live: false,
+        set: |config, given| given.read().map(|addrs| config.udp = addrs),
+        show: |config| Some(strings(&config.udp)),
+        example: "",
+    },
+    Key {
+        name: "connections_max",
+        about: "Most connections at a time. Beyond that, and beyond the files that the process may open, the one\n\
+                that has been silent longest is closed for the new one.",
+        live: false,
+        set: |config, given| given.read().map(|most| config.connections_max = most),
+        show: |config| Some(count(config.connections_max)),
+        example: "",
+    },
+    Key {
+        name: "interval",
+        about: "How often peers shall announce, 30s to 8h; each is told up to a tenth more, so that they do not\n\
+                come in waves. A peer that has been silent for two intervals and a tenth is forgotten.",
+        live: true,
+        set: |config, given| {
+            let Interval(interval) = given.read()?;
+            config.settings.swarms.set_interval(interval);
+            Ok(())
+        },
+        show: |config| Some(span(config.settings.swarms.interval)),
+        example: "",
+    },
+    Key {
+        name: "min_interval",
+        about: "How often they may.",
+        live: true,
+        set: |config, given| {
+            let Span(min) = given.read()?;
+            if min > config.settings.swarms.interval {
+                return Err(toml::de::Error::custom(TOO_LONG));
+            }
+            config.settings.swarms.min_interval = min;
+            Ok(())
+        },
+        show: |config| Some(span(config.settings.swarms.min_interval)),
+        example: "",
+    },
+    Key {
+        name: "numwant",
+        about: "Peers in an answer if the client names no number.",
+        live: true,
+        set: |config, given| {
+            given
+                .read()
+                .map(|number| config.settings.swarms.numwant_default = number)
+        },
+        show: |config| Some(integer(config.settings.swarms.numwant_default.into())),
+        example: "",
+    },
+    Key {
+        name: "numwant_max",
+        about: "Most peers in an answer.",
+        live: true,
+        set: |config, given| {
+            given
+                .read()
+                .map(|most| config.settings.swarms.numwant_max = most)
+        },
+        show: |config| Some(integer(config.settings.swarms.numwant_max.into())),
+        example: "",
+    },
+    Key {
+        name: "torrents_max",
+        about: "Most torrents in memory.",
+        live: true,
+        set: |config, given| {
+            given
+                .read()
+                .map(|most| config.settings.swarms.torrents_max = most)
+        },
+        show: |config| Some(count(config.settings.swarms.torrents_max)),
+        example: "",
+    },
+    Key {
+        name: "peers_max",
+        about: "Most peers in memory, of all torrents together.",
+        live: true,
+        set: |config, given| {
+            given
+                .read()
+                .map(|most| config.settings.swarms.peers_max = most)
+        },
+        show: |config| Some(count(config.settings.swarms.peers_max)),
+        example: "",
+    },
+    Key {
+        name: "peer_ids",
+        about: "Keep the ids of peers, for the few clients that ask for lists with ids: 28 bytes a peer instead of 8.",
+        live: false,
+        set: |config, given| {
+            given
+                .read()
+                .map(|kept| config.settings.swarms.peer_ids = kept)
+        },
+        show: |config| Some(config.settings.swarms.peer_ids.into()),
+        example: "",
+    },
+    Key {
+        name: "allow",
+        about: "A file of the torrents that are served: an info hash of 40 hexadecimal digits a line, # begins a\n\
+                comment. Without it all are. Paths are relative to the folder of this file.",
+        live: true,
+        set: |config, given| given.path().map(|path| config.settings.allow = Some(path)),
+        show: |config| config.settings.allow.as_deref().map(path),
+        example: "\"allow.txt\"",
+    },
+    Key {
+        name: "deny",
+        about: "A file of the torrents that are not served.",
+        live: true,
+        set: |config, given| given.path().map(|path| config.settings.deny = Some(path)),
+        show: |config| config.settings.deny.as_deref().map(path),
+        example: "\"deny.txt\"",
+    },
+    Key {
+        name: "trust",
+        about: "Networks whose word about addresses is believed: reverse proxies (X-Forwarded-For) and peers\n\
+                behind the same address translation (ip=).",
+        live: true,
+        set: |config, given| {
+            given
+                .read()
+                .map(|networks| config.settings.trust = networks)
+        },
+        show: |config| Some(strings(&config.settings.trust)),
+        example: "",
+    },
+];
+
+fn strings<T: ToString>(values: &[T]) -> toml::Value {
+    let values = values.iter().map(T::to_string);
+    toml::Value::Array(values.map(toml::Value::String).collect())
+}
+
+fn integer(number: u64) -> toml::Value {
+    toml::Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+fn count(number: usize) -> toml::Value {
+    integer(number as u64)
+}
+
+fn span(duration: core::time::Duration) -> toml::Value {
+    toml::Value::String(Span(duration).to_string())
+}
+
+fn path(path: &Path) -> toml::Value {
+    toml::Value::String(path.display().to_string())
+}

@@ -1,0 +1,183 @@
+//! What an operator may set: in a TOML file, on the command line, or as a value when the server is embedded.
+
+mod file;
+mod keys;
+mod span;
+
+pub use span::{Interval, ParseIntervalError, ParseSpanError, Span};
+
+use crate::trust::{Network, ParseNetworkError};
+use bt_tracker::server;
+use bt_tracker::server::{Access, AccessError};
+use core::time::Duration;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// The port that trackers commonly use.
+pub const PORT_DEFAULT: u16 = 6969;
+
+/// Most connections at a time. Each costs a socket and, once it has said something, about 16 KiB.
+pub const CONNECTIONS_MAX: usize = 8_192;
+
+/// Shortest interval that can be set: clients keep to at least that anyway.
+pub const INTERVAL_MIN: Duration = Duration::from_secs(30);
+
+/// Longest interval that can be set: the ages of peers are told apart for 18 hours, two intervals and a bit.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(8 * 60 * 60);
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Addresses to listen on for HTTP; port 0 takes a free port.
+    pub http: Vec<SocketAddr>,
+    /// The same for UDP. One of the two must not be empty.
+    pub udp: Vec<SocketAddr>,
+    /// Leave out addresses that this system does not have, as long as one remains: for the default, which has
+    /// IPv6 in it.
+    pub some_suffice: bool,
+    /// Most connections at a time.
+    pub connections_max: usize,
+    /// What can change while it runs.
+    pub settings: Settings,
+}
+
+/// What can change while it runs.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The limits of the swarms and the interval.
+    pub swarms: server::Config,
+    /// A file of info hashes that are served; without it all are.
+    pub allow: Option<PathBuf>,
+    /// A file of info hashes that are not.
+    pub deny: Option<PathBuf>,
+    /// Whose word about other addresses is believed: reverse proxies (`X-Forwarded-For`) and peers behind the same
+    /// address translation (`ip=`). Nobody's, unless set.
+    pub trust: Vec<Network>,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read the {what} {}: {source}", path.display())]
+    Read {
+        /// What the file is for.
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A configuration file is not as it should be.
+    #[error("{}: line {line}: {message}", path.display())]
+    Toml {
+        /// Which.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
+    },
+    /// A list is not as it should be.
+    #[error("{}: {source}", path.display())]
+    List {
+        /// Which.
+        path: PathBuf,
+        /// The line and what is wrong with it.
+        source: AccessError,
+    },
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let all = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]
+            .map(|ip| SocketAddr::new(ip, PORT_DEFAULT))
+            .to_vec();
+        Self {
+            http: all.clone(),
+            udp: all,
+            some_suffice: true,
+            connections_max: CONNECTIONS_MAX,
+            settings: Settings::default(),
+        }
+    }
+}
+
+impl Config {
+    /// A tracker over HTTP at one address, with defaults for all else.
+    #[must_use]
+    pub fn at(addr: SocketAddr) -> Self {
+        Self {
+            http: vec![addr],
+            udp: Vec::new(),
+            some_suffice: false,
+            ..Self::default()
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the lists.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if one cannot be read, or has a line that is no info hash.
+    pub(crate) fn access(&self) -> Result<Access, ConfigError> {
+        type Parse = fn(&str) -> Result<Access, AccessError>;
+        let list = |what: &'static str, path: &Option<PathBuf>, parse: Parse| {
+            let Some(path) = path else {
+                return Ok(Access::default());
+            };
+            parse(&read(what, path)?).map_err(|source| ConfigError::List {
+                path: path.clone(),
+                source,
+            })
+        };
+        let allowed = list("allow list", &self.allow, |text| {
+            Access::parse(Some(text), None)
+        })?;
+        let denied = list("deny list", &self.deny, |text| {
+            Access::parse(None, Some(text))
+        })?;
+        Ok(allowed.and(denied))
+    }
+}
+
+fn read(what: &'static str, path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        what,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+impl TryFrom<String> for Network {
+    type Error = ParseNetworkError;
+
+    fn try_from(text: String) -> Result<Self, ParseNetworkError> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_that_cannot_be_used_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("allow");
+        let settings = Settings {
+            allow: Some(path.clone()),
+            ..Settings::default()
+        };
+        let error = settings.access().unwrap_err().to_string();
+        assert!(error.starts_with("cannot read the allow list"), "{error}");
+        std::fs::write(&path, "nonsense").unwrap();
+        let error = settings.access().unwrap_err().to_string();
+        assert!(error.contains("allow: line 1"), "{error}");
+        std::fs::write(&path, "").unwrap();
+        let access = settings.access().unwrap();
+        assert!(!access.permits(&bt_core::InfoHash([0; 20])));
+    }
+}
