@@ -5,7 +5,8 @@ use bt_sim::{DiskKind, Scenario};
 use core::time::Duration;
 use std::num::NonZeroUsize;
 
-pub(crate) const USAGE: &str = "usage: sim [--scenario chaos|flash|thousand|ten-thousand] \
+pub(crate) const USAGE: &str = "usage: sim [--scenario chaos|flash|even|thousand|ten-thousand] \
+[--size MIB] [--piece KIB] \
 [--seed N] [--seeds N] [--minutes M] [--threads N] [--trace FILE] [--csv FILE] [--verbose]";
 
 pub(crate) struct Arguments {
@@ -22,6 +23,8 @@ pub(crate) struct Arguments {
     pub(crate) verbose: bool,
     /// The swarm of a seed.
     pub(crate) scenario: fn(u64) -> Scenario,
+    /// The payload and its pieces, in place of the scenario's own; for `even`.
+    pub(crate) layout: Option<Layout>,
     /// Some seeds are run twice, to see that both runs are the same.
     pub(crate) repeats: bool,
 }
@@ -31,6 +34,7 @@ fn named(name: &str) -> Option<fn(u64) -> Scenario> {
     Some(match name {
         "chaos" => Scenario::random,
         "flash" => |seed| crowd(seed, 50, 64 << 20, 1 << 18),
+        "even" => even,
         "thousand" => |seed| crowd(seed, 1_000, 16 << 20, 1 << 18),
         "ten-thousand" => |seed| crowd(seed, 10_000, 2 << 20, 1 << 17),
         _ => return None,
@@ -45,6 +49,26 @@ fn crowd(seed: u64, leechers: usize, bytes: u64, piece_length: u32) -> Scenario 
     scenario
 }
 
+/// Fifty at once, where nobody has more than anybody else: 10 Mbit/s both ways, and 50 ms from peer to peer.
+fn even(seed: u64) -> Scenario {
+    even_of(
+        seed,
+        Layout::new(256 << 20, 1 << 20).expect("constants in range"),
+    )
+}
+
+/// The same with a payload of another size.
+pub(crate) fn even_of(seed: u64, layout: Layout) -> Scenario {
+    const LINE: u64 = 1_250_000;
+    let mut scenario = Scenario::flash_crowd(seed, layout, 50, LINE);
+    scenario.settings.disk = DiskKind::Stamped;
+    for (host, _) in &mut scenario.hosts {
+        host.down = Some(LINE);
+        host.latency = Duration::from_millis(25);
+    }
+    scenario
+}
+
 pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let cores = std::thread::available_parallelism();
     let mut arguments = Arguments {
@@ -56,9 +80,12 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments
         csv: None,
         verbose: false,
         scenario: Scenario::random,
+        layout: None,
         repeats: true,
     };
     let (mut seeds, mut seed) = (None, None);
+    let (mut size_mebibytes, mut piece_kibibytes) = (None, None);
+    let mut is_even = false;
     while let Some(word) = words.next() {
         if word == "--verbose" {
             arguments.verbose = true;
@@ -76,7 +103,10 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments
             "--threads" => arguments.threads = usize::try_from(number()?.max(1)).unwrap_or(1),
             "--trace" => arguments.trace = Some(value),
             "--csv" => arguments.csv = Some(value),
+            "--size" => size_mebibytes = Some(number()?),
+            "--piece" => piece_kibibytes = Some(number()?),
             "--scenario" => {
+                is_even = value == "even";
                 let known = named(&value);
                 arguments.scenario = known.ok_or(format!("{value:?} is no scenario"))?;
                 // The large ones take too long to be run twice.
@@ -85,6 +115,7 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments
             other => return Err(format!("{other:?} is no option")),
         }
     }
+    arguments.layout = layout_of(is_even, size_mebibytes, piece_kibibytes)?;
     // One seed that is named is run alone; a time without a number of seeds is filled with as many as fit.
     let forever = if arguments.time.is_some() {
         u64::MAX
@@ -105,4 +136,24 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments
     // What is written is written once.
     arguments.repeats &= arguments.trace.is_none() && arguments.csv.is_none();
     Ok(arguments)
+}
+
+/// The layout that was asked for, in MiB and KiB, if any was.
+fn layout_of(
+    is_even: bool,
+    size: Option<u64>,
+    piece: Option<u64>,
+) -> Result<Option<Layout>, String> {
+    if size.is_none() && piece.is_none() {
+        return Ok(None);
+    }
+    if !is_even {
+        return Err("--size and --piece are of --scenario even".to_owned());
+    }
+    let (size, piece) = (size.unwrap_or(256), piece.unwrap_or(1_024));
+    let wrong = || format!("{size} MiB in pieces of {piece} KiB is no torrent");
+    let bytes = size.checked_mul(1 << 20).ok_or_else(wrong)?;
+    let piece = piece.checked_mul(1 << 10).ok_or_else(wrong)?;
+    let piece = u32::try_from(piece).map_err(|_| wrong())?;
+    Layout::new(bytes, piece).map(Some).map_err(|_| wrong())
 }

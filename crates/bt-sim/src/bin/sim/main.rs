@@ -44,6 +44,7 @@ fn main() -> ExitCode {
     let started = Instant::now();
     let (next, steps) = (AtomicU64::new(0), AtomicU64::new(0));
     let failed: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+    let reports: Mutex<Vec<Report>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads {
             scope.spawn(|| {
@@ -54,8 +55,11 @@ fn main() -> ExitCode {
                     }
                     let seed = arguments.seed + number;
                     match check(seed, &arguments) {
-                        Ok(done) => {
-                            steps.fetch_add(done, Ordering::Relaxed);
+                        Ok(report) => {
+                            steps.fetch_add(report.steps, Ordering::Relaxed);
+                            if let Ok(mut reports) = reports.lock() {
+                                reports.push(report);
+                            }
                         }
                         Err(why) => {
                             println!("seed {seed}: {why}");
@@ -76,6 +80,15 @@ fn main() -> ExitCode {
         arguments.seed,
         steps as f64 / took
     );
+    let reports = reports.into_inner().unwrap_or_default();
+    if arguments.verbose && !reports.is_empty() {
+        let ratio = |report: &Report| report.took.as_secs_f64() / report.least.as_secs_f64();
+        println!(
+            "medians: {:.3} x the least, {:.3} copies from the seeders",
+            median(reports.iter().map(ratio)),
+            median(reports.iter().map(|report| report.seeder_copies))
+        );
+    }
     let failed = failed.into_inner().unwrap_or_default();
     if failed.is_empty() {
         return ExitCode::SUCCESS;
@@ -84,8 +97,15 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Runs one seed; how many things happened, or what was wrong.
-fn check(seed: u64, arguments: &Arguments) -> Result<u64, String> {
+/// The middle one, or the upper of the two in the middle; 0 of none.
+fn median(numbers: impl Iterator<Item = f64>) -> f64 {
+    let mut numbers: Vec<f64> = numbers.collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// Runs one seed; what came of it, or what was wrong.
+fn check(seed: u64, arguments: &Arguments) -> Result<Report, String> {
     let report = run(seed, arguments)?;
     if arguments.seeds == 1 || arguments.verbose {
         println!("{report}");
@@ -96,11 +116,14 @@ fn check(seed: u64, arguments: &Arguments) -> Result<u64, String> {
             return Err(format!("another run than before:\n{report}\n{again}"));
         }
     }
-    Ok(report.steps)
+    Ok(report)
 }
 
 fn run(seed: u64, arguments: &Arguments) -> Result<Report, String> {
-    let scenario = (arguments.scenario)(seed);
+    let scenario = match arguments.layout {
+        Some(layout) => arguments::even_of(seed, layout),
+        None => (arguments.scenario)(seed),
+    };
     catch_unwind(AssertUnwindSafe(|| play(&scenario, arguments)))
         .unwrap_or_else(|_| Err(SAID.with(|said| said.borrow().clone())))
 }
