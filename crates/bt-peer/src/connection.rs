@@ -160,6 +160,8 @@ pub(crate) struct Connection {
     /// Pieces it may ask for while we choke it, and how many bytes of them are left.
     pub(crate) allowed_to_peer: Vec<PieceIndex>,
     pub(crate) allowed_bytes_left: u64,
+    /// The piece that was under way when we choked it, and how many bytes of that it may still have.
+    rest: Option<(PieceIndex, u64)>,
     /// Pieces we suggested to it and it has not asked for.
     pub(crate) suggested: Vec<PieceIndex>,
     pub(crate) heard_at: Time,
@@ -217,6 +219,7 @@ impl Connection {
             allowed_to_us: Vec::new(),
             allowed_to_peer: Vec::new(),
             allowed_bytes_left: 0,
+            rest: None,
             suggested: Vec::new(),
             heard_at: now,
             sent_at: now,
@@ -291,23 +294,96 @@ impl Connection {
         self.allowed_to_peer.clone()
     }
 
-    /// Lets the peer have what is left of a piece, in bytes, though it is about to be choked.
-    pub(crate) fn allow_rest(&mut self, piece: PieceIndex, rest: u32) {
-        self.allowed_bytes_left += u64::from(rest);
-        if !self.allowed_to_peer.contains(&piece) {
-            self.allowed_to_peer.push(piece);
+    /// Lets the peer have what is left of a piece, in bytes, though it is about to be choked; false if that would be more
+    /// than a choked peer may get. It ends with the next unchoke, so that nobody can save it up from choke to choke.
+    pub(crate) fn allow_rest(&mut self, piece: PieceIndex, rest: u32) -> bool {
+        let rest = u64::from(rest);
+        let allowed = self.allowed_bytes_left + rest <= ALLOWED_FAST_BYTES_MAX;
+        if allowed {
+            self.rest = Some((piece, rest));
         }
+        allowed
+    }
+
+    /// The peer is unchoked: it needs no allowance for what it had begun.
+    pub(crate) const fn end_rest(&mut self) {
+        self.rest = None;
     }
 
     /// True if the request may be served although we choke the peer; uses up its allowance.
     pub(crate) fn use_allowance(&mut self, block: Block) -> bool {
-        let left = self.allowed_bytes_left.checked_sub(u64::from(block.length));
-        match left {
+        let length = u64::from(block.length);
+        if let Some((piece, left)) = &mut self.rest
+            && *piece == block.piece
+            && *left >= length
+        {
+            *left -= length;
+            return true;
+        }
+        match self.allowed_bytes_left.checked_sub(length) {
             Some(left) if self.allowed_to_peer.contains(&block.piece) => {
                 self.allowed_bytes_left = left;
                 true
             }
             Some(_) | None => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choked(layout: &Layout) -> Connection {
+        let addr = SocketAddr::from(([10, 0, 0, 1], 6_881));
+        let (id, peer_id) = (ConnId(1), PeerId([1; 20]));
+        let pieces = layout.pieces_count();
+        Connection::new(
+            Time::ZERO,
+            id,
+            addr,
+            Direction::Incoming,
+            peer_id,
+            true,
+            pieces,
+        )
+    }
+
+    /// How many blocks of the piece it gets while it is choked.
+    fn got(conn: &mut Connection, layout: &Layout, piece: u32) -> usize {
+        let piece = layout.piece(piece).unwrap();
+        let asked = layout.blocks(piece).chain(layout.blocks(piece));
+        asked.filter(|block| conn.use_allowance(*block)).count()
+    }
+
+    #[test]
+    fn a_choke_allows_the_rest_of_one_piece_and_no_choke_adds_to_another() {
+        let layout = Layout::new(16 << 20, 1 << 20).unwrap();
+        let mut conn = choked(&layout);
+        let piece = |index| layout.piece(index).unwrap();
+        assert!(conn.allow_rest(piece(0), 10 * 16_384));
+        assert_eq!(got(&mut conn, &layout, 1), 0, "another piece");
+        assert_eq!(got(&mut conn, &layout, 0), 10);
+        for index in 1..9 {
+            // Whoever takes nothing of it has not more of it later.
+            conn.end_rest();
+            assert!(conn.allow_rest(piece(index), 5 * 16_384));
+        }
+        let all = (0..9).map(|index| got(&mut conn, &layout, index));
+        assert_eq!(all.sum::<usize>(), 5);
+    }
+
+    #[test]
+    fn what_a_choked_peer_gets_is_bounded_whatever_it_is_allowed_for() {
+        let layout = Layout::new(64 << 20, 4 << 20).unwrap();
+        let mut conn = choked(&layout);
+        let piece = |index| layout.piece(index).unwrap();
+        assert_eq!(conn.allow_peer([piece(3)].into_iter(), &layout).len(), 1);
+        assert!(!conn.allow_rest(piece(0), 16_384), "4 MiB are all");
+        assert_eq!(got(&mut conn, &layout, 3), 256);
+        assert!(conn.allow_rest(piece(0), (4 << 20) - 16_384));
+        assert_eq!(got(&mut conn, &layout, 0), 255);
+        let long = Layout::new(64 << 20, 16 << 20).unwrap();
+        assert!(!choked(&long).allow_rest(long.piece(0).unwrap(), 5 << 20));
     }
 }

@@ -58,7 +58,7 @@ impl Uploads {
     }
 
     /// Forgets all waiting requests but those that `keep` allows; returns the forgotten ones.
-    pub fn clear(&mut self, keep: impl Fn(Block) -> bool) -> Vec<Block> {
+    pub fn clear(&mut self, mut keep: impl FnMut(Block) -> bool) -> Vec<Block> {
         let (kept, dropped) = self.queue.drain(..).partition(|block| keep(*block));
         self.queue = kept;
         Vec::from(dropped)

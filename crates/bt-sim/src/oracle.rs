@@ -33,9 +33,13 @@ pub struct Monitor {
     heard: Bitfield,
     /// Pieces that this end may ask for though choked.
     allowed: BTreeSet<u32>,
-    /// Pieces that the other end may ask for though choked, and the bytes of them that it got so.
+    /// Pieces that the other end may ask for though choked.
     granted: BTreeSet<u32>,
+    /// The bytes that it got so since it was choked last, and in all.
     granted_bytes: u64,
+    granted_bytes_total: u64,
+    /// How often it was choked after an unchoke.
+    chokes: u64,
     /// The other end has said, or let know, what it has.
     begun: bool,
     /// Requests of this end without an answer.
@@ -70,6 +74,8 @@ impl Monitor {
             allowed: BTreeSet::new(),
             granted: BTreeSet::new(),
             granted_bytes: 0,
+            granted_bytes_total: 0,
+            chokes: 0,
             begun: false,
             asked: BTreeSet::new(),
             owed: BTreeMap::new(),
@@ -157,6 +163,8 @@ impl Monitor {
                 let choking = matches!(message, Message::Choke);
                 demand!(self.choking != choking, "{message:?} twice");
                 self.choking = choking;
+                self.chokes += u64::from(choking);
+                self.granted_bytes = 0;
                 if choking && !self.fast {
                     self.owed.clear();
                 }
@@ -201,6 +209,14 @@ impl Monitor {
             self.granted_bytes += u64::from(block.length);
             let most = ALLOWED_FAST_BYTES_MAX;
             demand!(self.granted_bytes <= most, "a choked peer gets too much");
+            // What was not taken after one choke is not added after the next.
+            self.granted_bytes_total += u64::from(block.length);
+            let pieces = self.chokes * u64::from(self.layout.piece_length_max());
+            let got = self.granted_bytes_total;
+            demand!(
+                got <= most + pieces,
+                "chokes are worth more than a piece each"
+            );
         }
         demand!(
             self.settle(BlockAddress::from(block)),

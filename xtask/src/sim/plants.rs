@@ -103,7 +103,7 @@ pub(super) const PLANTS: &[Plant] = plants! {
     "completion is not told again" in "crates/bt-peer/src/engine/extended.rs":
         "is_some_and(|told| told != self.complete)" => "is_some_and(|told| told && !self.complete)";
     "what a choked peer asked stays queued" in "crates/bt-peer/src/engine/slots.rs":
-        ".clear(|block| conn.fast && allowed.contains(&block.piece));" => ".clear(|block| allowed.len() <= block.index() + 1_000);";
+        "uploads.clear(|block| conn.fast && conn.use_allowance(block));" => "uploads.clear(|block| block.length > 0);";
     "the optimistic unchoke never rotates" in "crates/bt-peer/src/choker.rs":
         "let rotate = self.rounds.is_multiple_of(OPTIMISTIC_ROUNDS);" => "let rotate = self.rounds == 0 && OPTIMISTIC_ROUNDS > 0;";
     // Connections.

@@ -87,6 +87,8 @@ impl Engine {
             }
             Message::AllowedFast { piece } => match self.layout.piece(piece) {
                 Some(piece) => {
+                    // What is here makes room: each choke may allow one more.
+                    conn.allowed_to_us.retain(|had| self.picker.needs(*had));
                     conn.allow_us(piece);
                     self.wants_requests(now, id);
                 }

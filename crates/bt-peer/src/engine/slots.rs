@@ -155,6 +155,7 @@ impl Engine {
         self.suggest(now, id);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.am_choking = false;
+            conn.end_rest();
             conn.choked_requests = 0;
             conn.choke_changed_at = now;
             send(&mut self.out, now, conn, Message::Unchoke);
@@ -174,16 +175,16 @@ impl Engine {
             && next.begin > 0
         {
             let rest = self.layout.piece_length(next.piece) - next.begin;
-            conn.allow_rest(next.piece, rest);
-            let piece = next.piece.get();
-            send(&mut self.out, now, conn, Message::AllowedFast { piece });
+            if conn.allow_rest(next.piece, rest) {
+                let piece = next.piece.get();
+                send(&mut self.out, now, conn, Message::AllowedFast { piece });
+            }
         }
         send(&mut self.out, now, conn, Message::Choke);
-        let allowed = core::mem::take(&mut conn.allowed_to_peer);
-        let dropped = conn
-            .uploads
-            .clear(|block| conn.fast && allowed.contains(&block.piece));
-        conn.allowed_to_peer = allowed;
+        // What stays is of the allowance too.
+        let mut uploads = core::mem::take(&mut conn.uploads);
+        let dropped = uploads.clear(|block| conn.fast && conn.use_allowance(block));
+        conn.uploads = uploads;
         if let Some(spread) = &mut self.upload.spread {
             spread.withdraw(conn.suggested.drain(..));
             spread.unsent(dropped.iter().map(|block| block.piece));

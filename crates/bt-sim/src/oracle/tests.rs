@@ -184,3 +184,42 @@ fn what_may_be_answered() {
         Some("without the fast extension"),
     );
 }
+
+#[test]
+fn what_a_choked_peer_may_get_is_counted_from_choke_to_choke() {
+    let layout = Layout::new(16 << 20, 1 << 20).unwrap();
+    let have = Bitfield::full(16);
+    let give = |monitor: &mut Monitor, index: u32| {
+        let piece = layout.piece(index).unwrap();
+        layout.blocks(piece).try_for_each(|block| {
+            monitor.hear(&Message::Request(block.into()));
+            monitor.upload(block, &have)
+        })
+    };
+    let opened = || {
+        let mut monitor = Monitor::new(layout, true);
+        monitor.send(&Message::HaveAll, &have).unwrap();
+        for piece in 0..16 {
+            let allowed = Message::AllowedFast { piece };
+            monitor.send(&allowed, &have).unwrap();
+        }
+        monitor
+    };
+    // 4 MiB at once, whatever is allowed.
+    let mut monitor = opened();
+    (0..4).for_each(|piece| give(&mut monitor, piece).unwrap());
+    let breach = give(&mut monitor, 4).unwrap_err();
+    assert!(breach.0.contains("too much"), "{breach:?}");
+    // Each choke is worth a piece more, and no more than that.
+    let mut monitor = opened();
+    for _ in 0..2 {
+        monitor.send(&Message::Unchoke, &have).unwrap();
+        monitor.send(&Message::Choke, &have).unwrap();
+        (0..3).for_each(|piece| give(&mut monitor, piece).unwrap());
+    }
+    monitor.send(&Message::Unchoke, &have).unwrap();
+    monitor.send(&Message::Choke, &have).unwrap();
+    give(&mut monitor, 5).unwrap();
+    let breach = give(&mut monitor, 6).unwrap_err();
+    assert!(breach.0.contains("a piece each"), "{breach:?}");
+}

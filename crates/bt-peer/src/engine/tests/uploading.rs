@@ -690,4 +690,16 @@ fn a_piece_under_way_is_finished_after_the_choke() {
     let rejects = sent.iter().skip(2);
     let rejects = rejects.filter(|message| matches!(message, Message::RejectRequest(_)));
     assert_eq!(rejects.count(), 0, "two blocks of the piece are still due");
+    // One more is left of the piece, which it had not asked for yet, and no more than that.
+    for block in &wanted[5..13] {
+        lone.handle(Input::Uploaded {
+            conn: first,
+            block: *block,
+            result: Ok(()),
+        });
+    }
+    assert_eq!(sent_all(&mut lone, first), wanted[13..]);
+    let piece: Vec<Block> = lone.layout.blocks(wanted[13].piece).collect();
+    ask(&mut lone, first, &piece);
+    assert_eq!(sent_all(&mut lone, first).len(), 1);
 }
