@@ -41,6 +41,7 @@ mod hash;
 mod list;
 mod peer;
 mod picked;
+pub mod snapshot;
 mod swarm;
 
 #[cfg(test)]

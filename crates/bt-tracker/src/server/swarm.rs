@@ -4,6 +4,7 @@ use super::hash::HashKey;
 use super::list::List;
 use super::peer::{Peer as _, PeerV4, PeerV6, Seen};
 use super::picked::{Picked, Scope, Wanted};
+use super::snapshot::Recorded;
 use crate::announce::Event;
 use crate::scrape::ScrapeEntry;
 use bt_core::{InfoHash, PeerId, Rng};
@@ -107,6 +108,43 @@ impl Swarm {
             Some(Place::V6(position)) => v6.update(position, peer, id, seeder, key),
             Some(Place::V4(_)) | None => v6.insert(peer, id, seeder, key),
         }))
+    }
+
+    /// The peers of either family.
+    pub(super) fn lists(&self) -> (&List<PeerV4>, Option<&List<PeerV6>>) {
+        (&self.v4, self.v6.as_deref())
+    }
+
+    /// What a snapshot says, unless more is known.
+    pub(super) fn restore_head(&mut self, downloaded: u32, touched: u32) {
+        self.downloaded = self.downloaded.max(downloaded);
+        self.touched = self.touched.max(touched);
+    }
+
+    /// Takes in a peer of a snapshot, unless it announced later than that; true if it was not there yet.
+    pub(super) fn restore(
+        &mut self,
+        peer: &Recorded,
+        id: Option<PeerId>,
+        seconds: u32,
+        key: &HashKey,
+    ) -> bool {
+        let known = self.find(&peer.addr, key);
+        let age_secs = known.and_then(|place| match place {
+            Place::V4(position) => Some(self.v4.get(position)?.seen().age_secs(seconds)),
+            Place::V6(position) => Some(self.v6.as_ref()?.get(position)?.seen().age_secs(seconds)),
+        });
+        if age_secs.is_some_and(|age_secs| age_secs <= peer.age_secs) {
+            return false;
+        }
+        let announced = Announced {
+            // The clock of ages comes round, so before its start is as good as after.
+            seconds: seconds.wrapping_sub(peer.age_secs),
+            seeder: peer.seeder,
+            event: Event::Interval,
+        };
+        self.upsert(known, &peer.addr, id, announced, key);
+        known.is_none()
     }
 
     pub(super) fn find(&self, addr: &SocketAddr, key: &HashKey) -> Option<Place> {
