@@ -26,6 +26,7 @@ mod ask;
 pub mod config;
 mod connection;
 mod counters;
+mod keep;
 mod listen;
 mod places;
 mod quick;
@@ -41,12 +42,19 @@ pub use state::Page;
 
 use core::time::Duration;
 use hyper::body::Bytes;
+use keep::{Begun, Keeper};
 use state::{Secrets, State};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tracing::warn;
+
+/// However often snapshots shall be written, it is not without a pause.
+const KEEP_MIN: Duration = Duration::from_millis(10);
 
 /// How often the swarms are searched for peers that fell silent.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -71,6 +79,14 @@ pub enum ServeError {
     /// The system gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(io::Error),
+    /// The snapshot cannot be read, or none be written.
+    #[error("cannot keep a snapshot at {}: {source}", path.display())]
+    Snapshot {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A list cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -91,12 +107,9 @@ pub struct Server {
 /// # Errors
 /// [`ServeError`] if an address cannot be had or a list cannot be read.
 pub async fn serve(config: Config) -> Result<Server, ServeError> {
-    let connections_max = listen::connections_max(config.connections_max);
-    let secrets = secrets().map_err(ServeError::Random)?;
-    let settings = config.settings.clone();
-    let state =
-        tokio::task::spawn_blocking(move || State::new(&settings, connections_max, &secrets));
-    let state = Arc::new(state.await.expect("reading a list does not panic")?);
+    let begun = config.clone();
+    let state = tokio::task::spawn_blocking(move || begin(&begun));
+    let state = Arc::new(state.await.expect("reading files does not panic")?);
     if config.http.is_empty() && config.udp.is_empty() {
         return Err(ServeError::NoAddress);
     }
@@ -115,6 +128,14 @@ pub async fn serve(config: Config) -> Result<Server, ServeError> {
     }
     let reaper = connection::end_silent(Arc::clone(&state), stopped.clone());
     tasks.spawn(reaper);
+    if state.keeper.is_some() {
+        let every = config.snapshot_interval;
+        tasks.spawn(keep_at_intervals(
+            Arc::clone(&state),
+            every,
+            stopped.clone(),
+        ));
+    }
     tasks.spawn(sweep(Arc::clone(&state), stopped));
     Ok(Server {
         addrs,
@@ -166,12 +187,43 @@ impl Server {
         reloaded.await.expect("reading a list does not panic")
     }
 
-    /// Stops: no more connections, open requests are answered, then all are closed. Takes two seconds at most.
+    /// Writes a snapshot, if any are kept.
+    pub async fn keep(&self) {
+        keep(Arc::clone(&self.state)).await;
+    }
+
+    /// Stops: no more connections, open requests are answered, then all are closed, and a snapshot is written if any are
+    /// kept. Takes two seconds at most, and as long as that takes.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         self.udp.stop();
         while self.tasks.join_next().await.is_some() {}
+        self.keep().await;
     }
+}
+
+/// The state that the files describe.
+fn begin(config: &Config) -> Result<State, ServeError> {
+    let connections_max = listen::connections_max(config.connections_max);
+    let secrets = secrets().map_err(ServeError::Random)?;
+    let swarms = &config.settings.swarms;
+    let unusable = |source| ServeError::Snapshot {
+        path: config.snapshot.clone().unwrap_or_default(),
+        source,
+    };
+    let keeper = config.snapshot.as_deref().map(Keeper::new);
+    let keeper = keeper.transpose().map_err(unusable)?;
+    let known = match &keeper {
+        Some(keeper) => keeper.read(swarms, &secrets).map_err(unusable)?,
+        None => None,
+    };
+    let begun = known.unwrap_or_else(|| Begun::empty(swarms, &secrets));
+    Ok(State::new(
+        &config.settings,
+        connections_max,
+        begun,
+        keeper,
+    )?)
 }
 
 /// A worker for each core that this process may use.
@@ -191,6 +243,29 @@ fn secrets() -> io::Result<Secrets> {
         seed: seed.try_into().map_or(0, u64::from_ne_bytes),
         connections: connections.try_into().unwrap_or_default(),
     })
+}
+
+async fn keep_at_intervals(state: Arc<State>, every: Duration, mut stop: watch::Receiver<bool>) {
+    let mut every = tokio::time::interval(every.max(KEEP_MIN));
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    every.tick().await;
+    loop {
+        tokio::select! {
+            () = until(&mut stop) => return,
+            _ = every.tick() => keep(Arc::clone(&state)).await,
+        }
+    }
+}
+
+async fn keep(state: Arc<State>) {
+    let keeping = tokio::task::spawn_blocking(move || {
+        if let Some(keeper) = &state.keeper {
+            keeper.write(&state);
+        }
+    });
+    if keeping.await.is_err() {
+        warn!("writing a snapshot had failed");
+    }
 }
 
 async fn sweep(state: Arc<State>, mut stop: watch::Receiver<bool>) {

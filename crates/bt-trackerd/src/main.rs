@@ -23,7 +23,7 @@ const EXIT_INPUT: u8 = 3;
 
 /// A BitTorrent tracker. Without any option it serves HTTP and UDP on port 6969 of all addresses.
 ///
-/// SIGHUP reads configuration and lists again; SIGTERM and SIGINT stop it.
+/// SIGHUP reads configuration and lists again; SIGUSR1 writes a snapshot; SIGTERM and SIGINT stop it.
 #[derive(Debug, Parser)]
 #[command(name = "bt-trackerd", version)]
 struct Args {
@@ -50,6 +50,9 @@ struct Args {
     /// Print a configuration file with every key, its meaning and its value, and end.
     #[arg(long)]
     print_config: bool,
+    /// Keep swarms and counts in this file over a restart; written every five minutes, at SIGUSR1, and at the end.
+    #[arg(long, value_name = "FILE")]
+    snapshot: Option<PathBuf>,
     /// Print JSON on stdout, an object a line.
     #[arg(long)]
     json: bool,
@@ -66,6 +69,7 @@ impl Args {
             config.udp.clone_from(&self.udp);
             config.some_suffice = false;
         }
+        config.snapshot = self.snapshot.clone().or(config.snapshot);
         let settings = &mut config.settings;
         if let Some(Interval(interval)) = self.interval {
             settings.swarms.set_interval(interval);
@@ -112,30 +116,53 @@ async fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     }
     // Before the listening lines: who has read them may send signals.
-    let (mut hang_up, mut terminate, mut interrupt) = (
-        signal(SignalKind::hangup())?,
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
+    let mut signals = Signals::new()?;
     let server = bt_trackerd::serve(config.clone()).await?;
     print_addresses(&server, args.json);
-    while next_is_hang_up(&mut hang_up, &mut terminate, &mut interrupt).await {
-        reload(&server, args, &config).await;
+    loop {
+        match signals.next().await {
+            Asked::Reload => reload(&server, args, &config).await,
+            Asked::Keep => server.keep().await,
+            Asked::Stop => break,
+        }
     }
     info!("stopping");
     server.stop().await;
     Ok(())
 }
 
-async fn next_is_hang_up(
-    hang_up: &mut Signal,
-    terminate: &mut Signal,
-    interrupt: &mut Signal,
-) -> bool {
-    tokio::select! {
-        _ = hang_up.recv() => true,
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
+/// The signals that mean something here.
+struct Signals {
+    hang_up: Signal,
+    user: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// What a signal asks for.
+enum Asked {
+    Reload,
+    Keep,
+    Stop,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hang_up: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.hang_up.recv() => Asked::Reload,
+            _ = self.user.recv() => Asked::Keep,
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+        }
     }
 }
 

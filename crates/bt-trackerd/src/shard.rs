@@ -1,12 +1,14 @@
 //! The swarms, cut by info hash into shards with a lock each.
 //!
-//! **Invariant:** a lock is held for one announce, one torrent of a scrape, or one sweep of a shard; never across an
-//! `await`, and never two at once.
+//! **Invariant:** a lock is held for one announce, one torrent of a scrape, one portion of a snapshot, or one sweep of a
+//! shard; never across an `await`, and never two at once.
 
 use bt_core::{InfoHash, Rng, Time};
 use bt_tracker::announce::AnnounceRequest;
 use bt_tracker::scrape::ScrapeEntry;
+use bt_tracker::server::snapshot::{Cursor, Portion, Record};
 use bt_tracker::server::{Config, Numbers, Picked, Refusal, Swarms, Totals, Wanted};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -62,6 +64,31 @@ impl Shards {
         self.0
             .iter()
             .for_each(|shard| lock(shard).swarms.sweep(now));
+    }
+
+    /// Has all swarms written, portion by portion; no lock is held while `each` has one.
+    pub(crate) fn export(
+        &self,
+        now: &dyn Fn() -> Time,
+        each: &mut dyn FnMut(&Portion) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut portion = Portion::default();
+        for shard in &self.0 {
+            let mut next = Some(Cursor::START);
+            while let Some(from) = next {
+                portion.clear();
+                next = lock(shard).swarms.export(now(), from, &mut portion);
+                each(&portion)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in a swarm of a snapshot.
+    pub(crate) fn restore(&self, now: Time, record: Record<'_>, with_peers: bool) {
+        let mut shard = self.of(&record.info_hash());
+        let Shard { swarms, rng } = &mut *shard;
+        swarms.restore(now, record, with_peers, rng);
     }
 
     pub(crate) fn totals(&self) -> Totals {

@@ -2,28 +2,41 @@
 
 use crate::config::{ConfigError, Settings};
 use crate::counters::Counters;
+use crate::keep::{Begun, Keeper};
 use crate::places::Places;
 use crate::shard::Shards;
 use crate::trust::Network;
 use bt_core::Time;
 use bt_tracker::server::{Access, ConnectionIds};
+use core::time::Duration;
 use hyper::body::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-#[derive(Debug)]
 pub(crate) struct State {
     pub(crate) shards: Shards,
     pub(crate) places: Arc<Places>,
     pub(crate) counters: Counters,
     pub(crate) connection_ids: ConnectionIds,
+    /// What proves them is written to snapshots.
+    pub(crate) connection_secret: [u8; 16],
+    /// Where swarms are kept over a restart, if anywhere.
+    pub(crate) keeper: Option<Keeper>,
     started: Instant,
+    /// What the clock said at the start: it goes on where that of a snapshot stood.
+    clock: Time,
     rules: RwLock<Arc<Rules>>,
     /// How often the rules were exchanged.
     generation: AtomicU64,
     pages: RwLock<BTreeMap<String, Page>>,
+}
+
+impl core::fmt::Debug for State {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive() // and not its secret
+    }
 }
 
 /// Random numbers of the system, which nobody else may know.
@@ -62,14 +75,19 @@ impl State {
     pub(crate) fn new(
         settings: &Settings,
         connections_max: usize,
-        secrets: &Secrets,
+        begun: Begun,
+        keeper: Option<Keeper>,
     ) -> Result<Self, ConfigError> {
+        let secret = begun.secrets.connections;
         Ok(Self {
-            shards: Shards::new(&settings.swarms, secrets.seed),
+            shards: begun.shards,
             places: Places::new(connections_max),
             counters: Counters::default(),
-            connection_ids: ConnectionIds::new(&secrets.connections),
+            connection_ids: ConnectionIds::new(&secret),
+            connection_secret: secret,
+            keeper,
             started: Instant::now(),
+            clock: begun.clock,
             rules: RwLock::new(Arc::new(Rules::read(settings)?)),
             generation: AtomicU64::new(0),
             pages: RwLock::default(),
@@ -85,8 +103,12 @@ impl State {
     }
 
     pub(crate) fn now(&self) -> Time {
-        let nanos = self.started.elapsed().as_nanos();
-        Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        self.clock + self.started.elapsed()
+    }
+
+    /// Since when this process serves.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
     }
 
     pub(crate) fn rules(&self) -> Arc<Rules> {

@@ -3,12 +3,14 @@
 use crate::counters::Counted::{
     AnnounceHttp, AnnounceUdp, Connect, Ignored, Refused, ScrapeHttp, ScrapeUdp,
 };
+use crate::keep::Keeper;
 use crate::state::State;
 
 /// An object of numbers, and the version.
 pub(crate) fn json(state: &State) -> String {
     let totals = state.shards.totals();
     let count = |what| state.counters.sum(what);
+    let keeping = state.keeper.as_ref().map(Keeper::last);
     serde_json::json!({
         "torrents": totals.torrents,
         "seeders": totals.seeders,
@@ -22,7 +24,10 @@ pub(crate) fn json(state: &State) -> String {
         "refused": count(Refused),
         "ignored_udp": count(Ignored),
         "connections": state.places.count(),
-        "uptime_seconds": state.now().as_nanos() / 1_000_000_000,
+        "snapshots": keeping.map(|last| last.written),
+        "snapshots_failed": keeping.map(|last| last.failed),
+        "snapshot_age_seconds": keeping.and_then(|last| Some(state.now().since(last.at?).as_secs())),
+        "uptime_seconds": state.uptime().as_secs(),
         "version": env!("CARGO_PKG_VERSION"),
     })
     .to_string()
@@ -45,10 +50,7 @@ pub(crate) fn html(state: &State) -> String {
         row("requests refused", count(Refused)),
         row("packets without answer", count(Ignored)),
         row("connections", size(state.places.count())),
-        row(
-            "seconds since the start",
-            state.now().as_nanos() / 1_000_000_000,
-        ),
+        row("seconds since the start", state.uptime().as_secs()),
     ]
     .concat();
     format!(

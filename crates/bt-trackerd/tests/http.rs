@@ -8,6 +8,7 @@
     reason = "a test of a shell; helpers stand outside of test functions"
 )]
 
+#[allow(dead_code, reason = "each file of tests uses its part")]
 mod client;
 
 use bt_tracker::http::decode;

@@ -21,6 +21,9 @@ const SLOT: Duration = Duration::from_secs(60);
 /// How many slots an id lives on after the one it was made in.
 const SLOTS_KEPT: u8 = 2;
 
+/// No id is good for longer.
+pub const LIFE_MAX: Duration = Duration::from_secs(SLOT.as_secs() * (SLOTS_KEPT as u64 + 1));
+
 /// Bits of an id that prove it; the others name its slot.
 const PROOF_BITS: u32 = 56;
 

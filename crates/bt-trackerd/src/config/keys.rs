@@ -178,6 +178,27 @@ pub(super) const KEYS: &[Key] = &[
         example: "\"deny.txt\"",
     },
     Key {
+        name: "snapshot",
+        about: "A file that keeps swarms, counts and proven addresses over a restart; written at intervals, at\n\
+                SIGUSR1 and at the end. Without it they end with the process.",
+        live: false,
+        set: |config, given| given.path().map(|path| config.snapshot = Some(path)),
+        show: |config| config.snapshot.as_deref().map(path),
+        example: "\"/var/lib/bt-trackerd/swarms\"",
+    },
+    Key {
+        name: "snapshot_interval",
+        about: "How often it is written: what a killed process loses.",
+        live: false,
+        set: |config, given| {
+            let Span(interval) = given.read()?;
+            config.snapshot_interval = interval;
+            Ok(())
+        },
+        show: |config| Some(span(config.snapshot_interval)),
+        example: "",
+    },
+    Key {
         name: "trust",
         about: "Networks whose word about addresses is believed: reverse proxies (X-Forwarded-For) and peers\n\
                 behind the same address translation (ip=).",

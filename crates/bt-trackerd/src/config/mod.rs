@@ -20,6 +20,9 @@ pub const PORT_DEFAULT: u16 = 6969;
 /// Most connections at a time. Each costs a socket and, once it has said something, about 16 KiB.
 pub const CONNECTIONS_MAX: usize = 8_192;
 
+/// How often a snapshot is written: what a killed process loses. A million peers are 10 to 40 MiB.
+pub const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
 /// Shortest interval that can be set: clients keep to at least that anyway.
 pub const INTERVAL_MIN: Duration = Duration::from_secs(30);
 
@@ -38,6 +41,10 @@ pub struct Config {
     pub some_suffice: bool,
     /// Most connections at a time.
     pub connections_max: usize,
+    /// A file that keeps swarms and counts over a restart; without it they end with the process.
+    pub snapshot: Option<PathBuf>,
+    /// How often that is written.
+    pub snapshot_interval: Duration,
     /// What can change while it runs.
     pub settings: Settings,
 }
@@ -99,6 +106,8 @@ impl Default for Config {
             udp: all,
             some_suffice: true,
             connections_max: CONNECTIONS_MAX,
+            snapshot: None,
+            snapshot_interval: SNAPSHOT_INTERVAL,
             settings: Settings::default(),
         }
     }

@@ -153,3 +153,12 @@ fn parse(mut bytes: &[u8], without_body: bool) -> Vec<Reply> {
     }
     replies
 }
+
+/// A document that is JSON if one asks for that.
+pub(crate) async fn json(addr: SocketAddr, path: &str) -> serde_json::Value {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: t\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+    );
+    let replies = exchange(addr, request.as_bytes()).await;
+    serde_json::from_slice(&replies[0].body).unwrap()
+}

@@ -180,8 +180,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The part at the front of `bytes` and how many bytes it takes, or `None` if it is not whole yet; more than
-    /// [`FRAME_MAX_BYTES`] and a hundred bytes are never needed.
+    /// The part at the front of `bytes` and how many bytes it takes, or `None` if it is not whole yet; twice
+    /// [`FRAME_MAX_BYTES`] are always enough.
     ///
     /// # Errors
     /// [`SnapshotError`] if that is no part of a snapshot, or not the one that may stand there.
@@ -208,13 +208,14 @@ impl Reader {
             }
             rest = behind;
         }
-        let Some((payload, behind)) = self.payload(rest)? else {
+        let Some(payload) = self.payload(rest)? else {
             return Ok(None);
         };
         let part = self.part(payload)?;
         self.frame += 1;
         self.ended = part == Part::End;
-        Ok(Some((part, bytes.len() - behind.len())))
+        let used = bytes.len() - rest.len() + FRAME_HEAD_BYTES + payload.len();
+        Ok(Some((part, used)))
     }
 
     /// To be called when there are no more bytes.
@@ -228,8 +229,8 @@ impl Reader {
         Err(SnapshotError::Torn { frames: self.frame })
     }
 
-    /// The payload at the front, and what stands behind it.
-    fn payload<'a>(&self, bytes: &'a [u8]) -> Result<Option<(&'a [u8], &'a [u8])>, SnapshotError> {
+    /// The payload of the frame at the front.
+    fn payload<'a>(&self, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, SnapshotError> {
         let frame = self.frame;
         let Some((length, rest)) = bytes.split_first_chunk() else {
             return Ok(None);
@@ -245,13 +246,13 @@ impl Reader {
         let Some((sum, rest)) = rest.split_first_chunk() else {
             return Ok(None);
         };
-        let Some((payload, rest)) = rest.split_at_checked(length) else {
+        let Some(payload) = rest.get(..length) else {
             return Ok(None);
         };
         if u64::from_be_bytes(*sum) != checksum(frame, payload) {
             return Err(SnapshotError::Checksum { frame });
         }
-        Ok(Some((payload, rest)))
+        Ok(Some(payload))
     }
 
     fn part<'a>(&self, payload: &'a [u8]) -> Result<Part<'a>, SnapshotError> {
@@ -283,6 +284,3 @@ fn checksum(frame: u64, payload: &[u8]) -> u64 {
     hasher.write(payload);
     hasher.finish()
 }
-
-// A frame's head is a part of what a reader holds.
-const _: () = assert!(FRAME_HEAD_BYTES + MAGIC.len() <= 100);

@@ -1,0 +1,256 @@
+//! The snapshot on disk: read when the tracker starts, written at intervals and when it stops.
+//!
+//! **Invariant:** the file at the path is always whole: a new one is written beside it, synced and renamed, and the one before
+//! stays as `….old`. What cannot be read is renamed to `….bad`, said, and the one before it read instead; so a damaged file
+//! costs what happened in two intervals, and a killed process what happened in one.
+
+use crate::shard::Shards;
+use crate::state::{Secrets, State};
+use bt_core::Time;
+use bt_tracker::server::snapshot::{FRAME_MAX_BYTES, Header, Part, Reader, SnapshotError, Writer};
+use bt_tracker::server::{Config, connection_id};
+use core::time::Duration;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+use tracing::{info, warn};
+
+/// The operator's alone: a snapshot tells who shares what, and holds the secret of the connection ids.
+const MODE: u32 = 0o600;
+
+/// What is read at a time: a frame and what stands around it.
+const BUFFER_BYTES: usize = 2 * FRAME_MAX_BYTES;
+
+/// Why a snapshot cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+/// What a tracker begins with.
+pub(crate) struct Begun {
+    pub(crate) shards: Shards,
+    pub(crate) secrets: Secrets,
+    /// What its clock says at the start.
+    pub(crate) clock: Time,
+}
+
+impl Begun {
+    /// With nothing.
+    pub(crate) fn empty(config: &Config, secrets: &Secrets) -> Self {
+        Self {
+            shards: Shards::new(config, secrets.seed),
+            secrets: secrets.clone(),
+            clock: Time::ZERO,
+        }
+    }
+
+    /// With what a snapshot says, in the state of `now`, which is the time of the system.
+    pub(crate) fn read(
+        from: &mut dyn Read,
+        config: &Config,
+        secrets: &Secrets,
+        now: SystemTime,
+    ) -> Result<Self, ReadError> {
+        let mut begun = Self::empty(config, secrets);
+        let mut with_peers = true;
+        let mut parts = |part: Part<'_>| match part {
+            Part::Header(header) => {
+                let down = down_for(&header, now);
+                // Who was silent because there was nobody to announce to is not blamed for it, unless all have gone.
+                with_peers = down.unwrap_or_default() <= config.expiry;
+                begun.clock = header.clock + down.unwrap_or_default();
+                if down.is_some_and(|down| down < connection_id::LIFE_MAX) {
+                    begun.secrets.connections = header.secret;
+                }
+            }
+            Part::Swarms(records) => {
+                for record in records {
+                    begun.shards.restore(begun.clock, record, with_peers);
+                }
+            }
+            Part::End => {}
+        };
+        let (mut reader, mut held) = (Reader::default(), Vec::new());
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let length = match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            held.extend_from_slice(buffer.get(..length).unwrap_or_default());
+            let mut used = 0;
+            while let Some(rest) = held.get(used..).filter(|rest| !rest.is_empty())
+                && let Some((part, more)) = reader.read(rest)?
+            {
+                parts(part);
+                used += more;
+            }
+            held.drain(..used);
+        }
+        reader.finish()?;
+        Ok(begun)
+    }
+}
+
+/// How long nobody was there, if the system's clock can tell.
+fn down_for(header: &Header, now: SystemTime) -> Option<Duration> {
+    let written = SystemTime::UNIX_EPOCH + Duration::from_secs(header.written_unix_secs);
+    now.duration_since(written).ok()
+}
+
+/// Writes what the tracker keeps. Requests are answered meanwhile; returns how many bytes it was.
+pub(crate) fn write(state: &State, to: &mut dyn Write) -> io::Result<u64> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let header = Header {
+        written_unix_secs: now.map_or(0, |now| now.as_secs()),
+        clock: state.now(),
+        secret: state.connection_secret,
+    };
+    let (mut out, mut total) = (Vec::new(), 0);
+    let mut writer = Writer::begin(&header, &mut out);
+    state.shards.export(&|| state.now(), &mut |portion| {
+        writer.records(portion, &mut out);
+        total += u64::try_from(out.len()).unwrap_or(0);
+        let written = to.write_all(&out);
+        out.clear();
+        written
+    })?;
+    writer.end(&mut out);
+    to.write_all(&out)?;
+    to.flush()?;
+    Ok(total + u64::try_from(out.len()).unwrap_or(0))
+}
+
+/// The file of snapshots.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    path: PathBuf,
+    /// Held while one is written, so that two never write at once.
+    turn: Mutex<()>,
+    last: Mutex<Last>,
+}
+
+/// What became of the snapshots.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Last {
+    pub(crate) written: u64,
+    pub(crate) failed: u64,
+    pub(crate) bytes: u64,
+    /// The tracker's clock.
+    pub(crate) at: Option<Time>,
+}
+
+impl Keeper {
+    /// Keeps snapshots at `path`.
+    ///
+    /// # Errors
+    /// Nothing can be written there.
+    pub(crate) fn new(path: &Path) -> io::Result<Self> {
+        // Now, and not with the first snapshot minutes later.
+        open(&beside(path, ".new"))?;
+        Ok(Self {
+            path: path.to_owned(),
+            turn: Mutex::default(),
+            last: Mutex::default(),
+        })
+    }
+
+    /// What the last snapshot says, or the one before it.
+    ///
+    /// # Errors
+    /// The system does not let the file be read.
+    pub(crate) fn read(&self, config: &Config, secrets: &Secrets) -> io::Result<Option<Begun>> {
+        for path in [self.path.clone(), beside(&self.path, ".old")] {
+            let mut file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            match Begun::read(&mut file, config, secrets, SystemTime::now()) {
+                Ok(begun) => {
+                    let totals = begun.shards.totals();
+                    let peers = totals.seeders + totals.leechers;
+                    info!(
+                        "{}: {} torrents and {peers} peers are known from before",
+                        path.display(),
+                        totals.torrents
+                    );
+                    return Ok(Some(begun));
+                }
+                Err(ReadError::Io(error)) => return Err(error),
+                Err(ReadError::Snapshot(error)) => {
+                    let aside = beside(&self.path, ".bad");
+                    warn!("{}: {error}; it is now {}", path.display(), aside.display());
+                    fs::rename(&path, &aside)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes a snapshot, and says so if it cannot.
+    pub(crate) fn write(&self, state: &State) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = self.try_write(state);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match written {
+            Ok(bytes) => {
+                last.written += 1;
+                last.bytes = bytes;
+                last.at = Some(state.now());
+                info!("snapshot written: {bytes} bytes");
+            }
+            Err(error) => {
+                last.failed += 1;
+                warn!("{}: no snapshot was written: {error}", self.path.display());
+            }
+        }
+    }
+
+    fn try_write(&self, state: &State) -> io::Result<u64> {
+        let fresh = beside(&self.path, ".new");
+        let mut file = open(&fresh)?;
+        let bytes = write(state, &mut file).and_then(|bytes| file.sync_all().map(|()| bytes));
+        if bytes.is_err() {
+            // On a full disk it would only be in the way.
+            let _ = fs::remove_file(&fresh);
+        }
+        let bytes = bytes?;
+        match fs::rename(&self.path, beside(&self.path, ".old")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        fs::rename(&fresh, &self.path)?;
+        // The names have to last too.
+        let folder = self.path.parent().filter(|path| path.as_os_str() != "");
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(bytes)
+    }
+
+    /// How it went.
+    pub(crate) fn last(&self) -> Last {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(MODE);
+    options.open(path)
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    name.into()
+}
