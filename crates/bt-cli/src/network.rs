@@ -71,6 +71,7 @@ impl NetworkArgs {
             down_limit: self.down_limit,
             up_limit: self.up_limit,
             dht: self.dht(),
+            threads: None,
         }
     }
 

@@ -109,12 +109,12 @@ impl State {
     }
 }
 
-/// Runs `work` on a runtime of its own.
+/// Runs `work` on a runtime of its own, of one thread: torrents have others, and so has what would block it.
 ///
 /// # Errors
 /// Those of `work`.
 pub(crate) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

@@ -36,6 +36,9 @@ pub struct SessionConfig {
     pub up_limit: Option<u64>,
     /// Take part in the DHT. `None`: do not.
     pub dht: Option<DhtConfig>,
+    /// Threads on which torrents run, each torrent with all its connections on one of them. `None`: one for each core. 0:
+    /// none; torrents then run in the runtime in which the session is made.
+    pub threads: Option<usize>,
 }
 
 /// Settings of one torrent.

@@ -29,10 +29,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 /// Messages that go to the torrent's task at a time: it must get round to the other peers.
 const BATCH_MESSAGES: usize = 512;
 
-/// Batches of one connection that wait to be worked off: 4 MiB. Enough that the torrent's task always finds the next one;
-/// one only would have the two wait for each other (measured with two cores: 20 % more CPU time, two thirds of the rate),
-/// and without a bound a fast peer's bytes pile up and leave the cache before they are hashed.
-const TURNS_MAX: usize = 16;
+/// Batches of one connection that wait to be worked off. The torrent's task is on the same thread, so it is never kept
+/// waiting for the next one; what is read ahead of it only leaves the core's cache before it is hashed.
+const TURNS_MAX: usize = 1;
 
 /// Blocks that lie one behind the other and are read with one call.
 const RUN_BLOCKS: usize = 16;

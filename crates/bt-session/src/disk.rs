@@ -1,8 +1,9 @@
 //! Where the disk's work is done: on the spot while the disk is quick, on a small pool of threads when it is not.
 //!
 //! A byte that changes cores is paid for twice, so a block is hashed and written where it was received, and read where
-//! it is sent. That blocks the runtime's thread for as long as the disk takes; so each such job is timed, and after a
-//! slow one the torrent's jobs go to the pool for a while. Reading back whole pieces always goes there.
+//! it is sent. That blocks the thread for as long as the disk takes; so each such job is timed, and after a slow one the
+//! torrent's jobs go to the pool for a while, and the other torrents of the thread get on. Reading back whole pieces always
+//! goes there.
 //!
 //! **Invariant:** the jobs of a torrent that went to the pool are done one after the other, in order, and no later job is
 //! done on the spot before they are. How many there are is bounded by the engine, which counts the blocks it has out.
@@ -25,8 +26,12 @@ pub(crate) const POOL_THREADS: usize = 4;
 /// with which the piece is written, some 10 ms as long as the system's cache takes it.
 const SLOW: Duration = Duration::from_millis(20);
 
-/// How long the pool is used after a slow job.
+/// How long the pool is used after a slow job, at least.
 const SLOW_SPAN: Duration = Duration::from_secs(2);
+
+/// So many times the time of a slow job passes before another is done on the spot: a disk holds up the other torrents of
+/// its thread for at most a fiftieth of the time, however slow it is.
+const SLOW_TIMES: u32 = 50;
 
 /// Jobs that one thread of the pool does before another torrent has its turn.
 const BATCH_JOBS: usize = 64;
@@ -84,11 +89,13 @@ impl Disk {
             let store = Arc::clone(self.store());
             let (run, mut copy) = (run.to_vec(), messages.to_vec());
             let read = move || {
-                store
-                    .read_run(&run, &mut places(&run, &mut copy))
-                    .map(|()| copy)
+                let began = Instant::now();
+                let read = store.read_run(&run, &mut places(&run, &mut copy));
+                (read.map(|()| copy), began.elapsed())
             };
-            messages.copy_from_slice(&self.on_pool(read).await??);
+            let (read, took) = self.on_pool(read).await?;
+            self.took(took);
+            messages.copy_from_slice(&read?);
             return Ok(());
         }
         self.timed(|| self.store().read_run(run, &mut places(run, messages)))
@@ -118,12 +125,17 @@ impl Disk {
     fn timed<T>(&self, work: impl FnOnce() -> T) -> T {
         let began = Instant::now();
         let result = work();
-        let ended = Instant::now();
-        if ended - began > SLOW {
-            let until = self.nanos(ended + SLOW_SPAN);
-            self.slow_until.fetch_max(until, Ordering::Relaxed);
-        }
+        self.took(began.elapsed());
         result
+    }
+
+    /// A job took so long.
+    fn took(&self, span: Duration) {
+        if span > SLOW {
+            let until = Instant::now() + SLOW_SPAN.max(span * SLOW_TIMES);
+            self.slow_until
+                .fetch_max(self.nanos(until), Ordering::Relaxed);
+        }
     }
 
     fn nanos(&self, at: Instant) -> u64 {
@@ -249,6 +261,8 @@ mod tests {
     use bt_core::{BLOCK_BYTES, Layout};
     use bt_storage::{FileMap, FileSpec, MemoryStorage};
     use bytes::Bytes;
+
+    const NANO: Duration = Duration::from_nanos(1);
 
     const LAYOUT_BYTES: u64 = 4 * 2 * BLOCK_BYTES as u64;
 
@@ -376,6 +390,30 @@ mod tests {
         assert!(!disk.is_slow());
         disk.timed(|| std::thread::sleep(SLOW + Duration::from_millis(5)));
         assert!(disk.is_slow());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_slower_a_disk_the_later_it_is_trusted_again() {
+        let rows = [
+            (SLOW, Duration::ZERO),
+            (SLOW + Duration::from_nanos(1), SLOW_SPAN),
+            (SLOW_SPAN / SLOW_TIMES, SLOW_SPAN),
+            (Duration::from_secs(1), Duration::from_secs(50)),
+        ];
+        for (took, wait) in rows {
+            let disk = disk();
+            disk.took(took);
+            for span in [
+                Duration::ZERO,
+                wait / 2,
+                wait.saturating_sub(wait / 2 + NANO),
+            ] {
+                tokio::time::advance(span).await;
+                assert_eq!(disk.is_slow(), wait > Duration::ZERO, "{took:?}");
+            }
+            tokio::time::advance(2 * NANO).await;
+            assert!(!disk.is_slow(), "{took:?}");
+        }
     }
 
     #[tokio::test]

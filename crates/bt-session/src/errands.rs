@@ -5,6 +5,7 @@
 
 use crate::torrent::Fact;
 use std::collections::BTreeMap;
+use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 /// Tasks on their way.
@@ -16,13 +17,23 @@ pub(crate) struct Errands {
 }
 
 impl Errands {
-    /// Starts `task`. If it panics, `failure` is what came of it.
+    /// Starts `task` on the torrent's thread. If it panics, `failure` is what came of it.
     pub(crate) fn spawn(
         &mut self,
         task: impl Future<Output = Option<Fact>> + Send + 'static,
         failure: Option<Fact>,
     ) -> AbortHandle {
-        let handle = self.tasks.spawn(task);
+        self.spawn_on(&Handle::current(), task, failure)
+    }
+
+    /// Starts `task` on another runtime.
+    pub(crate) fn spawn_on(
+        &mut self,
+        runtime: &Handle,
+        task: impl Future<Output = Option<Fact>> + Send + 'static,
+        failure: Option<Fact>,
+    ) -> AbortHandle {
+        let handle = self.tasks.spawn_on(task, runtime);
         if let Some(failure) = failure {
             self.failures.insert(handle.id(), failure);
         }

@@ -22,6 +22,7 @@
 //! | `open`, `state` | what happens before: files, resume state, hashing |
 //! | `metadata` | what is between a magnet link and a torrent |
 //! | `budget` | what torrents share of the line |
+//! | `worker` | the threads on which torrents run |
 //!
 //! # Example
 //!
@@ -90,6 +91,7 @@ mod reach;
 mod state;
 mod torrent;
 mod udp;
+mod worker;
 
 pub use config::{Choose, SessionConfig, TorrentOptions};
 pub use events::TorrentEvents;

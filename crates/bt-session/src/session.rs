@@ -16,6 +16,7 @@ use crate::http::Http;
 use crate::metadata::{self, Unopened};
 use crate::torrent::{Ends, Fact, Torrent};
 use crate::udp::Udp;
+use crate::worker::Workers;
 use crate::{incoming, listener, open, torrent};
 use bt_core::{InfoHash, PeerId};
 use bt_metainfo::{Magnet, Metainfo};
@@ -32,6 +33,7 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -71,6 +73,7 @@ pub struct Session {
     /// The DHT's tasks.
     _dht: JoinSet<()>,
     torrents: JoinSet<()>,
+    workers: Workers,
 }
 
 /// What the tasks of a session share.
@@ -79,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) config: SessionConfig,
     /// The port that trackers and peers are told.
     pub(crate) port: u16,
+    /// Where the session was made.
+    pub(crate) runtime: Handle,
     pub(crate) clock: Clock,
     pub(crate) http: Http,
     pub(crate) udp: Udp,
@@ -118,7 +123,7 @@ pub(crate) struct Registered {
 }
 
 impl Session {
-    /// Starts listening. To be called inside a tokio runtime, which the session's tasks then use.
+    /// Starts listening. To be called inside a tokio runtime, which then runs all of the session but its torrents.
     ///
     /// # Errors
     /// [`SessionError::Listen`] if the port is taken or not allowed.
@@ -138,6 +143,7 @@ impl Session {
         let shared = Arc::new(Shared {
             port,
             dht,
+            runtime: Handle::current(),
             clock,
             udp: Udp::new(config.bind, clock),
             http: Http::new(config.bind),
@@ -153,6 +159,7 @@ impl Session {
             torrents: Mutex::default(),
             config,
         });
+        let workers = Workers::new(shared.config.threads);
         let mut listening = JoinSet::new();
         for listener in listeners {
             listening.spawn(incoming::accept(listener, Arc::clone(&shared)));
@@ -163,6 +170,7 @@ impl Session {
             listening,
             _dht: dht_tasks,
             torrents: JoinSet::new(),
+            workers,
         })
     }
 
@@ -246,7 +254,12 @@ impl Session {
             status: status_in,
         };
         let shared = Arc::clone(&self.shared);
-        self.torrents.spawn(live(shared, info_hash, start, ends));
+        let place = self.workers.place();
+        let life = async move {
+            live(shared, info_hash, start, ends).await;
+            drop(place.load);
+        };
+        self.torrents.spawn_on(life, &place.runtime);
         let handle = TorrentHandle {
             info_hash,
             status,
@@ -550,6 +563,8 @@ mod tests {
         Session::new(SessionConfig {
             bind: Some(std::net::Ipv4Addr::LOCALHOST.into()),
             port: Some(0),
+            // On the test's own thread, whose clock can be stopped.
+            threads: Some(0),
             ..SessionConfig::default()
         })
         .unwrap()

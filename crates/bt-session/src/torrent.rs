@@ -27,8 +27,10 @@ use bt_wire::{Limits, Message};
 use bytes::Bytes;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::AbortHandle;
@@ -399,11 +401,7 @@ impl Torrent {
                     self.inputs.push_back(Input::Closed { conn, reason });
                 }
             }
-            Fact::Accepted(greeted) => {
-                let conn = ConnId(self.next_accepted);
-                self.next_accepted += 2;
-                self.open(conn, greeted, Direction::Incoming, ends);
-            }
+            Fact::Accepted(greeted) => self.accepted(greeted, ends),
             Fact::Dialled { conn, greeted } => {
                 if self.dials.remove(&conn).is_some() {
                     self.open(conn, greeted, Direction::Outgoing, ends);
@@ -431,6 +429,20 @@ impl Torrent {
             }
         }
         Ok(())
+    }
+
+    fn accepted(&mut self, mut greeted: Greeted, ends: &Ends) {
+        greeted.stream = match settled(greeted.stream) {
+            Ok(stream) => stream,
+            // As if the peer had gone before it was accepted.
+            Err(error) => {
+                tracing::debug!(addr = %greeted.addr, %error, "cannot take a connection");
+                return;
+            }
+        };
+        let conn = ConnId(self.next_accepted);
+        self.next_accepted += 2;
+        self.open(conn, greeted, Direction::Incoming, ends);
     }
 
     /// From here on it is a torrent like any other.
@@ -528,8 +540,8 @@ impl Torrent {
                     message: "internal error".to_owned(),
                     retry_in: None,
                 });
-                self.errands
-                    .spawn(asking, Some(Fact::Announced { id, result }));
+                let failure = Some(Fact::Announced { id, result });
+                self.errands.spawn_on(&self.shared.runtime, asking, failure);
             }
             Output::Emit(event) => self.emit(event, ends),
         }
@@ -657,6 +669,11 @@ pub(crate) fn warn(message: String, events: &EventsIn) {
     let _ = events.send(TorrentEvent::Warning { message });
 }
 
+/// The same stream, whose wake-ups come from the runtime of this task and not from that which accepted it.
+fn settled(stream: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(stream.into_std()?)
+}
+
 async fn sleep_until(wake: Option<Instant>) {
     match wake {
         Some(wake) => tokio::time::sleep_until(wake).await,
@@ -738,7 +755,7 @@ mod tests {
         let session = session(dir.path());
         let (mut torrent, _facts) = torrent(&session, dir.path()).await;
         let listening = session.local_addrs()[0];
-        let stream = tokio::net::TcpStream::connect(listening).await.unwrap();
+        let stream = TcpStream::connect(listening).await.unwrap();
         let (disk, facts) = (Arc::clone(&torrent.disk), torrent.facts_in.clone());
         let conn = ConnId(1);
         let buffers = Arc::default();

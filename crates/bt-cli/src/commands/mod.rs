@@ -20,7 +20,7 @@ use anyhow::Context as _;
 use tokio::runtime::{Builder, Runtime};
 
 /// What every command is given besides its arguments.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Context {
     /// No progress is wanted.
     pub(crate) quiet: bool,

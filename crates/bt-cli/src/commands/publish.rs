@@ -68,9 +68,10 @@ async fn publish(args: &Args, context: &Context) -> Result<(), Failure> {
     if has_tracker {
         make.announce = vec![below(&base, "announce").into()];
     }
-    let no_output = Path::new("");
-    let Made { metainfo, folder } =
-        tokio::task::block_in_place(|| create::make(&args.path, no_output, &make, context))?;
+    let (path, in_context) = (args.path.clone(), context.clone());
+    let making = move || create::make(&path, Path::new(""), &make, &in_context);
+    let made = tokio::task::spawn_blocking(making).await;
+    let Made { metainfo, folder } = made.context("the hashing ended early")??;
     let mut outside = None;
     if has_tracker {
         if args.public_url.is_some() {
