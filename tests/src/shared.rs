@@ -90,6 +90,7 @@ impl Shared {
             "--port",
             "0",
             "--no-tracker",
+            "--no-lsd",
             "--json",
         ]);
         arguments.extend(more);
@@ -118,6 +119,7 @@ impl Shared {
             "--port",
             "0",
             "--no-tracker",
+            "--no-lsd",
             "--json",
         ]);
         arguments.extend(more);

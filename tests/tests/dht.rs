@@ -18,8 +18,8 @@ fn node(home: &std::path::Path) -> (Process, String) {
 fn a_download_without_tracker_and_peer_through_a_third_node() {
     let shared = Shared::new(20 * PIECE, PIECE, "http://127.0.0.1:1/announce");
     let (_node, addr) = node(&shared.make("node"));
-    let join = ["--no-tracker", "--dht-bootstrap", &addr];
-    let (_seed, seeder) = shared.seed(&join[1..]);
+    let join = ["--no-tracker", "--no-lsd", "--dht-bootstrap", &addr];
+    let (_seed, seeder) = shared.seed(&join[2..]);
     let (home, copy) = (shared.make("home"), shared.make("copy"));
     let arguments = ["get", text(&shared.torrent), "-d", text(&copy), "--json"];
     let arguments = [&arguments[..], &LOCAL, &join].concat();

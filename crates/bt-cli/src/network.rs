@@ -6,6 +6,7 @@ use crate::stop::Stop;
 use crate::units;
 use bt_metainfo::Metainfo;
 use bt_session::dht::{BOOTSTRAP, DhtConfig};
+use bt_session::lsd::LsdConfig;
 use bt_session::{SessionConfig, TorrentOptions};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -41,6 +42,9 @@ pub(crate) struct NetworkArgs {
     /// Do not exchange addresses of peers with peers
     #[arg(long)]
     no_pex: bool,
+    /// Do not look for peers on the local network
+    #[arg(long)]
+    no_lsd: bool,
     /// Take no part in the DHT
     #[arg(long)]
     no_dht: bool,
@@ -72,6 +76,7 @@ impl NetworkArgs {
             up_limit: self.up_limit,
             dht: self.dht(),
             threads: None,
+            lsd: (!self.no_lsd).then(LsdConfig::default),
         }
     }
 

@@ -14,6 +14,7 @@
 //! | [`metadata`] | [`metadata::Fetch`]: the info dictionary from peers |
 //! | [`smart_ban`] | [`SmartBan`]: who sent the bad block |
 //! | [`announcer`] | the torrent's numbers, put to the schedule of `bt_tracker::client` |
+//! | [`local`] | [`LocalDiscovery`]: what is said and believed on the local network (BEP 14) |
 //! | [`node`] | [`Node`]: rates and connections divided between torrents |
 //! | [`config`], [`event`], [`limits`] | settings; news and numbers for the user; every bound with its reason |
 //!
@@ -94,6 +95,7 @@ mod connection;
 pub mod engine;
 pub mod event;
 pub mod limits;
+pub mod local;
 pub mod metadata;
 pub mod node;
 pub mod peers;
@@ -106,6 +108,7 @@ pub mod uploads;
 pub use config::Config;
 pub use engine::{Command, ConnId, Direction, Engine, Input, Output, RESERVED, Torrent, Unknown};
 pub use event::{CloseReason, Event, Stats, TrackerStatus};
+pub use local::LocalDiscovery;
 pub use node::Node;
 pub use peers::PeerList;
 pub use picker::Picker;

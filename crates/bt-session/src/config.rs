@@ -1,6 +1,7 @@
 //! What a user may set for a session and for each torrent in it.
 
 use crate::dht::DhtConfig;
+use crate::lsd::LsdConfig;
 use bt_core::Bitfield;
 use bt_metainfo::Info;
 use bt_storage::Allocation;
@@ -39,6 +40,8 @@ pub struct SessionConfig {
     /// Threads on which torrents run, each torrent with all its connections on one of them. `None`: one for each core. 0:
     /// none; torrents then run in the runtime in which the session is made.
     pub threads: Option<usize>,
+    /// Look for peers on the local network (BEP 14). `None`: do not.
+    pub lsd: Option<LsdConfig>,
 }
 
 /// Settings of one torrent.

@@ -13,6 +13,7 @@
 //! | [`announce`] | announces over HTTP and UDP; [`announce::scrape`] |
 //! | `udp` | the sockets of UDP trackers |
 //! | [`dht`] | [`Dht`](dht::Dht): the tasks, sockets and files of DHT nodes |
+//! | [`lsd`] | local discovery: its sockets and interfaces |
 //! | `clock` | the only clock, and the only randomness |
 //! | `reach` | which addresses an HTTP request may use |
 //! | `listener`, `incoming`, `handshake` | sockets until both handshakes are exchanged |
@@ -73,6 +74,7 @@ pub mod config;
 pub mod dht;
 pub mod handle;
 pub mod http;
+pub mod lsd;
 pub mod session;
 
 mod budget;

@@ -13,6 +13,7 @@ use crate::disk::POOL_THREADS;
 use crate::events::{TorrentEvents, events};
 use crate::handle::{COMMANDS_MAX, Failure, Phase, Status, TorrentEvent, TorrentHandle};
 use crate::http::Http;
+use crate::lsd::Lsd;
 use crate::metadata::{self, Unopened};
 use crate::torrent::{Ends, Fact, Torrent};
 use crate::udp::Udp;
@@ -70,8 +71,8 @@ pub struct Session {
     shared: Arc<Shared>,
     local_addrs: Vec<SocketAddr>,
     listening: JoinSet<()>,
-    /// The DHT's tasks.
-    _dht: JoinSet<()>,
+    /// The tasks of the DHT and of local discovery.
+    _discovery: JoinSet<()>,
     torrents: JoinSet<()>,
     workers: Workers,
 }
@@ -100,6 +101,7 @@ pub(crate) struct Shared {
     pub(crate) announce_permits: Semaphore,
     pub(crate) budget: Budget,
     pub(crate) dht: Option<Dht>,
+    pub(crate) lsd: Option<Lsd>,
     torrents_started: AtomicU64,
     torrents: Mutex<BTreeMap<InfoHash, Slot>>,
 }
@@ -132,11 +134,16 @@ impl Session {
         let addrs = listeners.iter().filter_map(|l| l.local_addr().ok());
         let local_addrs: Vec<SocketAddr> = addrs.collect();
         let port = local_addrs.first().map_or(0, SocketAddr::port);
-        let mut dht_tasks = JoinSet::new();
+        let mut discovery = JoinSet::new();
         let dht = config.dht.clone().and_then(|dht| {
-            let started = Dht::start(dht, config.bind, port, &mut dht_tasks);
+            let started = Dht::start(dht, config.bind, port, &mut discovery);
             // Other sources of peers are as good as they were.
             let warn = |error| tracing::warn!(%error, "no socket for the DHT: going on without it");
+            started.map_err(warn).ok()
+        });
+        let lsd = config.lsd.and_then(|lsd| {
+            let started = Lsd::start(lsd, config.bind, port, &mut discovery);
+            let warn = |error| tracing::warn!(%error, "no local discovery: going on without it");
             started.map_err(warn).ok()
         });
         let clock = Clock::start();
@@ -144,6 +151,7 @@ impl Session {
             port,
             dht,
             runtime: Handle::current(),
+            lsd,
             clock,
             udp: Udp::new(config.bind, clock),
             http: Http::new(config.bind),
@@ -168,7 +176,7 @@ impl Session {
             shared,
             local_addrs,
             listening,
-            _dht: dht_tasks,
+            _discovery: discovery,
             torrents: JoinSet::new(),
             workers,
         })
@@ -237,6 +245,7 @@ impl Session {
     ) -> Result<(TorrentHandle, TorrentEvents), SessionError> {
         let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
         let (peers, peers_named) = mpsc::channel(COMMANDS_MAX);
+        let (gossip_in, gossip) = mpsc::channel(COMMANDS_MAX);
         let (events_in, events) = events();
         let (status_in, status) = watch::channel(Status {
             stats: Stats {
@@ -249,7 +258,8 @@ impl Session {
         let ends = Ends {
             commands: commanded,
             peers: peers_named,
-            peers_in: peers.clone(),
+            gossip,
+            gossip_in,
             events: events_in,
             status: status_in,
         };
@@ -498,12 +508,18 @@ async fn run_and_save(
 ) -> Result<(), Failure> {
     let info_hash = running.info_hash();
     if let Some(dht) = running.dht() {
-        dht.enter(info_hash, shared.port, ends.peers_in.clone())
+        dht.enter(info_hash, shared.port, ends.gossip_in.clone())
             .await;
+    }
+    if let Some(lsd) = running.lsd() {
+        lsd.enter(info_hash, ends.gossip_in.clone()).await;
     }
     let result = running.run(ends, peers).await;
     if let Some(dht) = &shared.dht {
         dht.leave(info_hash).await;
+    }
+    if let Some(lsd) = &shared.lsd {
+        lsd.leave(info_hash).await;
     }
     if let Err(error) = running.save().await {
         torrent::warn(

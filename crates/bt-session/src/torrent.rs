@@ -15,12 +15,14 @@ use crate::errands::Errands;
 use crate::events::EventsIn;
 use crate::handle::{Failure, Phase, Status, TorrentEvent};
 use crate::handshake::{self, GreetError, Greeted};
+use crate::lsd::Lsd;
 use crate::metadata::{self, Described, Unopened};
 use crate::open::Opened;
 use crate::session::Shared;
 use crate::state::Keeper;
 use bt_core::disk::{DiskError, Done};
 use bt_core::{Block, InfoHash, PeerId};
+use bt_peer::peers::Source;
 use bt_peer::{CloseReason, Command, ConnId, Direction, Engine, Event, Input, Output, Unknown};
 use bt_tracker::announce::{AnnounceFailure, AnnounceResponse};
 use bt_wire::{Limits, Message};
@@ -75,7 +77,7 @@ pub(crate) enum Fact {
         id: u64,
         result: Result<AnnounceResponse, AnnounceFailure>,
     },
-    /// Peers became known.
+    /// Peers that a tracker named by host name.
     PeersFound(Vec<SocketAddr>),
     /// What peers said of the torrent was looked at, and its files are open.
     Described(Result<Box<Described>, Failure>),
@@ -88,9 +90,12 @@ pub(crate) enum Fact {
 /// The ends at which the torrent's owner holds the others.
 pub(crate) struct Ends {
     pub(crate) commands: mpsc::Receiver<Command>,
+    /// Peers that the owner names.
     pub(crate) peers: mpsc::Receiver<Vec<SocketAddr>>,
-    /// The other end of `peers`, for the DHT.
-    pub(crate) peers_in: mpsc::Sender<Vec<SocketAddr>>,
+    /// Peers that strangers name, in the DHT or on the local network.
+    pub(crate) gossip: mpsc::Receiver<Vec<SocketAddr>>,
+    /// The other end of `gossip`.
+    pub(crate) gossip_in: mpsc::Sender<Vec<SocketAddr>>,
     pub(crate) events: EventsIn,
     pub(crate) status: watch::Sender<Status>,
 }
@@ -104,6 +109,8 @@ pub(crate) struct Torrent {
     engine: Engine,
     /// The DHT, if the torrent uses it.
     dht: Option<Dht>,
+    /// Local discovery, if the torrent uses it.
+    lsd: Option<Lsd>,
     disk: Arc<Disk>,
     jobs: Jobs,
     conns: BTreeMap<ConnId, Entry>,
@@ -206,6 +213,7 @@ impl Torrent {
             limits: start.limits,
             engine,
             dht: shared.dht.clone().filter(|_| !start.private),
+            lsd: shared.lsd.clone().filter(|_| !start.private),
             shared,
             disk,
             jobs,
@@ -237,6 +245,11 @@ impl Torrent {
         self.dht.as_ref()
     }
 
+    /// Local discovery, if the torrent uses it.
+    pub(crate) const fn lsd(&self) -> Option<&Lsd> {
+        self.lsd.as_ref()
+    }
+
     /// Takes part in the swarm until told to stop.
     ///
     /// # Errors
@@ -247,7 +260,8 @@ impl Torrent {
         peers: Vec<SocketAddr>,
     ) -> Result<(), Failure> {
         let mut batch = Vec::new();
-        self.inputs.push_back(Input::PeersFound(peers));
+        self.inputs
+            .push_back(Input::PeersFound(Source::User, peers));
         loop {
             self.settle(ends);
             if self.stopped {
@@ -256,7 +270,8 @@ impl Torrent {
             let wake = self.wake();
             tokio::select! {
                 Some(command) = ends.commands.recv() => self.command(command),
-                Some(peers) = ends.peers.recv() => self.inputs.push_back(Input::PeersFound(peers)),
+                Some(peers) = ends.peers.recv() => self.found(Source::User, peers),
+                Some(peers) = ends.gossip.recv() => self.found(Source::Gossip, peers),
                 _ = self.facts.recv_many(&mut batch, TURN_FACTS) => {
                     for fact in batch.drain(..) {
                         self.fact(fact, ends)?;
@@ -331,6 +346,10 @@ impl Torrent {
         if is_due(self.deadline()) {
             self.inputs.push_back(Input::Timeout);
         }
+    }
+
+    fn found(&mut self, source: Source, peers: Vec<SocketAddr>) {
+        self.inputs.push_back(Input::PeersFound(source, peers));
     }
 
     /// Takes in what the owner said.
@@ -416,7 +435,7 @@ impl Torrent {
                 self.resolve(&result);
                 self.inputs.push_back(Input::Announced { id, result });
             }
-            Fact::PeersFound(peers) => self.inputs.push_back(Input::PeersFound(peers)),
+            Fact::PeersFound(peers) => self.found(Source::Tracker, peers),
             Fact::Described(described) => self.described(*described?, ends),
             Fact::Saved(Ok(())) => {}
             Fact::Saved(Err(error)) => warn(
@@ -448,10 +467,16 @@ impl Torrent {
     /// From here on it is a torrent like any other.
     fn described(&mut self, described: Described, ends: &Ends) {
         let opened = described.opened;
-        if let Some(dht) = self.dht.take_if(|_| opened.torrent.private) {
+        if opened.torrent.private {
+            let (dht, lsd) = (self.dht.take(), self.lsd.take());
             let info_hash = self.info_hash;
             let leaving = async move {
-                dht.leave(info_hash).await;
+                if let Some(dht) = dht {
+                    dht.leave(info_hash).await;
+                }
+                if let Some(lsd) = lsd {
+                    lsd.leave(info_hash).await;
+                }
                 None
             };
             self.errands.spawn(leaving, None);
@@ -714,16 +739,18 @@ mod tests {
     fn ends() -> (Ends, impl Sized) {
         let (commands_in, commands) = mpsc::channel(1);
         let (peers_in, peers) = mpsc::channel(1);
+        let (gossip_in, gossip) = mpsc::channel(1);
         let (status, shown) = watch::channel(Status::default());
         let (events, told) = crate::events::events();
         let ends = Ends {
             commands,
             peers,
-            peers_in,
+            gossip,
+            gossip_in,
             events,
             status,
         };
-        (ends, (commands_in, shown, told))
+        (ends, (commands_in, peers_in, shown, told))
     }
 
     #[tokio::test]
@@ -732,7 +759,9 @@ mod tests {
         let session = session(dir.path());
         let (mut torrent, _facts) = torrent(&session, dir.path()).await;
         let (ends, _handle) = ends();
-        torrent.inputs.push_back(Input::PeersFound(Vec::new()));
+        torrent
+            .inputs
+            .push_back(Input::PeersFound(Source::User, Vec::new()));
         torrent.settle(&ends);
         let first = torrent.next_tick();
         assert!(first.is_some_and(|at| at <= Instant::now()));

@@ -13,6 +13,7 @@
 //! | [`extension`] | [`ExtensionHandshake`]: which extensions a peer speaks (BEP 10) |
 //! | [`metadata`] | [`MetadataMessage`]: the info dictionary from peers (BEP 9) |
 //! | [`pex`] | [`PexMessage`]: peers that peers know (BEP 11) |
+//! | [`lsd`] | [`LocalAnnounce`]: peers on the local network (BEP 14) |
 //! | [`fast_set`] | which pieces a choked peer may have (BEP 6) |
 //! | [`client`] | the name of the program behind a peer id (BEP 20) |
 //!
@@ -48,6 +49,7 @@ pub mod extension;
 pub mod fast_set;
 pub mod handshake;
 pub mod limits;
+pub mod lsd;
 pub mod message;
 pub mod metadata;
 pub mod pex;
@@ -56,6 +58,7 @@ pub use codec::{Decoder, WireError};
 pub use extension::{ExtensionError, ExtensionHandshake};
 pub use handshake::{Handshake, HandshakeError, HandshakePrefix, Reserved};
 pub use limits::Limits;
+pub use lsd::LocalAnnounce;
 pub use message::Message;
 pub use metadata::MetadataMessage;
 pub use pex::{PexMessage, PexPeer};

@@ -177,7 +177,7 @@ fn bt(role: Role, place: &Place<'_>, tools: &Tools) -> Command {
         .arg(place.data)
         .arg("--port")
         .arg(place.port().to_string())
-        .arg("--json");
+        .args(["--json", "--no-lsd"]);
     if let Some(ip) = place.bind() {
         command.arg("--bind").arg(ip.to_string());
     }

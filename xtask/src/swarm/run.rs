@@ -227,7 +227,7 @@ impl Swarm {
         let common = |verb: &str, folder: &Path, state: &Path| {
             let mut command = Command::new(&programs.bt);
             command.arg(verb).arg(torrent).arg("-d").arg(folder);
-            command.args(["--bind", "127.0.0.1", "--port", "0", "--json"]);
+            command.args(["--bind", "127.0.0.1", "--port", "0", "--json", "--no-lsd"]);
             if let Some(limit) = self.scenario.up_limit {
                 command.arg("--up-limit").arg(limit.to_string());
             }

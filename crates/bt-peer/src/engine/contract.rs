@@ -1,5 +1,6 @@
 //! The contract between the engine and its shell: facts in, orders out. Plain data, so that a run can be recorded.
 
+use crate::peers::Source;
 use crate::{CloseReason, Event};
 use bt_core::disk::{DiskError, Done, Job};
 use bt_core::{Bitfield, Block, InfoHash, Layout, PeerId};
@@ -92,8 +93,9 @@ pub enum Input {
         /// Its answer.
         result: Result<AnnounceResponse, AnnounceFailure>,
     },
-    /// Peers became known without a tracker: from the command line, or by resolving names.
-    PeersFound(Vec<SocketAddr>),
+    /// Peers became known in another way than by the engine's own asking: from the user, by the DHT, by local discovery, or
+    /// by resolving names. Who named them decides how far they are believed.
+    PeersFound(Source, Vec<SocketAddr>),
     /// The user wants something.
     Command(Command),
     /// The deadline has come.

@@ -181,7 +181,7 @@ impl Engine {
             } => self.described(now, layout, private, &have, &wanted),
             Input::DiskDone(done) => self.disk_done(now, done),
             Input::Announced { id, result } => self.announced(now, id, result),
-            Input::PeersFound(addrs) => self.peers_found(now, addrs, crate::peers::Source::User),
+            Input::PeersFound(source, addrs) => self.peers_found(now, addrs, source),
             Input::Command(command) => self.command(now, command),
             Input::Timeout => {}
         }

@@ -2,6 +2,7 @@
 
 use crate::script::{FAST, OWN_ID, PIECES, PLAIN, Script, address_of, bitfield, requests};
 use bt_core::PeerId;
+use bt_peer::peers::Source;
 use bt_peer::{CloseReason, ConnId, Direction, Input, Output};
 use bt_wire::message::BlockAddress;
 use bt_wire::{Message, Reserved};
@@ -131,7 +132,7 @@ fn messages_of_the_fast_extension_need_it() {
 fn our_own_id_and_one_that_is_connected_are_turned_away() {
     // BTP/1.0, 6.2; FAULTS 42.
     let mut script = Script::leecher();
-    script.handle(Input::PeersFound(vec![address_of(1)]));
+    script.handle(Input::PeersFound(Source::User, vec![address_of(1)]));
     let [Output::Dial { conn, addr }] = script.take()[..] else {
         panic!("one dial")
     };
@@ -144,7 +145,7 @@ fn our_own_id_and_one_that_is_connected_are_turned_away() {
     });
     assert_eq!(script.closed(conn), Some(&CloseReason::Duplicate));
     script.pass(10_000);
-    script.handle(Input::PeersFound(vec![address_of(1)]));
+    script.handle(Input::PeersFound(Source::User, vec![address_of(1)]));
     let again = script
         .take()
         .iter()

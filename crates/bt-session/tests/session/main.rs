@@ -12,6 +12,7 @@
 
 mod dht;
 mod exchange;
+mod lsd;
 mod magnet;
 mod state;
 mod strangers;

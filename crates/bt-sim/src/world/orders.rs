@@ -64,7 +64,7 @@ impl World {
             | Input::Described { .. }
             | Input::DiskDone(_)
             | Input::Announced { .. }
-            | Input::PeersFound(_)
+            | Input::PeersFound(..)
             | Input::Command(_)
             | Input::Timeout => {}
         }
@@ -306,7 +306,7 @@ pub(super) fn weigh_input(input: &Input) -> u64 {
             Done::Digests { piece, .. } => mix(17, u64::from(piece.get())),
         },
         Input::Announced { id, .. } => mix(18, *id),
-        Input::PeersFound(addrs) => mix(19, addrs.len() as u64),
+        Input::PeersFound(_, addrs) => mix(19, addrs.len() as u64),
         Input::Command(_) => 20,
         Input::Timeout => 21,
     }

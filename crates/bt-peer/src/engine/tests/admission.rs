@@ -2,6 +2,7 @@
 
 use super::lone::*;
 use crate::engine::contract::*;
+use crate::peers::Source;
 use crate::{CloseReason, Config};
 use bt_core::{Bitfield, PeerId};
 use bt_tracker::announce::{AnnounceResponse, Peer};
@@ -18,7 +19,7 @@ fn addr(host: u8) -> SocketAddr {
 #[test]
 fn ourselves_is_closed_and_never_dialled_again() {
     let mut lone = Lone::leecher(PIECES);
-    lone.handle(Input::PeersFound(vec![addr(9)]));
+    lone.handle(Input::PeersFound(Source::User, vec![addr(9)]));
     let (conn, to) = lone.dials()[0];
     assert_eq!((conn, to), (ConnId(0), addr(9)));
     lone.open_as(conn.0, 9, Direction::Outgoing, OWN_ID, FAST);
@@ -122,7 +123,10 @@ fn silence_ends_a_connection_and_keep_alives_prevent_it() {
 #[test]
 fn dials_are_bounded_and_back_off() {
     let mut lone = Lone::leecher(PIECES);
-    lone.handle(Input::PeersFound((1..=100).map(addr).collect()));
+    lone.handle(Input::PeersFound(
+        Source::User,
+        (1..=100).map(addr).collect(),
+    ));
     let first = lone.dials();
     assert_eq!(first.len(), crate::limits::DIALS_MAX);
     for (conn, _) in &first {
@@ -135,7 +139,7 @@ fn dials_are_bounded_and_back_off() {
     );
     // One address that never answers is called ever less often (FAULTS 78).
     let mut lone = Lone::leecher(PIECES);
-    lone.handle(Input::PeersFound(vec![addr(1)]));
+    lone.handle(Input::PeersFound(Source::User, vec![addr(1)]));
     let mut calls = 0;
     for _ in 0..3_600 {
         for (conn, _) in lone.dials() {
@@ -152,7 +156,10 @@ fn no_more_connections_than_allowed() {
     let mut config = Config::new(OWN_ID);
     config.peers_max = 4;
     let mut lone = Lone::with(torrent(PIECES, Bitfield::new(PIECES)), config);
-    lone.handle(Input::PeersFound((1..=100).map(addr).collect()));
+    lone.handle(Input::PeersFound(
+        Source::User,
+        (1..=100).map(addr).collect(),
+    ));
     let dials = lone.dials();
     assert_eq!(dials.len(), 4);
     for ((conn, _), host) in dials.into_iter().zip(1..) {
@@ -189,7 +196,7 @@ fn a_peer_that_dialled_us_is_not_dialled_over_and_over() {
     let peer_id = PeerId([99; 20]);
     let old = lone.open_as(1, 7, Direction::Incoming, peer_id, FAST);
     lone.pass_secs(60);
-    lone.handle(Input::PeersFound(vec![addr(8)]));
+    lone.handle(Input::PeersFound(Source::User, vec![addr(8)]));
     let (dial, _) = lone.dials()[0];
     lone.open_as(dial.0, 8, Direction::Outgoing, peer_id, FAST);
     assert_eq!(lone.close_reason(dial), Some(CloseReason::Duplicate));
@@ -306,7 +313,7 @@ fn two_seeders_have_nothing_to_say_to_each_other() {
 fn stopping_closes_everything_and_ends() {
     let mut lone = Lone::leecher(PIECES);
     let conn = lone.open(1, FAST);
-    lone.handle(Input::PeersFound(vec![addr(5)]));
+    lone.handle(Input::PeersFound(Source::User, vec![addr(5)]));
     let (dial, _) = lone.dials()[0];
     lone.handle(Input::Command(Command::Stop));
     assert_eq!(lone.close_reason(conn), Some(CloseReason::Stopping));

@@ -1,6 +1,7 @@
 //! What a peer may say when, and what closes its connection (BEP 3, BEP 6; FAULTS 43–51, 62, 63).
 
 use super::lone::*;
+use crate::peers::Source;
 use bt_core::Bitfield;
 use bt_wire::extension::ExtensionHandshake;
 use bt_wire::message::BlockAddress;
@@ -278,7 +279,7 @@ fn the_extension_handshake_is_exchanged() {
     assert_eq!(lone.requests(conn).len(), 3, "its queue is respected");
     // We know now where it listens, so that a tracker's word of that address leads to no second connection.
     let listens = ([10, 0, 0, 1], 7_777).into();
-    lone.handle(crate::Input::PeersFound(vec![listens]));
+    lone.handle(crate::Input::PeersFound(Source::User, vec![listens]));
     assert_eq!(lone.dials(), []);
     lone.receive(conn, handshake(b"garbage".to_vec()));
     lone.receive(conn, handshake(b"d4:reqqi-1ee".to_vec()));
