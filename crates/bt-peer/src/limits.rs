@@ -67,6 +67,12 @@ pub const UPLOAD_WINDOW_MIN_BYTES: u64 = 32 * 1024;
 /// The most that may be ordered ahead, in bytes; bounds what a peer that does not read holds.
 pub const UPLOAD_WINDOW_MAX_BYTES: u64 = 1024 * 1024;
 
+/// How long a rate limit that was used up keeps what it lets pass, to hand it out several blocks at a time: each hand-out
+/// wakes this program and those of the peers. One seeder and eight leechers at 10 MB/s each took 13.0 CPU s with a
+/// hand-out for each block, 8.5 with 25 ms, 7.8 with 50 ms, all in the same time. Half of what a limiter keeps
+/// unused, so that nothing is lost when the shell is late (with 100 ms it took 3 % longer).
+pub const GRANT: Duration = Duration::from_millis(50);
+
 /// The longest block that is served, in bytes (community specification, "request": 2¹⁷ at most).
 pub const REQUEST_BYTES_MAX: u32 = 128 * 1024;
 

@@ -7,7 +7,7 @@ use super::receive::has_room;
 use super::{ConnId, Engine, Output, send};
 use crate::connection::{Fault, Violation};
 use crate::limits::{
-    ENDGAME_PATIENCE_MAX, ENDGAME_PATIENCE_MIN, REQUESTS_START, REQUESTS_TOTAL_MAX,
+    ENDGAME_PATIENCE_MAX, ENDGAME_PATIENCE_MIN, GRANT, REQUESTS_START, REQUESTS_TOTAL_MAX,
 };
 use crate::picker::Receipt;
 use crate::requests::Answer;
@@ -25,7 +25,7 @@ pub(super) struct Download {
     pub(super) limiter: RateLimiter,
     /// Connections that want to request; each is in here once.
     line: VecDeque<ConnId>,
-    /// When the down limit lets the next request pass, if somebody waits for it.
+    /// When the down limit lets requests pass again, if somebody waits for it; none before.
     pub(super) at: Option<Time>,
     outstanding: usize,
     /// How many requests one connection may have, so that all get their part; renewed when it is `None`.
@@ -103,6 +103,9 @@ impl Engine {
                 self.wants_requests(now, id);
             }
         }
+        if self.download.at.is_some_and(|at| now < at) {
+            return;
+        }
         self.download.at = None;
         while let Some(id) = self.download.line.front().copied() {
             if self.complete || !self.disk.takes_more() {
@@ -116,7 +119,7 @@ impl Engine {
             }
             let ready_at = self.download.limiter.ready_at(now);
             if ready_at > now {
-                self.download.at = Some(ready_at);
+                self.download.at = Some(ready_at + GRANT);
                 return;
             }
             self.download.line.pop_front();

@@ -265,6 +265,8 @@ impl Engine {
             Command::SetLimits { down, up } => {
                 self.download.limiter.set_rate(now, down);
                 self.upload.limiter.set_rate(now, up);
+                // What they waited for is to be reckoned anew.
+                (self.download.at, self.upload.at) = (None, None);
                 self.config.up_limit = up;
             }
             Command::SetUploadGoal(goal) => self.config.upload_goal = goal,

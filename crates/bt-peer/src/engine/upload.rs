@@ -6,7 +6,7 @@ use super::download::address;
 use super::{ConnId, Engine, Output, send};
 use crate::Event;
 use crate::connection::{Connection, Fault, Violation};
-use crate::limits::{CHOKED_REQUESTS_MAX, REQUEST_BYTES_MAX};
+use crate::limits::{CHOKED_REQUESTS_MAX, GRANT, REQUEST_BYTES_MAX};
 use crate::spread::Spread;
 use bt_core::disk::DiskError;
 use bt_core::{Block, RateLimiter, Time};
@@ -20,7 +20,7 @@ pub(super) struct Upload {
     pub(super) limiter: RateLimiter,
     /// Connections with something to send; each is in here once.
     line: VecDeque<ConnId>,
-    /// When the up limit lets the next block pass, if somebody waits for it.
+    /// When the up limit hands out blocks again, if somebody waits for them; none before.
     pub(super) at: Option<Time>,
     pub(super) rechoke_at: Time,
     /// What goes out first, until each piece has gone out once.
@@ -147,15 +147,18 @@ impl Engine {
 
     /// Orders blocks to be sent, in turns, as many as windows and the up limit allow.
     pub(super) fn order_uploads(&mut self, now: Time) {
-        self.upload.at = None;
         self.tell_upload_goal();
+        if self.upload.at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.upload.at = None;
         while let Some(id) = self.upload.line.front().copied() {
             if self.is_upload_goal_ordered() {
                 return;
             }
             let ready_at = self.upload.limiter.ready_at(now);
             if ready_at > now {
-                self.upload.at = Some(ready_at);
+                self.upload.at = Some(ready_at + GRANT);
                 return;
             }
             self.upload.line.pop_front();

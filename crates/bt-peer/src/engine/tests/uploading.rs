@@ -334,6 +334,33 @@ fn peers_take_turns() {
 }
 
 #[test]
+fn a_limit_hands_out_several_blocks_at_a_time() {
+    let limits = |up| {
+        let down = None;
+        Input::Command(Command::SetLimits { down, up })
+    };
+    let mut lone = Lone::seeder(PIECES);
+    lone.handle(limits(Some(400 * u64::from(BLOCK_BYTES))));
+    let conn = lone.open_leecher(1, FAST);
+    lone.sent(conn);
+    let wanted = blocks(&lone, 150);
+    ask(&mut lone, conn, &wanted);
+    let mut turns = Vec::new();
+    for _ in 0..200 {
+        turns.push(sent_all(&mut lone, conn).len());
+        lone.pass(Duration::from_millis(1));
+    }
+    let handed: Vec<usize> = turns.iter().copied().skip(1).filter(|n| *n > 0).collect();
+    assert!((3..=5).contains(&handed.len()), "{handed:?}");
+    assert!(handed.iter().all(|n| (19..=22).contains(n)), "{handed:?}");
+    lone.handle(limits(None));
+    assert!(
+        !sent_all(&mut lone, conn).is_empty(),
+        "without a limit at once"
+    );
+}
+
+#[test]
 fn starting_peers_get_a_few_pieces_while_choked_but_no_more() {
     // BEP 6, "allowed fast"; FAULTS 61: the same pieces are not given for ever.
     let mut config = Config::new(OWN_ID);
