@@ -35,6 +35,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long open requests may take when the server stops.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 
+/// How long kept connections may wait for their next request when another process takes over. Those that come meanwhile wait
+/// too; whoever asks seldom finds its connection closed, and opens another.
+const CLOSING_MAX: Duration = Duration::from_millis(500);
+
 /// How often silent connections are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -60,6 +64,11 @@ pub(crate) async fn serve(
         }
     }
     drop(listener);
+    if state.is_closing() {
+        // Each has its next request answered here, so that none is lost on a connection that is kept.
+        let answered = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(CLOSING_MAX, answered).await;
+    }
     // Those that are waited for have nothing to say that was not answered, and the others end on their own.
     state.places.end_silent(Duration::ZERO);
     let drained = async { while connections.join_next().await.is_some() {} };

@@ -52,7 +52,7 @@ impl Begun {
         }
     }
 
-    /// With what a snapshot says, in the state of `now`, which is the time of the system.
+    /// With what a snapshot says, in the state of `now`, which is the time of the system. Nothing is read behind its end.
     pub(crate) fn read(
         from: &mut dyn Read,
         config: &Config,
@@ -81,24 +81,33 @@ impl Begun {
         let (mut reader, mut held) = (Reader::default(), Vec::new());
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
-            let length = match from.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.into()),
-            };
-            held.extend_from_slice(buffer.get(..length).unwrap_or_default());
             let mut used = 0;
             while let Some(rest) = held.get(used..).filter(|rest| !rest.is_empty())
                 && let Some((part, more)) = reader.read(rest)?
             {
-                parts(part);
                 used += more;
+                parts(part);
             }
             held.drain(..used);
+            if reader.is_at_end() {
+                return Ok(begun);
+            }
+            match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => held.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         reader.finish()?;
         Ok(begun)
+    }
+}
+
+fn nothing_follows(file: &mut File) -> Result<(), ReadError> {
+    match file.read(&mut [0])? {
+        0 => Ok(()),
+        _ => Err(SnapshotError::Trailing.into()),
     }
 }
 
@@ -176,7 +185,8 @@ impl Keeper {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            match Begun::read(&mut file, config, secrets, SystemTime::now()) {
+            let begun = Begun::read(&mut file, config, secrets, SystemTime::now());
+            match begun.and_then(|begun| nothing_follows(&mut file).map(|()| begun)) {
                 Ok(begun) => {
                     let totals = begun.shards.totals();
                     let peers = totals.seeders + totals.leechers;

@@ -26,6 +26,7 @@ mod ask;
 pub mod config;
 mod connection;
 mod counters;
+pub mod handover;
 mod keep;
 mod listen;
 mod places;
@@ -41,13 +42,17 @@ pub use config::{Config, ConfigError, Settings};
 pub use state::Page;
 
 use core::time::Duration;
+use handover::Visit;
 use hyper::body::Bytes;
 use keep::{Begun, Keeper};
-use state::{Secrets, State};
+use listen::Sockets;
+use state::{Rules, Secrets, State};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -79,6 +84,14 @@ pub enum ServeError {
     /// The system gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(io::Error),
+    /// A running tracker cannot be taken over from.
+    #[error("cannot take over at {}: {source}", path.display())]
+    HandOver {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The snapshot cannot be read, or none be written.
     #[error("cannot keep a snapshot at {}: {source}", path.display())]
     Snapshot {
@@ -98,6 +111,9 @@ pub struct Server {
     addrs: Vec<SocketAddr>,
     udp: udp::Workers,
     state: Arc<State>,
+    /// Kept to be handed over.
+    sockets: Sockets,
+    snapshot_interval: Duration,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -105,20 +121,25 @@ pub struct Server {
 /// Starts a server on the current runtime. When this returns, it accepts connections.
 ///
 /// # Errors
-/// [`ServeError`] if an address cannot be had or a list cannot be read.
+/// [`ServeError`] if an address cannot be had or a file cannot be read.
 pub async fn serve(config: Config) -> Result<Server, ServeError> {
-    let begun = config.clone();
-    let state = tokio::task::spawn_blocking(move || begin(&begun));
-    let state = Arc::new(state.await.expect("reading files does not panic")?);
-    if config.http.is_empty() && config.udp.is_empty() {
-        return Err(ServeError::NoAddress);
-    }
-    let listeners = listen::bind(&config.http, config.some_suffice)?;
-    let udp = udp::Workers::start(&config.udp, config.some_suffice, workers_count(), &state)?;
+    let snapshot_interval = config.snapshot_interval;
+    let begun = tokio::task::spawn_blocking(move || begin(&config));
+    let (state, sockets) = begun.await.expect("reading files does not panic")?;
+    run(Arc::new(state), sockets, snapshot_interval)
+}
+
+fn run(
+    state: Arc<State>,
+    sockets: Sockets,
+    snapshot_interval: Duration,
+) -> Result<Server, ServeError> {
+    let Sockets { http, udp } = sockets.try_clone().map_err(ServeError::Worker)?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let mut addrs = Vec::new();
-    for (addr, listener) in listeners {
+    for (addr, listener) in http {
+        let listener = TcpListener::from_std(listener).map_err(ServeError::Worker)?;
         addrs.push(addr);
         tasks.spawn(connection::serve(
             listener,
@@ -126,13 +147,13 @@ pub async fn serve(config: Config) -> Result<Server, ServeError> {
             stopped.clone(),
         ));
     }
+    let udp = udp::Workers::start(udp, &state)?;
     let reaper = connection::end_silent(Arc::clone(&state), stopped.clone());
     tasks.spawn(reaper);
     if state.keeper.is_some() {
-        let every = config.snapshot_interval;
         tasks.spawn(keep_at_intervals(
             Arc::clone(&state),
-            every,
+            snapshot_interval,
             stopped.clone(),
         ));
     }
@@ -141,6 +162,8 @@ pub async fn serve(config: Config) -> Result<Server, ServeError> {
         addrs,
         udp,
         state,
+        sockets,
+        snapshot_interval,
         stop,
         tasks,
     })
@@ -195,35 +218,89 @@ impl Server {
     /// Stops: no more connections, open requests are answered, then all are closed, and a snapshot is written if any are
     /// kept. Takes two seconds at most, and as long as that takes.
     pub async fn stop(mut self) {
-        self.stop.send_replace(true);
-        self.udp.stop();
-        while self.tasks.join_next().await.is_some() {}
+        self.sockets = Sockets::default();
+        self.end().await;
         self.keep().await;
+    }
+
+    /// Gives sockets and swarms to the process that came to the [`Door`](handover::Door); `None` if it has taken them.
+    ///
+    /// # Errors
+    /// [`ServeError`] if it has not, and this one cannot go on either.
+    pub async fn hand_over(mut self, visitor: UnixStream) -> Result<Option<Self>, ServeError> {
+        let sockets = self.sockets.try_clone().map_err(ServeError::Worker)?;
+        let offered = blocking(move || handover::offer(&visitor, &sockets).map(|()| visitor));
+        let visitor = match offered.await {
+            Ok(visitor) => visitor,
+            Err(error) => {
+                warn!("nothing was handed over: {error}");
+                return Ok(Some(self));
+            }
+        };
+        self.state.set_closing(true);
+        self.end().await;
+        let state = Arc::clone(&self.state);
+        match blocking(move || handover::give(&visitor, &state)).await {
+            Ok(()) => Ok(None),
+            Err(error) => {
+                warn!("nothing was handed over, and this process goes on: {error}");
+                self.state.set_closing(false);
+                let Self {
+                    state,
+                    sockets,
+                    snapshot_interval,
+                    ..
+                } = self;
+                run(state, sockets, snapshot_interval).map(Some)
+            }
+        }
+    }
+
+    /// Connections first: packets are answered as long as these take.
+    async fn end(&mut self) {
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+        self.udp.stop();
     }
 }
 
-/// The state that the files describe.
-fn begin(config: &Config) -> Result<State, ServeError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// The state that the files describe, or the tracker that this one takes over from, and the sockets.
+fn begin(config: &Config) -> Result<(State, Sockets), ServeError> {
     let connections_max = listen::connections_max(config.connections_max);
     let secrets = secrets().map_err(ServeError::Random)?;
     let swarms = &config.settings.swarms;
-    let unusable = |source| ServeError::Snapshot {
-        path: config.snapshot.clone().unwrap_or_default(),
-        source,
-    };
+    let (no_snapshot, no_hand_over) = (
+        |source| ServeError::Snapshot {
+            path: config.snapshot.clone().unwrap_or_default(),
+            source,
+        },
+        |source| ServeError::HandOver {
+            path: config.hand_over.clone().unwrap_or_default(),
+            source,
+        },
+    );
+    // Whatever can fail comes before anybody is asked to stop.
+    let rules = Rules::read(&config.settings)?;
     let keeper = config.snapshot.as_deref().map(Keeper::new);
-    let keeper = keeper.transpose().map_err(unusable)?;
-    let known = match &keeper {
-        Some(keeper) => keeper.read(swarms, &secrets).map_err(unusable)?,
-        None => None,
+    let keeper = keeper.transpose().map_err(no_snapshot)?;
+    let visit = config.hand_over.as_deref().map(Visit::begin);
+    let visit = visit.transpose().map_err(no_hand_over)?.flatten();
+    let (visit, given) = visit.unzip();
+    let sockets = Sockets::bind(config, workers_count(), given.unwrap_or_default())?;
+    let begun = match (visit, &keeper) {
+        (Some(visit), _) => Some(visit.take(swarms, &secrets).map_err(no_hand_over)?),
+        (None, Some(keeper)) => keeper.read(swarms, &secrets).map_err(no_snapshot)?,
+        (None, None) => None,
     };
-    let begun = known.unwrap_or_else(|| Begun::empty(swarms, &secrets));
-    Ok(State::new(
-        &config.settings,
-        connections_max,
-        begun,
-        keeper,
-    )?)
+    let begun = begun.unwrap_or_else(|| Begun::empty(swarms, &secrets));
+    Ok((State::new(rules, connections_max, begun, keeper), sockets))
 }
 
 /// A worker for each core that this process may use.

@@ -1,10 +1,9 @@
 //! Sockets to listen on, and how many connections the system allows.
 
-use crate::ServeError;
+use crate::{Config, ServeError, udp};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::SocketAddr;
-use tokio::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use tracing::warn;
 
 /// How many connections may wait to be accepted: a burst must not be turned away by the kernel.
@@ -13,22 +12,64 @@ const BACKLOG: i32 = 1_024;
 /// Descriptors that are kept for all else: listeners, lists, the runtime.
 const DESCRIPTORS_KEPT: usize = 32;
 
-/// Listens on every address; on some of them if `some_suffice`.
-pub(crate) fn bind(
-    addrs: &[SocketAddr],
-    some_suffice: bool,
-) -> Result<Vec<(SocketAddr, TcpListener)>, ServeError> {
-    each(addrs, some_suffice, |addr| {
-        let listener = listen(addr)?;
-        Ok((listener.local_addr()?, listener))
-    })
+/// The sockets of a tracker, with the addresses they have.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets {
+    pub(crate) http: Vec<(SocketAddr, TcpListener)>,
+    /// One for each worker.
+    pub(crate) udp: Vec<(SocketAddr, Vec<UdpSocket>)>,
+}
+
+impl Sockets {
+    /// Listens on every address of the configuration, with those of `given` that fit.
+    pub(crate) fn bind(
+        config: &Config,
+        workers: usize,
+        mut given: Self,
+    ) -> Result<Self, ServeError> {
+        if config.http.is_empty() && config.udp.is_empty() {
+            return Err(ServeError::NoAddress);
+        }
+        let some_suffice = config.some_suffice;
+        let http = each(&config.http, some_suffice, |addr| {
+            take(&mut given.http, addr).map_or_else(|| listen(addr), Ok)
+        })?;
+        let udp = each(&config.udp, some_suffice, |addr| {
+            take(&mut given.udp, addr).map_or_else(|| udp::bind(addr, workers), Ok)
+        })?;
+        Ok(Self { http, udp })
+    }
+
+    /// The same sockets once more: they last until both are dropped.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        let http = self
+            .http
+            .iter()
+            .map(|(addr, listener)| Ok((*addr, listener.try_clone()?)));
+        let udp = self.udp.iter().map(|(addr, sockets)| {
+            let sockets: io::Result<_> = sockets.iter().map(UdpSocket::try_clone).collect();
+            Ok((*addr, sockets?))
+        });
+        Ok(Self {
+            http: http.collect::<io::Result<_>>()?,
+            udp: udp.collect::<io::Result<_>>()?,
+        })
+    }
+}
+
+/// The one at an address; for port 0, which takes any that is free, at any port.
+fn take<T>(given: &mut Vec<(SocketAddr, T)>, wanted: SocketAddr) -> Option<(SocketAddr, T)> {
+    let fits =
+        |addr: &SocketAddr| *addr == wanted || wanted.port() == 0 && addr.ip() == wanted.ip();
+    let place = given.iter().position(|(addr, _)| fits(addr))?;
+    Some(given.remove(place))
 }
 
 /// What `bind` makes of every address; of some of them if `some_suffice`.
-pub(crate) fn each<T>(
+fn each<T>(
     addrs: &[SocketAddr],
     some_suffice: bool,
-    bind: impl Fn(SocketAddr) -> io::Result<T>,
+    mut bind: impl FnMut(SocketAddr) -> io::Result<T>,
 ) -> Result<Vec<T>, ServeError> {
     let mut bound = Vec::new();
     let mut failed = None;
@@ -55,7 +96,7 @@ pub(crate) fn each<T>(
     Ok(bound)
 }
 
-fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+fn listen(addr: SocketAddr) -> io::Result<(SocketAddr, TcpListener)> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         // Else [::] would take the port of 0.0.0.0 too, or not, as the system is set up.
@@ -66,7 +107,8 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket.into())
+    let listener = TcpListener::from(socket);
+    Ok((listener.local_addr()?, listener))
 }
 
 /// At most `wanted`, and fewer than the descriptors that this process may open, after asking for as many as there may be.

@@ -6,17 +6,24 @@
     reason = "shell: owns the clock, files and sockets"
 )]
 
+use anyhow::Context as _;
 use bt_trackerd::config::Interval;
+use bt_trackerd::handover::Door;
 use bt_trackerd::{Config, ConfigError, ServeError, Server};
 use clap::Parser;
 use serde_json::json;
 use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
+
+/// How long to wait after nobody could be let in: out of descriptors, trying again at once would fail again.
+const DOOR_PAUSE: Duration = Duration::from_millis(100);
 
 /// Exit code for a configuration or list that is wrong.
 const EXIT_INPUT: u8 = 3;
@@ -53,6 +60,10 @@ struct Args {
     /// Keep swarms and counts in this file over a restart; written every five minutes, at SIGUSR1, and at the end.
     #[arg(long, value_name = "FILE")]
     snapshot: Option<PathBuf>,
+    /// Take sockets and swarms over from the tracker that runs with this Unix socket, if one does; then listen there for
+    /// the next one.
+    #[arg(long, value_name = "SOCKET")]
+    hand_over: Option<PathBuf>,
     /// Print JSON on stdout, an object a line.
     #[arg(long)]
     json: bool,
@@ -70,6 +81,7 @@ impl Args {
             config.some_suffice = false;
         }
         config.snapshot = self.snapshot.clone().or(config.snapshot);
+        config.hand_over = self.hand_over.clone().or(config.hand_over);
         let settings = &mut config.settings;
         if let Some(Interval(interval)) = self.interval {
             settings.swarms.set_interval(interval);
@@ -117,12 +129,23 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     }
     // Before the listening lines: who has read them may send signals.
     let mut signals = Signals::new()?;
-    let server = bt_trackerd::serve(config.clone()).await?;
+    let mut server = bt_trackerd::serve(config.clone()).await?;
+    let door = config.hand_over.as_deref().map(|path| {
+        Door::open(path).with_context(|| format!("cannot listen at {}", path.display()))
+    });
+    let door = door.transpose()?;
     print_addresses(&server, args.json);
     loop {
-        match signals.next().await {
+        match next(&mut signals, door.as_ref()).await {
             Asked::Reload => reload(&server, args, &config).await,
             Asked::Keep => server.keep().await,
+            Asked::HandOver(visitor) => match server.hand_over(visitor).await? {
+                Some(still) => server = still,
+                None => {
+                    info!("another process has taken over");
+                    return Ok(());
+                }
+            },
             Asked::Stop => break,
         }
     }
@@ -139,10 +162,11 @@ struct Signals {
     interrupt: Signal,
 }
 
-/// What a signal asks for.
+/// What a signal asks for, or whoever comes to the door.
 enum Asked {
     Reload,
     Keep,
+    HandOver(UnixStream),
     Stop,
 }
 
@@ -163,6 +187,25 @@ impl Signals {
             _ = self.terminate.recv() => Asked::Stop,
             _ = self.interrupt.recv() => Asked::Stop,
         }
+    }
+}
+
+async fn next(signals: &mut Signals, door: Option<&Door>) -> Asked {
+    let visitor = async {
+        loop {
+            match door {
+                None => std::future::pending().await,
+                Some(door) => match door.visitor().await {
+                    Ok(visitor) => return visitor,
+                    Err(error) => warn!("nobody was let in to take over: {error}"),
+                },
+            }
+            tokio::time::sleep(DOOR_PAUSE).await;
+        }
+    };
+    tokio::select! {
+        asked = signals.next() => asked,
+        visitor = visitor => Asked::HandOver(visitor),
     }
 }
 

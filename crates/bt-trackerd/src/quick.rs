@@ -139,9 +139,10 @@ impl Quick {
                 }
                 Ok(httparse::Status::Partial) | Err(_) => return (used, Next::HandOver),
             };
-            let Some(asked) = Asked::of(&request) else {
+            let Some(mut asked) = Asked::of(&request) else {
                 return (used, Next::HandOver);
             };
+            asked.close |= self.state.is_closing();
             self.reply(&asked, &request, work);
             place.refresh();
             used += length;

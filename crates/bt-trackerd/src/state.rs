@@ -11,7 +11,7 @@ use bt_tracker::server::{Access, ConnectionIds};
 use core::time::Duration;
 use hyper::body::Bytes;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -24,6 +24,8 @@ pub(crate) struct State {
     pub(crate) connection_secret: [u8; 16],
     /// Where swarms are kept over a restart, if anywhere.
     pub(crate) keeper: Option<Keeper>,
+    /// No connection is kept beyond its next answer.
+    closing: AtomicBool,
     started: Instant,
     /// What the clock said at the start: it goes on where that of a snapshot stood.
     clock: Time,
@@ -73,25 +75,26 @@ pub(crate) struct Current {
 
 impl State {
     pub(crate) fn new(
-        settings: &Settings,
+        rules: Rules,
         connections_max: usize,
         begun: Begun,
         keeper: Option<Keeper>,
-    ) -> Result<Self, ConfigError> {
+    ) -> Self {
         let secret = begun.secrets.connections;
-        Ok(Self {
+        Self {
             shards: begun.shards,
             places: Places::new(connections_max),
             counters: Counters::default(),
             connection_ids: ConnectionIds::new(&secret),
             connection_secret: secret,
             keeper,
+            closing: AtomicBool::new(false),
             started: Instant::now(),
             clock: begun.clock,
-            rules: RwLock::new(Arc::new(Rules::read(settings)?)),
+            rules: RwLock::new(Arc::new(rules)),
             generation: AtomicU64::new(0),
             pages: RwLock::default(),
-        })
+        }
     }
 
     pub(crate) fn reload(&self, settings: &Settings) -> Result<(), ConfigError> {
@@ -104,6 +107,15 @@ impl State {
 
     pub(crate) fn now(&self) -> Time {
         self.clock + self.started.elapsed()
+    }
+
+    /// From now on, or no longer, connections end with their next answer: somebody else will take them.
+    pub(crate) fn set_closing(&self, closing: bool) {
+        self.closing.store(closing, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
     }
 
     /// Since when this process serves.
@@ -142,7 +154,7 @@ impl State {
 }
 
 impl Rules {
-    fn read(settings: &Settings) -> Result<Self, ConfigError> {
+    pub(crate) fn read(settings: &Settings) -> Result<Self, ConfigError> {
         Ok(Self {
             access: settings.access()?,
             trust: settings.trust.clone(),

@@ -199,6 +199,15 @@ pub(super) const KEYS: &[Key] = &[
         example: "",
     },
     Key {
+        name: "hand_over",
+        about: "A Unix socket. A tracker that starts takes listening sockets and swarms over from the one that runs\n\
+                with the same path, if one does: nothing that waits in them is lost. Both must be of one user.",
+        live: false,
+        set: |config, given| given.path().map(|path| config.hand_over = Some(path)),
+        show: |config| config.hand_over.as_deref().map(path),
+        example: "\"/run/bt-trackerd/hand-over\"",
+    },
+    Key {
         name: "trust",
         about: "Networks whose word about addresses is believed: reverse proxies (X-Forwarded-For) and peers\n\
                 behind the same address translation (ip=).",

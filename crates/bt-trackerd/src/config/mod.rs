@@ -45,6 +45,8 @@ pub struct Config {
     pub snapshot: Option<PathBuf>,
     /// How often that is written.
     pub snapshot_interval: Duration,
+    /// A Unix socket at which a running tracker of the same user gives its sockets and swarms away.
+    pub hand_over: Option<PathBuf>,
     /// What can change while it runs.
     pub settings: Settings,
 }
@@ -108,6 +110,7 @@ impl Default for Config {
             connections_max: CONNECTIONS_MAX,
             snapshot: None,
             snapshot_interval: SNAPSHOT_INTERVAL,
+            hand_over: None,
             settings: Settings::default(),
         }
     }

@@ -34,15 +34,11 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Listens on every address, on some of them if `some_suffice`, with `per_addr` workers each.
+    /// Starts a worker for each socket.
     pub(crate) fn start(
-        addrs: &[SocketAddr],
-        some_suffice: bool,
-        per_addr: usize,
+        bound: Vec<(SocketAddr, Vec<UdpSocket>)>,
         state: &Arc<State>,
     ) -> Result<Self, ServeError> {
-        let bind = |addr| bind(addr, per_addr.max(1));
-        let bound = crate::listen::each(addrs, some_suffice, bind)?;
         if bound.is_empty() {
             return Ok(Self::default());
         }
@@ -80,7 +76,8 @@ impl Workers {
     }
 }
 
-fn bind(addr: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<UdpSocket>)> {
+/// So many sockets at an address, over which the system spreads the clients.
+pub(crate) fn bind(addr: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<UdpSocket>)> {
     // Sockets that share a port cannot tell that somebody else has it already; one that does not can.
     let probe = socket(addr, false)?;
     let addr = probe.local_addr()?;

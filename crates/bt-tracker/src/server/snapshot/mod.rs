@@ -218,6 +218,12 @@ impl Reader {
         Ok(Some((part, used)))
     }
 
+    /// True once the last frame was read.
+    #[must_use]
+    pub const fn is_at_end(&self) -> bool {
+        self.ended
+    }
+
     /// To be called when there are no more bytes.
     ///
     /// # Errors
