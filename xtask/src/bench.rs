@@ -6,6 +6,9 @@ mod floor;
 mod load;
 mod party;
 mod report;
+mod sockets;
+mod stage;
+mod swarm;
 mod tracker;
 mod transfer;
 
@@ -16,6 +19,8 @@ use anyhow::Result;
 pub(crate) enum Bench {
     /// Whole transfers on loopback: the floor, ours, and each foreign client that is installed
     Transfer(transfer::Args),
+    /// Swarms on loopback, limited and not: ours, and each foreign client that is installed, each with itself
+    Swarm(swarm::Args),
     /// Announces and scrapes on loopback: ours, and each foreign tracker that is installed
     Tracker(tracker::Args),
     /// The sending half of the floor, as a program of its own
@@ -30,6 +35,7 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Transfer(args) => transfer::run(args),
+        Bench::Swarm(args) => swarm::run(args),
         Bench::Tracker(args) => tracker::run(args),
         Bench::FloorSend(args) => floor::send(args),
         Bench::FloorReceive(args) => floor::receive(args),

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::programs::Programs;
 use crate::units::{parse_duration, parse_size};
+pub(crate) use scenario::least_sent;
 use scenario::{KILLS_PER_LEECHER, Payload, Preset, Scenario};
 
 #[derive(clap::Args)]

@@ -84,6 +84,24 @@ pub(crate) struct Payload {
     pub(crate) files: u32,
 }
 
+/// What a program is told beside what it shares.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Terms {
+    /// Its upload limit in bytes per second.
+    pub(crate) up_limit: Option<u64>,
+    /// A seeder seeds as BEP 16 has it.
+    pub(crate) super_seed: bool,
+}
+
+/// What a process said of itself at its end; nothing of those that are not ours.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Words {
+    /// Payload bytes sent.
+    pub(crate) uploaded: Option<u64>,
+    /// Payload bytes received in vain.
+    pub(crate) wasted: Option<u64>,
+}
+
 /// One process to be, and where it is to live.
 #[derive(Debug)]
 pub(crate) struct Seat {
@@ -101,6 +119,8 @@ pub(crate) struct Seat {
     pub(crate) home: PathBuf,
     /// Whether it goes on to seed once it is done.
     pub(crate) stays: bool,
+    /// What else it is told.
+    pub(crate) terms: Terms,
 }
 
 /// A process that takes part.
@@ -134,6 +154,17 @@ impl Party {
             Self::Rtorrent => Client::Rtorrent,
             Self::Rqbit => Client::Rqbit,
         })
+    }
+
+    /// Whether it can seed as BEP 16 has it.
+    pub(crate) fn can_super_seed(self, programs: &Programs) -> Result<bool> {
+        if self != Self::Bt {
+            return Ok(self == Self::Libtorrent);
+        }
+        let mut command = Command::new(&programs.tools.bt);
+        let output = command.args(["seed", "--help"]).output();
+        let text = output.context("bt seed --help")?.stdout;
+        Ok(String::from_utf8_lossy(&text).contains("--super-seed"))
     }
 
     /// Its version, if it is here.
@@ -195,6 +226,8 @@ impl Seat {
             home: &self.home,
             listen: self.listen,
             peers: &self.peers,
+            up_limit: self.terms.up_limit,
+            super_seed: self.terms.super_seed && self.role == Role::Seed,
             done: (self.role == Role::Leech).then_some(script.as_path()),
         };
         let mut command = client.command(self.role, &place, &programs.tools)?;
@@ -245,14 +278,17 @@ impl Running {
     }
 
     /// Ends it. Ours is asked to, since its last word says how much it sent.
-    pub(crate) fn stop(mut self) -> Result<Option<u64>> {
+    pub(crate) fn stop(mut self) -> Result<Words> {
         if self.seat.party == Party::Bt {
             self.process.terminate();
             self.process.wait(STOP_PATIENCE)?;
         }
         self.process.kill()?;
         self.take_lines();
-        Ok(self.uploaded())
+        Ok(Words {
+            uploaded: self.last("uploaded"),
+            wasted: self.last("wasted"),
+        })
     }
 
     /// Where its copy is.
@@ -260,11 +296,12 @@ impl Running {
         self.seat.data.join(source.file_name().unwrap_or_default())
     }
 
-    fn uploaded(&self) -> Option<u64> {
+    /// The last number that it printed under this name.
+    fn last(&self, name: &str) -> Option<u64> {
         let line = self.printed.iter().rev();
         let mut values =
             line.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        values.find_map(|value| value.get("uploaded")?.as_u64())
+        values.find_map(|value| value.get(name)?.as_u64())
     }
 
     fn has_printed(&mut self, text: &str) -> bool {

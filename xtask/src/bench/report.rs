@@ -1,16 +1,15 @@
 //! What was measured, as a table of medians with their spread, or as JSON.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
-use super::party::Party;
+use super::party::{Party, Payload};
+use super::stage::{Cast, Run};
 use crate::units::show_size;
 
 /// A run during which others used more of the machine than this, in cores, is marked.
-const NOISY_CORES: f64 = 0.15;
+pub(super) const NOISY_CORES: f64 = 0.15;
 
 /// One transfer.
 #[derive(Debug, Clone)]
@@ -29,25 +28,25 @@ pub(crate) struct Sample {
     pub(crate) piece_length: u64,
     /// How many.
     pub(crate) files: u32,
-    /// From the leechers' start until the last has everything verified.
-    pub(crate) wall: Duration,
-    /// From the leechers' start to the first payload.
-    pub(crate) first: Duration,
-    /// Of all leechers, from their start.
-    pub(crate) cpu_leechers: Duration,
-    /// Of all seeders, from the leechers' start.
-    pub(crate) cpu_seeders: Duration,
-    /// The most resident memory of a leecher, in bytes.
-    pub(crate) peak_leecher: u64,
-    /// And of a seeder.
-    pub(crate) peak_seeder: u64,
-    /// Payload bytes that the seeders say they sent, if all of them say so.
-    pub(crate) sent: Option<u64>,
-    /// Cores that other programs used meanwhile.
-    pub(crate) others: f64,
+    /// What came of it.
+    pub(crate) run: Run,
 }
 
 impl Sample {
+    /// Of one run.
+    pub(crate) fn new(cast: &Cast, payload: &Payload, run: Run) -> Self {
+        Self {
+            seeder: cast.seeder,
+            leecher: cast.leecher,
+            seeders: cast.seeders,
+            leechers: cast.leechers,
+            length: payload.length,
+            piece_length: payload.piece_length,
+            files: payload.files,
+            run,
+        }
+    }
+
     /// GiB that all leechers together got.
     fn gib(&self) -> f64 {
         self.length as f64 * f64::from(self.leechers) / f64::from(1 << 30)
@@ -55,16 +54,16 @@ impl Sample {
 
     /// MiB/s from the first payload on, all leechers together.
     fn flow(&self) -> f64 {
-        let span = self.wall.saturating_sub(self.first).as_secs_f64();
+        let span = self.run.wall.saturating_sub(self.run.first).as_secs_f64();
         self.gib() * 1024.0 / span.max(0.001)
     }
 
     fn leecher_cpu(&self) -> f64 {
-        self.cpu_leechers.as_secs_f64() / self.gib()
+        self.run.cpu_leechers.as_secs_f64() / self.gib()
     }
 
     fn seeder_cpu(&self) -> f64 {
-        self.cpu_seeders.as_secs_f64() / self.gib()
+        self.run.cpu_seeders.as_secs_f64() / self.gib()
     }
 
     fn case(&self) -> Case {
@@ -116,15 +115,15 @@ pub(crate) fn json(sample: &Sample) -> Value {
         "length": sample.length,
         "piece_length": sample.piece_length,
         "files": sample.files,
-        "wall_seconds": sample.wall.as_secs_f64(),
-        "first_seconds": sample.first.as_secs_f64(),
+        "wall_seconds": sample.run.wall.as_secs_f64(),
+        "first_seconds": sample.run.first.as_secs_f64(),
         "flow_mib_per_second": sample.flow(),
         "leecher_cpu_seconds_per_gib": sample.leecher_cpu(),
         "seeder_cpu_seconds_per_gib": sample.seeder_cpu(),
-        "leecher_peak_bytes": sample.peak_leecher,
-        "seeder_peak_bytes": sample.peak_seeder,
-        "sent": sample.sent,
-        "others_cores": sample.others,
+        "leecher_peak_bytes": sample.run.peak_leecher,
+        "seeder_peak_bytes": sample.run.peak_seeder,
+        "sent": sample.run.sent,
+        "others_cores": sample.run.others,
     })
 }
 
@@ -177,9 +176,12 @@ fn row(pair: Pair, samples: &[&Sample], floor: Option<&[&Sample]>) -> Vec<String
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let sent = samples
         .iter()
-        .filter_map(|sample| Some(sample.sent? as f64 / sample.length as f64));
+        .filter_map(|sample| Some(sample.run.sent? as f64 / sample.length as f64));
     let sent = Spread::of(sent).median;
-    let noisy = samples.iter().filter(|it| it.others > NOISY_CORES).count();
+    let noisy = samples
+        .iter()
+        .filter(|it| it.run.others > NOISY_CORES)
+        .count();
     let (flow, leecher, seeder) = (
         to_floor(Sample::flow),
         to_floor(Sample::leecher_cpu),
@@ -187,8 +189,8 @@ fn row(pair: Pair, samples: &[&Sample], floor: Option<&[&Sample]>) -> Vec<String
     );
     vec![
         format!("{} → {}", pair.0.name(), pair.1.name()),
-        of(|sample| sample.wall.as_secs_f64()).show(2),
-        format!("{:.2}", of(|sample| sample.first.as_secs_f64()).median),
+        of(|sample| sample.run.wall.as_secs_f64()).show(2),
+        format!("{:.2}", of(|sample| sample.run.first.as_secs_f64()).median),
         of(Sample::flow).show(0),
         format!(
             "{:.2} / {:.2}",
@@ -197,8 +199,8 @@ fn row(pair: Pair, samples: &[&Sample], floor: Option<&[&Sample]>) -> Vec<String
         ),
         format!(
             "{:.0} / {:.0}",
-            mib(max(samples, |sample| sample.peak_leecher)),
-            mib(max(samples, |sample| sample.peak_seeder))
+            mib(max(samples, |sample| sample.run.peak_leecher)),
+            mib(max(samples, |sample| sample.run.peak_seeder))
         ),
         shown(flow, format!("{flow:.2}")),
         shown(leecher + seeder, format!("{leecher:.2} / {seeder:.2}")),
@@ -221,15 +223,15 @@ fn max(samples: &[&Sample], value: fn(&Sample) -> u64) -> u64 {
 
 /// The middle of some numbers, and how far they lie apart.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Spread {
+pub(super) struct Spread {
     min: f64,
     /// NaN of nothing.
-    median: f64,
+    pub(super) median: f64,
     max: f64,
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
+    pub(super) fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
@@ -241,9 +243,12 @@ impl Spread {
         }
     }
 
-    /// `1.43 (1.40–1.51)`
-    fn show(self, decimals: usize) -> String {
+    /// `1.43 (1.40–1.51)`, or `1.43` of one
+    pub(super) fn show(self, decimals: usize) -> String {
         let Self { min, median, max } = self;
+        if min.to_bits() == max.to_bits() {
+            return format!("{median:.decimals$}");
+        }
         format!("{median:.decimals$} ({min:.decimals$}–{max:.decimals$})")
     }
 }
@@ -251,6 +256,7 @@ impl Spread {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn medians_and_spreads() {
@@ -277,14 +283,18 @@ mod tests {
             length: 1 << 30,
             piece_length,
             files: 1,
-            wall: Duration::from_millis(wall),
-            first: Duration::from_millis(500),
-            cpu_leechers: Duration::from_secs(3),
-            cpu_seeders: Duration::from_secs(1),
-            peak_leecher: 5 << 20,
-            peak_seeder: 6 << 20,
-            sent: Some(3 << 30),
-            others: 0.5,
+            run: Run {
+                wall: Duration::from_millis(wall),
+                first: Duration::from_millis(500),
+                cpu_leechers: Duration::from_secs(3),
+                cpu_seeders: Duration::from_secs(1),
+                peak_leecher: 5 << 20,
+                peak_seeder: 6 << 20,
+                sent: Some(3 << 30),
+                wasted: None,
+                wire: 0,
+                others: 0.5,
+            },
         };
         let ours = sample(Party::Bt, 2500, 1);
         assert_eq!((ours.flow(), ours.leecher_cpu()), (1024.0, 1.5));

@@ -232,6 +232,8 @@ impl Prepared {
             home: &home,
             listen: ANYWHERE,
             peers: &[],
+            up_limit: None,
+            super_seed: false,
             done: None,
         };
         let mut command = client.command(role, &place, tools)?;

@@ -81,6 +81,10 @@ pub(crate) struct Place<'a> {
     pub(crate) listen: SocketAddrV4,
     /// Peers it is told of, if it takes any without a tracker.
     pub(crate) peers: &'a [SocketAddrV4],
+    /// Its upload limit in bytes per second.
+    pub(crate) up_limit: Option<u64>,
+    /// It seeds as BEP 16 has it; ours and libtorrent can.
+    pub(crate) super_seed: bool,
     /// A script that it is to run once it has everything. Those that cannot, or do it late, answer requests instead.
     pub(crate) done: Option<&'a Path>,
 }
@@ -184,6 +188,12 @@ fn bt(role: Role, place: &Place<'_>, tools: &Tools) -> Command {
     for peer in place.peers {
         command.arg("--peer").arg(peer.to_string());
     }
+    if let Some(limit) = place.up_limit {
+        command.arg("--up-limit").arg(limit.to_string());
+    }
+    if place.super_seed {
+        command.arg("--super-seed");
+    }
     command
 }
 
@@ -197,6 +207,12 @@ fn libtorrent(place: &Place<'_>, tools: &Tools) -> Command {
         .arg(place.listen.to_string())
         .arg(place.peers())
         .args(place.done);
+    if let Some(limit) = place.up_limit {
+        command.env("UP_LIMIT", limit.to_string());
+    }
+    if place.super_seed {
+        command.env("SUPER_SEED", "1");
+    }
     command
 }
 
@@ -209,6 +225,9 @@ fn rqbit(place: &Place<'_>, tools: &Tools) -> Command {
         command.arg("--listen-ip").arg(ip.to_string());
         let api = SocketAddrV4::new(ip, API_PORT);
         command.arg("--http-api-listen-addr").arg(api.to_string());
+    }
+    if let Some(limit) = place.up_limit {
+        command.arg("--ratelimit-upload").arg(limit.to_string());
     }
     command
         .args(["download", "--overwrite", "-o"])
@@ -233,6 +252,8 @@ fn transmission(place: &Place<'_>) -> Result<Command> {
         "download-dir": place.data, "incomplete-dir-enabled": false,
         "start-added-torrents": true, "watch-dir": watch, "watch-dir-enabled": true,
         "trash-original-torrent-files": false, "message-level": 2,
+        "speed-limit-up-enabled": place.up_limit.is_some(),
+        "speed-limit-up": place.up_limit.unwrap_or(0) / 1000,
         "script-torrent-done-enabled": place.done.is_some(),
         "script-torrent-done-filename": place.done.unwrap_or(Path::new("")),
     });
@@ -266,6 +287,9 @@ fn aria2(role: Role, place: &Place<'_>) -> Command {
     if let Some(ip) = place.bind() {
         command.arg(format!("--interface={ip}"));
     }
+    if let Some(limit) = place.up_limit {
+        command.arg(format!("--max-overall-upload-limit={limit}"));
+    }
     if let Some(script) = place.done {
         command.arg(format!("--on-bt-download-complete={}", script.display()));
     }
@@ -289,6 +313,9 @@ fn rtorrent(place: &Place<'_>) -> Result<Command> {
     );
     if let Some(ip) = place.bind() {
         settings += &format!("network.bind_address.set = {ip}\n");
+    }
+    if let Some(limit) = place.up_limit {
+        settings += &format!("throttle.global_up.max_rate.set_kb = {}\n", limit / 1024);
     }
     if place.done.is_some() {
         let socket = place.home.join(RTORRENT_SOCKET);

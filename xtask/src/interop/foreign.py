@@ -4,7 +4,8 @@
     foreign.py create SOURCE OUT ANNOUNCE PIECE      a version 1 torrent of a file or folder
     foreign.py share TORRENT DIR IP:PORT [PEERS [SCRIPT]]
                                                      seeds, or downloads and then seeds, until stopped; runs the script
-                                                     once it has everything
+                                                     once it has everything. UP_LIMIT (bytes per second) and
+                                                     SUPER_SEED are taken from the environment
 """
 
 import json
@@ -57,6 +58,7 @@ def share(torrent, folder, listen, peers="", script=None):
             "enable_natpmp": False,
             "enable_outgoing_utp": False,
             "enable_incoming_utp": False,
+            "upload_rate_limit": int(os.environ.get("UP_LIMIT", 0)),
             "alert_mask": lt.alert.category_t.status_notification
             | lt.alert.category_t.error_notification
             | lt.alert.category_t.tracker_notification,
@@ -65,7 +67,13 @@ def share(torrent, folder, listen, peers="", script=None):
     wanted = lt.add_torrent_params()
     wanted.ti = lt.torrent_info(torrent)
     wanted.save_path = folder
+    # A local peer, as all of a test are, is under no limit otherwise.
+    unclassified = lt.ip_filter()
+    unclassified.add_rule("0.0.0.0", "255.255.255.255", 1)
+    session.set_peer_class_filter(unclassified)
     handle = session.add_torrent(wanted)
+    if "SUPER_SEED" in os.environ:
+        handle.set_flags(lt.torrent_flags.super_seeding)
     for peer in filter(None, peers.split(",")):
         ip, port = peer.rsplit(":", 1)
         handle.connect_peer((ip, int(port)))

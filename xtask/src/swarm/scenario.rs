@@ -146,10 +146,8 @@ impl Scenario {
     }
 
     fn bytes_through_a_process(&self, total_length: u64) -> u64 {
-        let (seeders, leechers) = (u64::from(self.seeders.max(1)), u64::from(self.leechers));
-        let by_seeders = total_length / seeders;
-        let by_all = total_length.saturating_mul(leechers) / (seeders + leechers);
-        by_seeders.max(by_all)
+        let (seeders, leechers) = (self.seeders.max(1), self.leechers);
+        least_sent(total_length, u64::from(seeders), u64::from(leechers))
     }
 
     fn payload_bytes(&self) -> Option<u64> {
@@ -161,6 +159,13 @@ impl Scenario {
                 .map(|files| files.values().sum()),
         }
     }
+}
+
+/// What the busiest process must send at least: the seeders each byte once, and all together a copy for each leecher.
+pub(crate) fn least_sent(length: u64, seeders: u64, leechers: u64) -> u64 {
+    let by_seeders = length / seeders;
+    let by_all = length.saturating_mul(leechers) / (seeders + leechers);
+    by_seeders.max(by_all)
 }
 
 /// The toolchain's folder: tens of thousands of real files, where its documentation is installed.
