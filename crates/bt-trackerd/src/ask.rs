@@ -4,6 +4,7 @@
 //! `failure reason`: clients show that, and many look at no body but that of a 200.
 
 use crate::counters::Counted;
+use crate::gate::{Denial, permit_key};
 use crate::state::{Rules, State};
 use crate::trust;
 use bt_core::Time;
@@ -30,11 +31,13 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Time,
     /// From where the connection comes.
     pub(crate) peer: SocketAddr,
+    /// The key that stands in the path.
+    pub(crate) key: Option<&'a str>,
 }
 
 impl Context<'_> {
-    /// Appends the reply to an announce; returns its status. `forwarded` gives the chain of `X-Forwarded-For`, and is asked
-    /// only if the connection is trusted.
+    /// Appends the reply to an announce; returns its status. `forwarded` gives the chain of addresses that proxies name, and
+    /// is asked only if the connection is one of theirs.
     pub(crate) fn announce(
         &self,
         query: &[u8],
@@ -47,10 +50,14 @@ impl Context<'_> {
             Ok(request) => request,
             Err(error) => return self.refuse(BAD_REQUEST, &error.to_string(), body),
         };
-        if !self.rules.access.permits(&request.info_hash) {
-            return self.refuse(OK, "this tracker does not serve this torrent", body);
+        let Rules {
+            proxies, ip_from, ..
+        } = self.rules;
+        let ip = trust::source(proxies, ip_from, self.peer.ip(), forwarded, request.ip);
+        let (key, gate) = (self.key(query), &self.state.gate);
+        if let Err(denial) = gate.admit(self.now, self.rules, ip, key, &request) {
+            return self.deny(denial, body);
         }
-        let ip = trust::source(&self.rules.trust, self.peer.ip(), forwarded, request.ip);
         let source = SocketAddr::new(ip, self.peer.port());
         let form = PeersForm::wanted_by(&request);
         let wanted = Wanted {
@@ -61,7 +68,7 @@ impl Context<'_> {
         let shards = &self.state.shards;
         match shards.announce_into(self.now, source, &request, wanted, picked) {
             Ok(numbers) => {
-                encode::picked(&numbers, ip, picked, form, body);
+                encode::picked(&numbers, ip, picked, form, &self.rules.notes, body);
                 OK
             }
             Err(refusal) => self.refuse(OK, &refusal.to_string(), body),
@@ -71,14 +78,13 @@ impl Context<'_> {
     /// Appends the reply to a scrape; returns its status.
     pub(crate) fn scrape(&self, query: &[u8], body: &mut Vec<u8>) -> u16 {
         self.state.counters.count(Counted::ScrapeHttp);
+        if let Err(denial) = permit_key(self.rules, self.key(query)) {
+            return self.deny(denial, body);
+        }
         let torrents = match query::scrape(query) {
             Ok(torrents) => torrents,
             Err(error) => return self.refuse(BAD_REQUEST, &error.to_string(), body),
         };
-        if torrents.is_empty() {
-            let reason = "info_hash is missing: a scrape of everything is not served";
-            return self.refuse(BAD_REQUEST, reason, body);
-        }
         let scraped = |info_hash| {
             let permitted = self.rules.access.permits(&info_hash);
             let known = permitted.then(|| self.state.shards.scrape(self.now, &info_hash));
@@ -96,19 +102,37 @@ impl Context<'_> {
         OK
     }
 
+    /// Says why not, if a scrape of everything is not for this one.
+    pub(crate) fn permit_full_scrape(&self, query: &[u8], body: &mut Vec<u8>) -> Option<u16> {
+        self.state.counters.count(Counted::ScrapeHttp);
+        if let Err(denial) = permit_key(self.rules, self.key(query)) {
+            return Some(self.deny(denial, body));
+        }
+        let refused = self.rules.full_scrape_max == 0;
+        refused.then(|| self.refuse_full_scrape(body))
+    }
+
+    pub(crate) fn refuse_full_scrape(&self, body: &mut Vec<u8>) -> u16 {
+        let reason = "info_hash is missing: a scrape of everything is not served";
+        self.refuse(BAD_REQUEST, reason, body)
+    }
+
+    /// The key of a private tracker's user.
+    fn key<'a>(&'a self, query: &'a [u8]) -> Option<&'a [u8]> {
+        self.rules.keys.as_ref()?;
+        let in_path = self.key.map(str::as_bytes);
+        in_path.or_else(|| query::passkey(query))
+    }
+
+    fn deny(&self, denial: Denial, body: &mut Vec<u8>) -> u16 {
+        self.state.counters.count(Counted::Refused);
+        encode::failure(&denial.to_string(), denial.retry_in(), body);
+        OK
+    }
+
     fn refuse(&self, status: u16, reason: &str, body: &mut Vec<u8>) -> u16 {
         self.state.counters.count(Counted::Refused);
         encode::failure(reason, None, body);
         status
-    }
-}
-
-/// Adds the addresses of one `X-Forwarded-For` header; what is no address ends the chain, as it cannot be vouched for.
-pub(crate) fn forwarded(header: &[u8], chain: &mut Vec<IpAddr>) {
-    for addr in core::str::from_utf8(header).unwrap_or_default().split(',') {
-        match addr.trim().parse() {
-            Ok(addr) => chain.push(addr),
-            Err(_) => chain.clear(),
-        }
     }
 }

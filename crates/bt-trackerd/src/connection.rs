@@ -4,9 +4,11 @@
 //! it becomes hyper's, and stays so.
 
 use crate::places::{IDLE_MAX, Place};
+use crate::proxy::{self, ProxySays};
 use crate::quick::{HEAD_MAX_BYTES, Next, Quick, Work};
 use crate::routes;
 use crate::state::State;
+use crate::trust;
 use core::cell::RefCell;
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -120,6 +122,9 @@ async fn converse(
 ) {
     // An answer is one small write; waiting for more would only delay it.
     let _ = stream.set_nodelay(true);
+    let Ok(peer) = behind_proxy(&mut stream, peer, &state).await else {
+        return;
+    };
     let mut quick = Quick::new(Arc::clone(&state), peer);
     let mut next = Next::Wait;
     loop {
@@ -147,6 +152,23 @@ async fn converse(
     };
     // Boxed, as it is large and few connections come here.
     Box::pin(converse_in_full(stream, peer, &state, &place, stop)).await;
+}
+
+/// Who is at the other end, if need be behind a proxy that begins by saying so.
+async fn behind_proxy(
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    state: &State,
+) -> io::Result<SocketAddr> {
+    let rules = state.rules();
+    if rules.proxy_says != ProxySays::ProxyProtocol || !trust::contain(&rules.proxies, peer.ip()) {
+        return Ok(peer);
+    }
+    let named = proxy::read_head(stream).await;
+    if let Err(error) = &named {
+        debug!("{peer}: {error}");
+    }
+    Ok(named?.unwrap_or(peer))
 }
 
 /// Reads what is there, answers it, and sends the answers; returns what could not be sent.
@@ -183,7 +205,7 @@ fn turn(
 async fn converse_in_full(
     stream: Begun,
     peer: SocketAddr,
-    state: &State,
+    state: &Arc<State>,
     place: &Place,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -191,8 +213,10 @@ async fn converse_in_full(
     let service = service_fn(|request| {
         requests.fetch_add(1, Ordering::Relaxed);
         place.refresh();
-        let reply = routes::answer(state, peer, &request);
-        async move { Ok::<_, core::convert::Infallible>(reply) }
+        async move {
+            let reply = routes::answer(state, peer, &request).await;
+            Ok::<_, core::convert::Infallible>(reply)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

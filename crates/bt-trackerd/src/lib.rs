@@ -26,12 +26,15 @@ mod ask;
 pub mod config;
 mod connection;
 mod counters;
+mod gate;
 pub mod handover;
 mod keep;
 mod listen;
 mod places;
+mod proxy;
 mod quick;
 mod routes;
+mod scrape;
 mod shard;
 mod state;
 mod stats;
@@ -39,6 +42,7 @@ pub mod trust;
 mod udp;
 
 pub use config::{Config, ConfigError, Settings};
+pub use proxy::ProxySays;
 pub use state::Page;
 
 use core::time::Duration;
@@ -350,7 +354,10 @@ async fn sweep(state: Arc<State>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             () = until(&mut stop) => return,
-            _ = every.tick() => state.shards.sweep(state.now()),
+            _ = every.tick() => {
+                state.shards.sweep(state.now());
+                state.full_scrape.forget(state.now());
+            }
         }
     }
 }

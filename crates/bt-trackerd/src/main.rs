@@ -54,6 +54,9 @@ struct Args {
     /// Serve none of the torrents of this file: an info hash a line.
     #[arg(long, value_name = "FILE")]
     deny: Option<PathBuf>,
+    /// Be private: serve only who has one of the keys of this file in the announce URL.
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
     /// Print a configuration file with every key, its meaning and its value, and end.
     #[arg(long)]
     print_config: bool,
@@ -86,6 +89,7 @@ impl Args {
         if let Some(Interval(interval)) = self.interval {
             settings.swarms.set_interval(interval);
         }
+        settings.keys = self.keys.clone().or(settings.keys.take());
         settings.allow = self.allow.clone().or(settings.allow.take());
         settings.deny = self.deny.clone().or(settings.deny.take());
         Ok(config)

@@ -8,7 +8,9 @@
 
 use crate::ask::{self, Context};
 use crate::places::Place;
+use crate::proxy::ProxySays;
 use crate::state::{Current, State};
+use bt_tracker::http::{path, query};
 use bt_tracker::server::Picked;
 use core::mem::MaybeUninit;
 use std::io::Write as _;
@@ -20,6 +22,10 @@ pub(crate) const HEAD_MAX_BYTES: usize = 16 * 1024;
 
 /// Longest path and query, in bytes. An announce has about 400; a scrape of 74 torrents about 5 300.
 pub(crate) const URI_MAX_BYTES: usize = 8 * 1024;
+
+/// From here on the query of a scrape is long: its answer may be worth compressing, which is not done here. About 40
+/// torrents.
+const SCRAPE_LONG_BYTES: usize = 2_500;
 
 /// Most headers of a request that is read here. Clients send five.
 const HEADERS_MAX: usize = 32;
@@ -154,17 +160,19 @@ impl Quick {
     }
 
     fn reply(&mut self, asked: &Asked<'_>, request: &httparse::Request<'_, '_>, work: &mut Work) {
+        let rules = self.state.refresh(&mut self.rules);
         let context = Context {
-            rules: self.state.refresh(&mut self.rules),
+            rules,
             state: &self.state,
             now: self.state.now(),
             peer: self.peer,
+            key: asked.key,
         };
         work.body.clear();
         let status = if asked.scrape {
             context.scrape(asked.query, &mut work.body)
         } else {
-            let chain = || forwarded(request.headers);
+            let chain = || forwarded(request.headers, rules.proxy_says);
             context.announce(asked.query, chain, &mut work.picked, &mut work.body)
         };
         let first: &[u8] = match (status == ask::OK, asked.close) {
@@ -189,6 +197,8 @@ impl Quick {
 /// A request that is answered here.
 struct Asked<'a> {
     scrape: bool,
+    /// In the path.
+    key: Option<&'a str>,
     query: &'a [u8],
     close: bool,
 }
@@ -201,11 +211,14 @@ impl<'a> Asked<'a> {
             return None;
         }
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
-        let scrape = match path {
-            "/announce" => false,
-            "/scrape" => true,
-            _ => return None,
-        };
+        let query = query.as_bytes();
+        let (asked, key) = path::read(path)?;
+        let scrape = asked == path::Asked::Scrape;
+        if scrape && !query::names_torrents(query) {
+            // Long answers are not for the buffers here.
+            return None;
+        }
+        let long = scrape && query.len() >= SCRAPE_LONG_BYTES;
         let mut close = false;
         for header in request.headers.iter() {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
@@ -215,25 +228,27 @@ impl<'a> Asked<'a> {
                 if !close && !header.value.eq_ignore_ascii_case(b"keep-alive") {
                     return None;
                 }
-            } else if is("content-length") || is("transfer-encoding") || is("expect") {
+            } else if is("content-length")
+                || is("transfer-encoding")
+                || is("expect")
+                || (long && is("accept-encoding"))
+            {
                 return None;
             }
         }
-        let query = query.as_bytes();
         Some(Self {
             scrape,
+            key,
             query,
             close,
         })
     }
 }
 
-fn forwarded(headers: &[httparse::Header<'_>]) -> Vec<IpAddr> {
+fn forwarded(headers: &[httparse::Header<'_>], says: ProxySays) -> Vec<IpAddr> {
     let mut chain = Vec::new();
     for header in headers {
-        if header.name.eq_ignore_ascii_case("x-forwarded-for") {
-            ask::forwarded(header.value, &mut chain);
-        }
+        says.read(header.name, header.value, &mut chain);
     }
     chain
 }

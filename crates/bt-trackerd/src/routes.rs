@@ -2,15 +2,22 @@
 //! the server.
 
 use crate::ask::{self, Context};
+use crate::proxy::ProxySays;
 use crate::quick::URI_MAX_BYTES;
+use crate::scrape::{self, FullScrape, GZIP_MIN_BYTES};
 use crate::state::State;
 use crate::stats;
+use bt_tracker::http::path::{self, Asked};
+use bt_tracker::http::query::names_torrents;
 use bt_tracker::server::Picked;
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// What a reply to an announce commonly takes, in bytes.
 const REPLY_BYTES: usize = 512;
@@ -20,7 +27,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 type Reply = Response<Full<Bytes>>;
 
 /// The reply to a request from `peer`.
-pub(crate) fn answer<B>(state: &State, peer: SocketAddr, request: &Request<B>) -> Reply {
+pub(crate) async fn answer<B>(state: &Arc<State>, peer: SocketAddr, request: &Request<B>) -> Reply {
     let uri = request.uri();
     let query = uri.query().unwrap_or_default();
     if uri.path().len() + query.len() > URI_MAX_BYTES {
@@ -36,8 +43,13 @@ pub(crate) fn answer<B>(state: &State, peer: SocketAddr, request: &Request<B>) -
             .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return reply;
     }
+    if let Some((asked, key)) = path::read(uri.path()) {
+        if asked == Asked::Scrape && !names_torrents(query.as_bytes()) {
+            return scrape_all(state, peer, request, key).await;
+        }
+        return ask(state, peer, request, asked, key);
+    }
     match uri.path() {
-        "/announce" | "/scrape" => ask(state, peer, request, query),
         "/stats" => stats_page(state, request),
         "/health" => text(StatusCode::OK, "ok\n"),
         path => match state.page(path) {
@@ -51,23 +63,84 @@ pub(crate) fn answer<B>(state: &State, peer: SocketAddr, request: &Request<B>) -
 }
 
 /// `/announce` or `/scrape`.
-fn ask<B>(state: &State, peer: SocketAddr, http: &Request<B>, query: &str) -> Reply {
+fn ask<B>(
+    state: &State,
+    peer: SocketAddr,
+    http: &Request<B>,
+    asked: Asked,
+    key: Option<&str>,
+) -> Reply {
+    let query = http.uri().query().unwrap_or_default();
     let rules = state.rules();
     let context = Context {
         state,
         rules: &rules,
         now: state.now(),
         peer,
+        key,
     };
     let mut body = Vec::with_capacity(REPLY_BYTES);
-    let status = if http.uri().path() == "/scrape" {
+    let status = if asked == Asked::Scrape {
         context.scrape(query.as_bytes(), &mut body)
     } else {
-        let chain = || forwarded(http);
+        let chain = || forwarded(http, rules.proxy_says);
         context.announce(query.as_bytes(), chain, &mut Picked::default(), &mut body)
     };
+    if asked == Asked::Scrape && body.len() >= GZIP_MIN_BYTES && wants_gzip(http) {
+        return compressed(scrape::gzipped(&body).into());
+    }
+    bencoded(status, body)
+}
+
+/// A scrape of everything, for who may have it.
+async fn scrape_all<B>(
+    state: &Arc<State>,
+    peer: SocketAddr,
+    http: &Request<B>,
+    key: Option<&str>,
+) -> Reply {
+    let rules = state.rules();
+    let context = Context {
+        state,
+        rules: &rules,
+        now: state.now(),
+        peer,
+        key,
+    };
+    let query = http.uri().query().unwrap_or_default().as_bytes();
+    let mut body = Vec::new();
+    if let Some(status) = context.permit_full_scrape(query, &mut body) {
+        return bencoded(status, body);
+    }
+    let gzip = wants_gzip(http);
+    match FullScrape::of(state, rules.full_scrape_max, gzip).await {
+        Some(body) if gzip => compressed(body),
+        Some(body) => reply(StatusCode::OK, ask::CONTENT_TYPE, body),
+        None => {
+            let status = context.refuse_full_scrape(&mut body);
+            bencoded(status, body)
+        }
+    }
+}
+
+fn bencoded(status: u16, body: Vec<u8>) -> Reply {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     reply(status, ask::CONTENT_TYPE, body.into())
+}
+
+fn wants_gzip<B>(request: &Request<B>) -> bool {
+    let headers = request.headers().get_all(ACCEPT_ENCODING);
+    headers
+        .iter()
+        .any(|header| scrape::accepts_gzip(header.as_bytes()))
+}
+
+fn compressed(body: Bytes) -> Reply {
+    let mut reply = reply(StatusCode::OK, ask::CONTENT_TYPE, body);
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    reply
 }
 
 fn stats_page<B>(state: &State, request: &Request<B>) -> Reply {
@@ -90,11 +163,10 @@ fn stats_page<B>(state: &State, request: &Request<B>) -> Reply {
     )
 }
 
-fn forwarded<B>(request: &Request<B>) -> Vec<IpAddr> {
-    const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+fn forwarded<B>(request: &Request<B>, says: ProxySays) -> Vec<IpAddr> {
     let mut chain = Vec::new();
-    for header in request.headers().get_all(X_FORWARDED_FOR) {
-        ask::forwarded(header.as_bytes(), &mut chain);
+    for (name, value) in request.headers() {
+        says.read(name.as_str(), value.as_bytes(), &mut chain);
     }
     chain
 }

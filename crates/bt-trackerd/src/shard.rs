@@ -5,7 +5,7 @@
 
 use bt_core::{InfoHash, Rng, Time};
 use bt_tracker::announce::AnnounceRequest;
-use bt_tracker::scrape::ScrapeEntry;
+use bt_tracker::scrape::{ScrapeEntry, ScrapedTorrent};
 use bt_tracker::server::snapshot::{Cursor, Portion, Record};
 use bt_tracker::server::{Config, Numbers, Picked, Refusal, Swarms, Totals, Wanted};
 use std::io;
@@ -58,6 +58,21 @@ impl Shards {
 
     pub(crate) fn scrape(&self, now: Time, info_hash: &InfoHash) -> Option<ScrapeEntry> {
         self.of(info_hash).swarms.scrape(now, info_hash)
+    }
+
+    /// The numbers of all torrents.
+    pub(crate) fn scrape_all(&self) -> Vec<ScrapedTorrent> {
+        let mut all = Vec::new();
+        for shard in &self.0 {
+            let shard = lock(shard);
+            let torrents = shard.swarms.iter();
+            all.extend(torrents.map(|(info_hash, entry)| ScrapedTorrent {
+                info_hash,
+                entry,
+                name: None,
+            }));
+        }
+        all
     }
 
     pub(crate) fn sweep(&self, now: Time) {

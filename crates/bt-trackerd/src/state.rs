@@ -2,12 +2,16 @@
 
 use crate::config::{ConfigError, Settings};
 use crate::counters::Counters;
+use crate::gate::Gate;
 use crate::keep::{Begun, Keeper};
 use crate::places::Places;
+use crate::proxy::ProxySays;
+use crate::scrape::FullScrape;
 use crate::shard::Shards;
 use crate::trust::Network;
-use bt_core::Time;
-use bt_tracker::server::{Access, ConnectionIds};
+use bt_core::{Rng, Time};
+use bt_tracker::http::encode::Notes;
+use bt_tracker::server::{Access, ConnectionIds, Keys, Quota};
 use core::time::Duration;
 use hyper::body::Bytes;
 use std::collections::BTreeMap;
@@ -20,6 +24,8 @@ pub(crate) struct State {
     pub(crate) places: Arc<Places>,
     pub(crate) counters: Counters,
     pub(crate) connection_ids: ConnectionIds,
+    pub(crate) gate: Gate,
+    pub(crate) full_scrape: FullScrape,
     /// What proves them is written to snapshots.
     pub(crate) connection_secret: [u8; 16],
     /// Where swarms are kept over a restart, if anywhere.
@@ -54,7 +60,18 @@ pub(crate) struct Secrets {
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) access: Access,
-    pub(crate) trust: Vec<Network>,
+    pub(crate) keys: Option<Keys>,
+    /// Beginnings of peer ids.
+    pub(crate) clients_denied: Vec<Box<[u8]>>,
+    pub(crate) per_address: Quota,
+    pub(crate) per_key: Quota,
+    /// How long a peer may be silent.
+    pub(crate) expiry: Duration,
+    pub(crate) proxies: Vec<Network>,
+    pub(crate) proxy_says: ProxySays,
+    pub(crate) ip_from: Vec<Network>,
+    pub(crate) notes: Notes,
+    pub(crate) full_scrape_max: usize,
 }
 
 /// A document that the server hands out beside its own pages.
@@ -86,6 +103,9 @@ impl State {
             places: Places::new(connections_max),
             counters: Counters::default(),
             connection_ids: ConnectionIds::new(&secret),
+            // Another row of numbers than that of the shards.
+            full_scrape: FullScrape::default(),
+            gate: Gate::new(&mut Rng::new(begun.secrets.seed.rotate_left(32))),
             connection_secret: secret,
             keeper,
             closing: AtomicBool::new(false),
@@ -127,6 +147,11 @@ impl State {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// How often the rules were exchanged.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     pub(crate) fn current(&self) -> Current {
         // In this order: rules that are newer than their number are merely fetched once more.
         let generation = self.generation.load(Ordering::Acquire);
@@ -157,7 +182,20 @@ impl Rules {
     pub(crate) fn read(settings: &Settings) -> Result<Self, ConfigError> {
         Ok(Self {
             access: settings.access()?,
-            trust: settings.trust.clone(),
+            keys: settings.keys()?,
+            clients_denied: settings
+                .clients_denied
+                .iter()
+                .map(|client| client.as_bytes().into())
+                .collect(),
+            per_address: settings.per_address,
+            per_key: settings.per_key,
+            expiry: settings.swarms.expiry,
+            proxies: settings.proxies.clone(),
+            proxy_says: settings.proxy_says,
+            ip_from: settings.ip_from.clone(),
+            notes: settings.notes.clone(),
+            full_scrape_max: settings.full_scrape_max,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! From where a request comes, when its connection does not tell.
 //!
-//! Anybody can write an address into `X-Forwarded-For` or `ip=`, and so have strangers dialled or named. Both are
-//! believed only from the networks that the operator trusts.
+//! Anybody can write an address into `X-Forwarded-For` or `ip=`, and so have strangers dialled or named. The one is
+//! believed of the operator's proxies only, the other of the networks that are allowed to name an address.
 
 use core::fmt;
 use core::str::FromStr;
@@ -64,26 +64,30 @@ impl Network {
     }
 }
 
-/// The address that counts for a request from `source`: the last one in the chain of proxies that nobody trusted
-/// vouches for; and `claimed` (the `ip=` of the request) if even that one is trusted.
+/// The address that counts for a request from `source`: the last one in the chain of proxies that none of them
+/// vouches for; and `claimed` (the `ip=` of the request) if that one may name an address.
 pub(crate) fn source(
-    trust: &[Network],
+    proxies: &[Network],
+    ip_from: &[Network],
     source: IpAddr,
     forwarded: impl FnOnce() -> Vec<IpAddr>,
     claimed: Option<IpAddr>,
 ) -> IpAddr {
-    let trusted = |addr: IpAddr| trust.iter().any(|network| network.contains(addr));
-    if !trusted(source) {
-        return source;
-    }
     let mut seen = source;
-    for addr in forwarded().into_iter().rev() {
-        seen = addr;
-        if !trusted(addr) {
-            return addr;
+    if contain(proxies, source) {
+        for addr in forwarded().into_iter().rev() {
+            seen = addr;
+            if !contain(proxies, addr) {
+                break;
+            }
         }
     }
-    claimed.unwrap_or(seen)
+    claimed.filter(|_| contain(ip_from, seen)).unwrap_or(seen)
+}
+
+/// True if the address belongs to one of the networks.
+pub(crate) fn contain(networks: &[Network], addr: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(addr))
 }
 
 #[cfg(test)]
@@ -143,11 +147,13 @@ mod tests {
             ("10.0.0.1", &["10.0.0.2"], None, "10.0.0.2"),
             ("10.0.0.1", &[], Some("2.2.2.2"), "2.2.2.2"),
         ];
-        let trust = ["10.0.0.0/8".parse().unwrap()];
+        let proxies = ["10.0.0.0/8".parse().unwrap()];
+        let ip_from = ["10.0.0.0/8".parse().unwrap()];
         for (from, forwarded, claimed, expected) in rows {
             let forwarded = || forwarded.iter().map(|addr| addr.parse().unwrap()).collect();
             let got = source(
-                &trust,
+                &proxies,
+                &ip_from,
                 from.parse().unwrap(),
                 forwarded,
                 claimed.map(|ip| ip.parse().unwrap()),
@@ -158,5 +164,15 @@ mod tests {
                 "{from} {claimed:?}"
             );
         }
+        // One does not imply the other.
+        let from = "10.0.0.1".parse().unwrap();
+        let chain = || vec!["2.2.2.2".parse().unwrap()];
+        let claimed = "3.3.3.3".parse().ok();
+        let got = source(&proxies, &[], from, chain, claimed);
+        assert_eq!(got.to_string(), "2.2.2.2");
+        let got = source(&proxies, &[], from, Vec::new, claimed);
+        assert_eq!(got.to_string(), "10.0.0.1");
+        let got = source(&[], &ip_from, from, chain, claimed);
+        assert_eq!(got.to_string(), "3.3.3.3");
     }
 }

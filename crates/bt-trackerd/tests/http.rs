@@ -15,6 +15,7 @@ use bt_tracker::http::decode;
 use bt_tracker::server;
 use bt_trackerd::{Config, Settings};
 use client::{Reply, announce, exchange, get, serve, start};
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -275,7 +276,8 @@ async fn nobody_is_believed_about_addresses_unless_trusted() {
     let header = "X-Forwarded-For: 9.9.9.9\r\nForwarded: for=9.9.9.8\r\nX-Real-IP: 9.9.9.7\r\n";
     let trusting = Config {
         settings: Settings {
-            trust: vec!["127.0.0.0/8".parse().unwrap()],
+            proxies: vec!["127.0.0.0/8".parse().unwrap()],
+            ip_from: vec!["127.0.0.0/8".parse().unwrap()],
             ..Settings::default()
         },
         ..Config::at(([127, 0, 0, 1], 0).into())
@@ -350,6 +352,63 @@ async fn scrapes_are_bounded() {
     }
     let scraped = decode::scrape(&get(addr, &format!("/scrape?{many}")).await.body).unwrap();
     assert_eq!(scraped.torrents.len(), 74);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_scrape_of_everything_is_for_who_is_allowed_to() {
+    // 118, BEP 48.
+    let settings = |full_scrape_max| Settings {
+        full_scrape_max,
+        ..Settings::default()
+    };
+    let (server, addr) = serve().await;
+    for n in 0..100 {
+        let path = announce(7001, "").replace("info_hash=aaa", &format!("info_hash={n:03}"));
+        assert_eq!(get(addr, &path).await.status, 200);
+    }
+    for (most, expected) in [(0, 400), (99, 400), (100, 200)] {
+        server.reload(settings(most)).await.unwrap();
+        let reply = get(addr, "/scrape").await;
+        assert_eq!(reply.status, expected, "{most}");
+    }
+    let all = get(addr, "/scrape").await;
+    let answer = decode::scrape(&all.body).unwrap();
+    assert_eq!(answer.torrents.len(), 100);
+    assert!(
+        answer
+            .torrents
+            .iter()
+            .all(|torrent| torrent.entry.incomplete == 1)
+    );
+    assert_eq!(answer.min_request_interval, Some(Duration::from_secs(60)));
+    // Compressed only for who asks for it.
+    let asked = |path: &str, headers: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{headers}\r\n")
+    };
+    let gzip = "Accept-Encoding: deflate, gzip\r\n";
+    let some: String = (0..60)
+        .map(|n| format!("&info_hash={n:03}aaaaaaaaaaaaaaaaa&x=xxxxxxxxxxxxxxx"))
+        .collect();
+    let some = format!("/scrape?{some}");
+    let few = "/scrape?info_hash=000aaaaaaaaaaaaaaaaa";
+    for (path, count, compressed) in [("/scrape", 100, true), (&some, 60, true), (few, 1, false)] {
+        let plain = exchange(addr, asked(path, "").as_bytes()).await.remove(0);
+        assert_eq!(plain.header("content-encoding"), None);
+        let reply = exchange(addr, asked(path, gzip).as_bytes()).await.remove(0);
+        let coded = reply.header("content-encoding") == Some("gzip");
+        assert_eq!(coded, compressed, "{path}");
+        let mut body = Vec::new();
+        if coded {
+            let mut reader = flate2::read::GzDecoder::new(&reply.body[..]);
+            reader.read_to_end(&mut body).unwrap();
+            assert!(reply.body.len() < body.len());
+        } else {
+            body.clone_from(&reply.body);
+        }
+        assert_eq!(body, plain.body, "{path}");
+        assert_eq!(decode::scrape(&body).unwrap().torrents.len(), count);
+    }
     server.stop().await;
 }
 

@@ -9,9 +9,14 @@
 
 mod daemon;
 
+use bt_core::{InfoHash, PeerId};
+use bt_tracker::announce::AnnounceRequest;
+use bt_tracker::udp::response::{self, Body};
+use bt_tracker::udp::{Family, TransactionId, request};
 use daemon::{Daemon, get, program};
 use rustix::process::Signal;
-use std::net::TcpStream;
+use std::io::Write as _;
+use std::net::{TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -142,6 +147,62 @@ fn mistakes_have_their_exit_codes() {
         assert!(err.contains(named), "{args:?}: {err}");
         assert!(output.stdout.is_empty());
     }
+}
+
+#[test]
+fn no_log_holds_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    std::fs::write(&keys, "s3cret-good-one\n").unwrap();
+    let mut command = program();
+    command.arg("--keys").arg(&keys);
+    let mut daemon = Daemon::start_with_log(
+        command.args(["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--json"]),
+        "trace",
+    );
+    let (http, udp) = (daemon.addr(), daemon.addr());
+    for key in ["s3cret-good-one", "s3cret-bad-one"] {
+        for path in [
+            ANNOUNCE.replace("/announce", &format!("/announce/{key}")),
+            ANNOUNCE.replace("/announce", &format!("/{key}/announce")),
+            format!("{ANNOUNCE}&passkey={key}"),
+            format!("{ANNOUNCE}&passkey={key}&left=nothing"),
+            format!("/{key}/elsewhere"),
+            format!("/{key}/{}", "x".repeat(9_000)),
+        ] {
+            get(http, &path);
+            // And the other reader of requests.
+            let mut stream = TcpStream::connect(http).unwrap();
+            write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        }
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(udp).unwrap();
+        let mut packet = Vec::new();
+        let id = TransactionId(1);
+        request::connect(id, &mut packet);
+        let mut buffer = [0; 2_048];
+        socket.send(&packet).unwrap();
+        let length = socket.recv(&mut buffer).unwrap();
+        let answer = response::read(&buffer[..length], Family::V4).unwrap();
+        let Body::Connect { connection_id } = answer.body else {
+            panic!("a connection id");
+        };
+        let asked = AnnounceRequest::new(InfoHash([1; 20]), PeerId([2; 20]), 6881, 1);
+        let url = format!("/announce/{key}");
+        packet.clear();
+        request::announce(connection_id, id, &asked, &url, &mut packet);
+        socket.send(&packet).unwrap();
+        socket.recv(&mut buffer).unwrap();
+    }
+    // A list with a mistake in it, which is nearly a key.
+    std::fs::write(&keys, "s3cret-good-one\ns3cret but no key\n").unwrap();
+    daemon.signal(Signal::HUP);
+    let mut log = daemon.read_log_until("everything stays as it was");
+    daemon.signal(Signal::TERM);
+    log += &daemon.rest_of_log();
+    assert!(log.contains("line 2") && log.contains("stopping"), "{log}");
+    assert!(!log.contains("s3cret"), "{log}");
 }
 
 #[test]

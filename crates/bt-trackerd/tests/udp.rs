@@ -334,6 +334,43 @@ async fn what_is_not_served_is_refused_and_unknown_to_a_scrape() {
 }
 
 #[tokio::test]
+async fn a_private_tracker_reads_the_key_from_the_url() {
+    // BEP 41.
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    std::fs::write(&keys, "first-key\n").unwrap();
+    let mut config = Config {
+        udp: vec!["127.0.0.1:0".parse().unwrap()],
+        ..Config::at(([127, 0, 0, 1], 0).into())
+    };
+    config.settings.keys = Some(keys);
+    let (server, _) = client::start(config).await;
+    let client = Client::at("127.0.0.2", server.udp_addrs()[0]);
+    let id = client.connect();
+    for (url, expected) in [
+        ("/announce/first-key", None),
+        ("/first-key/announce", None),
+        ("/announce?x=1&passkey=first-key", None),
+        ("/announce", Some("has no key")),
+        ("", Some("has no key")),
+        ("/announce/other-key", Some("not known")),
+        ("?passkey=other-key", Some("not known")),
+    ] {
+        let mut packet = Vec::new();
+        request::announce(id, ID, &announced(1001), url, &mut packet);
+        match (client.ask(&packet), expected) {
+            (Body::Announce(_), None) => {}
+            (Body::Error(text), Some(expected)) => assert!(text.contains(expected), "{text}"),
+            (other, _) => panic!("{url}: {other:?}"),
+        }
+    }
+    // A scrape has no room for a key, and nobody without one is told anything.
+    let mut packet = Vec::new();
+    request::scrape(id, ID, &[TORRENT], &mut packet);
+    assert!(matches!(client.ask(&packet), Body::Error(_)));
+}
+
+#[tokio::test]
 async fn a_port_that_is_taken_is_an_error_and_stopping_frees_it() {
     let (server, addrs) = serve(&["127.0.0.1:0"]).await;
     let config = || Config {

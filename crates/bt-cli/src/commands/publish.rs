@@ -80,7 +80,8 @@ async fn publish(args: &Args, context: &Context) -> Result<(), Failure> {
         allowed.also(metainfo.info_hash)?;
         let mut settings = allowed.settings();
         if let Some(outside) = &outside {
-            settings.trust.clone_from(&outside.trust);
+            settings.proxies.clone_from(&outside.trust);
+            settings.ip_from.clone_from(&outside.trust);
         }
         let reloaded = server.reload(settings).await;
         reloaded.context("cannot tell the tracker of the torrent")?;

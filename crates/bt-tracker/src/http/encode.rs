@@ -65,12 +65,22 @@ pub fn announce(response: &AnnounceResponse, form: PeersForm, out: &mut Vec<u8>)
     out.push(b'e');
 }
 
+/// What a tracker says to everybody; empty texts are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// To be echoed in later announces.
+    pub tracker_id: String,
+    /// To be shown to the user; the answer holds nevertheless.
+    pub warning: String,
+}
+
 /// Appends the reply to an announce as a tracker has it at hand: what [`announce`] writes, with fewer steps.
 pub fn picked(
     numbers: &Numbers,
     external_ip: IpAddr,
     picked: &Picked,
     form: PeersForm,
+    notes: &Notes,
     out: &mut Vec<u8>,
 ) {
     out.push(b'd');
@@ -96,6 +106,12 @@ pub fn picked(
             };
             dictionary_peers(out, &response, form == PeersForm::Dictionaries);
         }
+    }
+    if !notes.tracker_id.is_empty() {
+        bytes(out, "tracker id", notes.tracker_id.as_bytes());
+    }
+    if !notes.warning.is_empty() {
+        bytes(out, "warning message", notes.warning.as_bytes());
     }
     out.push(b'e');
 }

@@ -3,6 +3,7 @@
 //! | module | owns | side |
 //! |---|---|---|
 //! | [`url`] | request → URL; announce URL → scrape URL | client |
+//! | [`path`] | path → what is asked for, and the key in it | tracker |
 //! | [`query`] | query string → request, or what is wrong with it | tracker |
 //! | [`encode`] | answer → reply | tracker |
 //! | [`decode`] | reply → answer, whatever a stranger sends | client |
@@ -29,6 +30,7 @@
 
 pub mod decode;
 pub mod encode;
+pub mod path;
 pub mod query;
 pub mod url;
 

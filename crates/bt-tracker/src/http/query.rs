@@ -116,6 +116,19 @@ pub fn scrape(query: &[u8]) -> Result<Vec<InfoHash>, QueryError> {
         .collect()
 }
 
+/// The key of a private tracker's user, `passkey=`, as it stands there.
+#[must_use]
+pub fn passkey(query: &[u8]) -> Option<&[u8]> {
+    let mut keys = pairs(query).filter(|(name, _)| *name == b"passkey");
+    keys.next().map(|(_, key)| key)
+}
+
+/// True if a scrape names torrents, and does not ask for all of them.
+#[must_use]
+pub fn names_torrents(query: &[u8]) -> bool {
+    pairs(query).any(|(name, _)| name == b"info_hash")
+}
+
 fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     query.split(|byte| *byte == b'&').map(|pair| {
         let equals = pair

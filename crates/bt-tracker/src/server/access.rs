@@ -48,6 +48,12 @@ impl Access {
         self
     }
 
+    /// True if the torrent stands on the deny list: it will not be served tomorrow either.
+    #[must_use]
+    pub fn denies(&self, info_hash: &InfoHash) -> bool {
+        self.denied.contains(info_hash)
+    }
+
     /// True if the torrent is served.
     #[must_use]
     pub fn permits(&self, info_hash: &InfoHash) -> bool {

@@ -38,9 +38,11 @@
 pub mod access;
 pub mod connection_id;
 mod hash;
+pub mod keys;
 mod list;
 mod peer;
 mod picked;
+pub mod quota;
 pub mod snapshot;
 mod swarm;
 
@@ -49,7 +51,9 @@ mod tests;
 
 pub use access::{Access, AccessError};
 pub use connection_id::ConnectionIds;
+pub use keys::{Keys, KeysError};
 pub use picked::{Picked, Scope, Wanted};
+pub use quota::{Quota, Quotas};
 
 use crate::announce::{AnnounceRequest, AnnounceResponse, Event};
 use crate::scrape::ScrapeEntry;

@@ -378,7 +378,8 @@ fn a_reply_is_written_the_same_on_either_way() {
             plain.clear();
             encode::announce(&answer, form, &mut plain);
             let mut quick = Vec::new();
-            encode::picked(&numbers, from.ip(), &picked, form, &mut quick);
+            let notes = encode::Notes::default();
+            encode::picked(&numbers, from.ip(), &picked, form, &notes, &mut quick);
             assert_eq!(
                 quick.escape_ascii().to_string(),
                 plain.escape_ascii().to_string()

@@ -149,7 +149,9 @@ mod tests {
         let (_folder, path) = written(text);
         Config::read(&path).map_err(|error| match error {
             ConfigError::Toml { line, message, .. } => (line, message),
-            ConfigError::Read { .. } | ConfigError::List { .. } => panic!("{error}"),
+            ConfigError::Read { .. } | ConfigError::List { .. } | ConfigError::Keys { .. } => {
+                panic!("{error}")
+            }
         })
     }
 
@@ -163,7 +165,7 @@ mod tests {
     #[test]
     fn files_are_read() {
         let text =
-            "http = ['127.0.0.1:0']\ninterval = '10m'\nallow = 'list'\ntrust = ['10.0.0.0/8']";
+            "http = ['127.0.0.1:0']\ninterval = '10m'\nallow = 'list'\nip_from = ['10.0.0.0/8']";
         let config = Config::parse(text, Path::new("/etc/bt")).ok().unwrap();
         assert_eq!(config.http, ["127.0.0.1:0".parse().unwrap()]);
         assert_eq!(config.udp, []);
@@ -173,7 +175,7 @@ mod tests {
             config.settings.allow.as_deref(),
             Some(Path::new("/etc/bt/list"))
         );
-        assert_eq!(config.settings.trust.len(), 1);
+        assert_eq!(config.settings.ip_from.len(), 1);
         assert_eq!(parse("").unwrap().http, Config::default().http);
         // The order in the file is of no importance.
         let config = parse("min_interval = '2m'\ninterval = '1h'").unwrap();
@@ -196,10 +198,12 @@ mod tests {
             ("interval = 5", 1, "from 30s to 8h"),
             ("min_interval = '2h'", 1, "longer than the interval"),
             ("http = [\n'127.0.0.1:1',\n'here']", 3, "http"),
-            ("trust = ['10.0.0.0/40']", 1, "10.0.0.0/40"),
+            ("proxies = ['10.0.0.0/40']", 1, "10.0.0.0/40"),
             ("peers_max = -1", 1, "peers_max"),
             ("peers_max = 'many'", 1, "peers_max"),
             ("peer_ids = 1", 1, "peer_ids"),
+            ("proxy_says = 'nothing'", 1, "proxy-protocol"),
+            ("clients_denied = ['-XL', '']", 1, "1 to 20 bytes"),
             ("interval = '1h'\n[interval]", 2, "duplicate key"),
             ("a = 1\n[", 2, ""),
         ] {

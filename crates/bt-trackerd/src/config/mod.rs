@@ -6,9 +6,11 @@ mod span;
 
 pub use span::{Interval, ParseIntervalError, ParseSpanError, Span};
 
+use crate::proxy::ProxySays;
 use crate::trust::{Network, ParseNetworkError};
+use bt_tracker::http::encode::Notes;
 use bt_tracker::server;
-use bt_tracker::server::{Access, AccessError};
+use bt_tracker::server::{Access, AccessError, Keys, KeysError, Quota};
 use core::time::Duration;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -60,9 +62,24 @@ pub struct Settings {
     pub allow: Option<PathBuf>,
     /// A file of info hashes that are not.
     pub deny: Option<PathBuf>,
-    /// Whose word about other addresses is believed: reverse proxies (`X-Forwarded-For`) and peers behind the same
-    /// address translation (`ip=`). Nobody's, unless set.
-    pub trust: Vec<Network>,
+    /// A file of the keys of users; with it the tracker is private.
+    pub keys: Option<PathBuf>,
+    /// Beginnings of the peer ids of clients that are not served, as text.
+    pub clients_denied: Vec<String>,
+    /// What one address may have; of IPv6 its network of 64 bits.
+    pub per_address: Quota,
+    /// What one key may have.
+    pub per_key: Quota,
+    /// Reverse proxies, whose word about the client's address is believed. Nobody's, unless set.
+    pub proxies: Vec<Network>,
+    /// How they say it.
+    pub proxy_says: ProxySays,
+    /// Who may name an address of its own with `ip=`. Nobody, unless set.
+    pub ip_from: Vec<Network>,
+    /// What every announce over HTTP is told.
+    pub notes: Notes,
+    /// Most torrents that a scrape of everything names; it is refused where there are more.
+    pub full_scrape_max: usize,
 }
 
 /// Why a configuration cannot be used.
@@ -87,6 +104,14 @@ pub enum ConfigError {
         line: usize,
         /// What is wrong there.
         message: String,
+    },
+    /// The list of keys is not as it should be.
+    #[error("{}: {source}", path.display())]
+    Keys {
+        /// Which.
+        path: PathBuf,
+        /// The line.
+        source: KeysError,
     },
     /// A list is not as it should be.
     #[error("{}: {source}", path.display())]
@@ -152,6 +177,21 @@ impl Settings {
             Access::parse(None, Some(text))
         })?;
         Ok(allowed.and(denied))
+    }
+
+    /// Reads the keys.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the file cannot be read, or has a line that is no key.
+    pub(crate) fn keys(&self) -> Result<Option<Keys>, ConfigError> {
+        let Some(path) = &self.keys else {
+            return Ok(None);
+        };
+        let keys = Keys::parse(&read("list of keys", path)?);
+        keys.map(Some).map_err(|source| ConfigError::Keys {
+            path: path.clone(),
+            source,
+        })
     }
 }
 

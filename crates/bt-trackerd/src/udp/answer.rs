@@ -4,10 +4,14 @@
 //! question: nobody can have others flooded through this tracker.
 
 use crate::counters::Counted;
+use crate::gate::{Denial, permit_key};
 use crate::state::{Current, State};
 use bt_core::Time;
+use bt_tracker::announce::AnnounceRequest;
+use bt_tracker::http::{path, query};
 use bt_tracker::scrape::ScrapeEntry;
 use bt_tracker::server::{Picked, Scope, Wanted};
+use bt_tracker::udp::options::UrlData;
 use bt_tracker::udp::request::{InfoHashes, Request, RequestError};
 use bt_tracker::udp::response::AnnounceHead;
 use bt_tracker::udp::{ConnectionId, Family, TransactionId, request, response};
@@ -50,10 +54,11 @@ impl Answerer {
                 connection_id,
                 transaction_id,
                 announce,
-                ..
-            }) if proven(connection_id) => {
-                self.announce(now, source, transaction_id, &announce, out);
-            }
+                url_data,
+            }) if proven(connection_id) => match self.admit(now, source, url_data, &announce) {
+                Ok(()) => self.announce(now, source, transaction_id, &announce, out),
+                Err(denial) => self.refuse(transaction_id, &denial.to_string(), out),
+            },
             Ok(Request::Scrape {
                 connection_id,
                 transaction_id,
@@ -68,20 +73,40 @@ impl Answerer {
         }
     }
 
+    /// Lets an announce in, or says why not. The key of a private tracker's user stands in the URL (BEP 41).
+    fn admit(
+        &mut self,
+        now: Time,
+        source: SocketAddr,
+        url_data: UrlData<'_>,
+        announce: &AnnounceRequest,
+    ) -> Result<(), Denial> {
+        self.state.counters.count(Counted::AnnounceUdp);
+        let rules = self.state.refresh(&mut self.rules);
+        let gate = &self.state.gate;
+        if rules.keys.is_none() {
+            return gate.admit(now, rules, source.ip(), None, announce);
+        }
+        let url = url_data.to_vec();
+        let (in_path, query) = match url.iter().position(|byte| *byte == b'?') {
+            Some(mark) => (url.get(..mark), url.get(mark + 1..)),
+            None => (Some(&*url), None),
+        };
+        let in_path = core::str::from_utf8(in_path.unwrap_or_default()).ok();
+        let in_path = in_path.and_then(path::read).and_then(|(_, key)| key);
+        let key = in_path.map(str::as_bytes);
+        let key = key.or_else(|| query::passkey(query?));
+        gate.admit(now, rules, source.ip(), key, announce)
+    }
+
     fn announce(
         &mut self,
         now: Time,
         source: SocketAddr,
         transaction_id: TransactionId,
-        announce: &bt_tracker::announce::AnnounceRequest,
+        announce: &AnnounceRequest,
         out: &mut Vec<u8>,
     ) {
-        self.state.counters.count(Counted::AnnounceUdp);
-        let rules = self.state.refresh(&mut self.rules);
-        if !rules.access.permits(&announce.info_hash) {
-            let reason = "this tracker does not serve this torrent";
-            return self.refuse(transaction_id, reason, out);
-        }
         let family = Family::of(source.ip());
         let wanted = Wanted {
             scope: match family {
@@ -120,6 +145,10 @@ impl Answerer {
     ) {
         self.state.counters.count(Counted::ScrapeUdp);
         let rules = self.state.refresh(&mut self.rules);
+        // A scrape over UDP has no room for a key.
+        if let Err(denial) = permit_key(rules, None) {
+            return self.refuse(transaction_id, &denial.to_string(), out);
+        }
         let shards = &self.state.shards;
         // Who is not known has an entry too: they are told apart by their place alone.
         let entries = info_hashes.iter().map(|info_hash| {

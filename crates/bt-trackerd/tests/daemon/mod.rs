@@ -22,8 +22,12 @@ impl Drop for Daemon {
 
 impl Daemon {
     pub(crate) fn start(command: &mut Command) -> Self {
+        Self::start_with_log(command, "info")
+    }
+
+    pub(crate) fn start_with_log(command: &mut Command, level: &str) -> Self {
         let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.env("RUST_LOG", "info").spawn().unwrap();
+        let mut child = command.env("RUST_LOG", level).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         let err = BufReader::new(child.stderr.take().unwrap());
         Self { child, out, err }
@@ -47,15 +51,27 @@ impl Daemon {
 
     /// Reads the log until a line contains `text`.
     pub(crate) fn wait_for_log(&mut self, text: &str) {
-        let mut line = String::new();
-        while !line.contains(text) {
-            line.clear();
-            assert_ne!(
-                self.err.read_line(&mut line).unwrap(),
-                0,
-                "the log ended before {text:?}"
-            );
+        self.read_log_until(text);
+    }
+
+    /// The log up to and with the line that contains `text`.
+    pub(crate) fn read_log_until(&mut self, text: &str) -> String {
+        let mut log = String::new();
+        loop {
+            let begun = log.len();
+            let length = self.err.read_line(&mut log).unwrap();
+            assert_ne!(length, 0, "the log ended before {text:?}");
+            if log[begun..].contains(text) {
+                return log;
+            }
         }
+    }
+
+    /// The log up to its end, which is that of the process.
+    pub(crate) fn rest_of_log(&mut self) -> String {
+        let mut log = String::new();
+        self.err.read_to_string(&mut log).unwrap();
+        log
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! A key that is added here is thereby read, printed, and known to whoever misspells it.
 
-use super::Config;
-use super::span::{Interval, Span};
+mod access;
+
+use crate::config::Config;
+use crate::config::span::{Interval, Span};
 use serde::de::{DeserializeOwned, Error as _};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -160,23 +162,20 @@ pub(super) const KEYS: &[Key] = &[
         show: |config| Some(config.settings.swarms.peer_ids.into()),
         example: "",
     },
-    Key {
-        name: "allow",
-        about: "A file of the torrents that are served: an info hash of 40 hexadecimal digits a line, # begins a\n\
-                comment. Without it all are. Paths are relative to the folder of this file.",
-        live: true,
-        set: |config, given| given.path().map(|path| config.settings.allow = Some(path)),
-        show: |config| config.settings.allow.as_deref().map(path),
-        example: "\"allow.txt\"",
-    },
-    Key {
-        name: "deny",
-        about: "A file of the torrents that are not served.",
-        live: true,
-        set: |config, given| given.path().map(|path| config.settings.deny = Some(path)),
-        show: |config| config.settings.deny.as_deref().map(path),
-        example: "\"deny.txt\"",
-    },
+    access::ALLOW,
+    access::DENY,
+    access::KEYS_FILE,
+    access::CLIENTS_DENIED,
+    access::ADDRESS_ANNOUNCES,
+    access::ADDRESS_PEERS,
+    access::KEY_ANNOUNCES,
+    access::KEY_PEERS,
+    access::PROXIES,
+    access::PROXY_SAYS,
+    access::IP_FROM,
+    access::FULL_SCRAPE,
+    access::WARNING,
+    access::TRACKER_ID,
     Key {
         name: "snapshot",
         about: "A file that keeps swarms, counts and proven addresses over a restart; written at intervals, at\n\
@@ -206,19 +205,6 @@ pub(super) const KEYS: &[Key] = &[
         set: |config, given| given.path().map(|path| config.hand_over = Some(path)),
         show: |config| config.hand_over.as_deref().map(path),
         example: "\"/run/bt-trackerd/hand-over\"",
-    },
-    Key {
-        name: "trust",
-        about: "Networks whose word about addresses is believed: reverse proxies (X-Forwarded-For) and peers\n\
-                behind the same address translation (ip=).",
-        live: true,
-        set: |config, given| {
-            given
-                .read()
-                .map(|networks| config.settings.trust = networks)
-        },
-        show: |config| Some(strings(&config.settings.trust)),
-        example: "",
     },
 ];
 
