@@ -82,6 +82,9 @@ pub enum ServeError {
     /// No address was given.
     #[error("no address to listen on")]
     NoAddress,
+    /// A socket of the service manager cannot be used.
+    #[error("cannot use a socket of the service manager: {0}")]
+    Inherited(io::Error),
     /// A thread or what stops it cannot be had.
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),
@@ -297,7 +300,15 @@ fn begin(config: &Config) -> Result<(State, Sockets), ServeError> {
     let visit = config.hand_over.as_deref().map(Visit::begin);
     let visit = visit.transpose().map_err(no_hand_over)?.flatten();
     let (visit, given) = visit.unzip();
-    let sockets = Sockets::bind(config, workers_count(), given.unwrap_or_default())?;
+    let workers = workers_count();
+    let sockets = match given {
+        Some(given) => Sockets::bind(config, workers, given)?,
+        None if config.service_sockets => {
+            let given = Sockets::inherited(workers).map_err(ServeError::Inherited)?;
+            Sockets::bind(&given.fit(config), workers, given)?
+        }
+        None => Sockets::bind(config, workers, Sockets::default())?,
+    };
     let begun = match (visit, &keeper) {
         (Some(visit), _) => Some(visit.take(swarms, &secrets).map_err(no_hand_over)?),
         (None, Some(keeper)) => keeper.read(swarms, &secrets).map_err(no_snapshot)?,

@@ -1,6 +1,7 @@
 //! Sockets to listen on, and how many connections the system allows.
 
 use crate::{Config, ServeError, udp};
+use listenfd::ListenFd;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -38,6 +39,32 @@ impl Sockets {
             take(&mut given.udp, addr).map_or_else(|| udp::bind(addr, workers), Ok)
         })?;
         Ok(Self { http, udp })
+    }
+
+    /// Those that a service manager has opened for this process (systemd: `LISTEN_FDS`, `LISTEN_PID`), if it is one's.
+    pub(crate) fn inherited(workers: usize) -> io::Result<Self> {
+        let mut given = ListenFd::from_env();
+        let mut sockets = Self::default();
+        for place in 0..given.len() {
+            // It takes what it finds to be of the other kind for an error, and keeps it.
+            if let Ok(Some(listener)) = given.take_tcp_listener(place) {
+                listener.set_nonblocking(true)?;
+                sockets.http.push((listener.local_addr()?, listener));
+            } else if let Some(socket) = given.take_udp_socket(place)? {
+                sockets.udp.push(udp::spread(socket, workers)?);
+            }
+        }
+        Ok(sockets)
+    }
+
+    /// The configuration with these addresses, unless it names some itself.
+    pub(crate) fn fit(&self, config: &Config) -> Config {
+        let mut config = config.clone();
+        if config.some_suffice && !(self.http.is_empty() && self.udp.is_empty()) {
+            config.http = self.http.iter().map(|(addr, _)| *addr).collect();
+            config.udp = self.udp.iter().map(|(addr, _)| *addr).collect();
+        }
+        config
     }
 
     /// The same sockets once more: they last until both are dropped.

@@ -83,6 +83,7 @@ impl Args {
             config.udp.clone_from(&self.udp);
             config.some_suffice = false;
         }
+        config.service_sockets = true;
         config.snapshot = self.snapshot.clone().or(config.snapshot);
         config.hand_over = self.hand_over.clone().or(config.hand_over);
         let settings = &mut config.settings;

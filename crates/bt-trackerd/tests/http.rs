@@ -97,6 +97,17 @@ async fn wrong_announces_are_refused_at_once_and_leave_nothing() {
         assert!(failure.contains(reason), "{path}: {failure}");
     }
     assert_eq!(stats(addr).await["torrents"], 0);
+    // At once: the best of a few, as other tests run beside this one.
+    let mut waits = Vec::new();
+    for _ in 0..5 {
+        let started = std::time::Instant::now();
+        assert_eq!(get(addr, "/announce?info_hash=short").await.status, 400);
+        waits.push(started.elapsed());
+    }
+    assert!(
+        waits.iter().min() < Some(&Duration::from_millis(100)),
+        "{waits:?}"
+    );
     for n in 0..100 {
         let path = right.replace("peer_id=bb", &format!("peer_id={n:02}"));
         assert_eq!(get(addr, &path).await.status, 200);
@@ -104,7 +115,7 @@ async fn wrong_announces_are_refused_at_once_and_leave_nothing() {
     let numbers = stats(addr).await;
     assert_eq!(
         (&numbers["leechers"], &numbers["refused"]),
-        (&1.into(), &10.into())
+        (&1.into(), &15.into())
     );
     server.stop().await;
 }

@@ -17,6 +17,7 @@ use daemon::{Daemon, get, program};
 use rustix::process::Signal;
 use std::io::Write as _;
 use std::net::{TcpStream, UdpSocket};
+use std::os::fd::IntoRawFd as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -150,6 +151,43 @@ fn mistakes_have_their_exit_codes() {
 }
 
 #[test]
+fn sockets_of_a_service_manager_are_taken() {
+    // As systemd does it: from descriptor 3 on, and how many and for whom in the environment. A shell that is replaced keeps
+    // its number.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (http, udp) = (listener.local_addr().unwrap(), socket.local_addr().unwrap());
+    let script = format!(
+        "exec 3<&{} 4<&{}; LISTEN_PID=$$ LISTEN_FDS=2 exec {} --json",
+        pass(&listener),
+        pass(&socket),
+        env!("CARGO_BIN_EXE_bt-trackerd")
+    );
+    let mut daemon = Daemon::start(Command::new("bash").args(["-c", &script]));
+    drop((listener, socket));
+    let mut addrs = [daemon.addr(), daemon.addr()];
+    let mut expected = [http, udp];
+    addrs.sort();
+    expected.sort();
+    assert_eq!(addrs, expected);
+    assert!(get(http, ANNOUNCE).contains("8:interval"));
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.connect(udp).unwrap();
+    let mut packet = Vec::new();
+    request::connect(TransactionId(5), &mut packet);
+    client.send(&packet).unwrap();
+    let mut buffer = [0; 64];
+    assert_eq!(client.recv(&mut buffer).unwrap(), 16);
+}
+
+/// The number of a descriptor that children get too.
+fn pass(socket: &impl std::os::fd::AsFd) -> i32 {
+    let copy = rustix::io::dup(socket).unwrap();
+    rustix::io::fcntl_setfd(&copy, rustix::io::FdFlags::empty()).unwrap();
+    copy.into_raw_fd()
+}
+
+#[test]
 fn no_log_holds_a_key() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
@@ -222,4 +260,36 @@ fn few_descriptors_are_enough_for_the_honest() {
     for _ in 0..20 {
         assert!(get(addr, ANNOUNCE).contains("8:interval"));
     }
+}
+
+#[test]
+fn ten_thousand_idle_connections_leave_the_honest_alone() {
+    // 113. Each holds a descriptor here and one there; fewer where the system allows no more.
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let most = limit.maximum.unwrap_or(u64::MAX).saturating_sub(200);
+    let count = most.min(10_000);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("tracker.toml");
+    std::fs::write(&config, "http = ['127.0.0.1:0']\nconnections_max = 16_384").unwrap();
+    let mut daemon = Daemon::start(program().arg("--json").arg("--config").arg(&config));
+    let addr = daemon.addr();
+    let mut idle = Vec::new();
+    for n in 0..count {
+        let mut stream = TcpStream::connect(addr).unwrap();
+        if n % 2 == 0 {
+            // The slow loris: a request that never ends.
+            stream.write_all(b"GET /announce?info_hash=").unwrap();
+        }
+        idle.push(stream);
+    }
+    for _ in 0..20 {
+        let started = Instant::now();
+        assert!(get(addr, ANNOUNCE).contains("8:interval"));
+        assert!(started.elapsed() < Duration::from_secs(1));
+    }
+    let stats = get(addr, "/stats");
+    assert!(stats.contains("connections"), "{stats}");
 }

@@ -13,9 +13,9 @@
 //! # When memory is full
 //!
 //! A flood of invented info hashes must not lock honest torrents out, and must not push out the live ones either. So a
-//! new torrent always gets in, and the smallest of a few torrents picked at random (among equals, the one silent
-//! longest) makes room: with a flood under way that is one of the flood's. In the same way a new peer replaces the most
-//! silent of a few random ones of its own swarm.
+//! new torrent always gets in, and of sixteen torrents picked at random one makes room: one without peers, else the oldest of
+//! the network that alone has most of them (an IPv4 address, an IPv6 /64), else the smallest. A flood drives out its own. In
+//! the same way a new peer replaces the most silent of a few random ones of its own swarm.
 //!
 //! # Example
 //!
@@ -37,6 +37,7 @@
 
 pub mod access;
 pub mod connection_id;
+mod eviction;
 mod hash;
 pub mod keys;
 mod list;
@@ -59,13 +60,14 @@ use crate::announce::{AnnounceRequest, AnnounceResponse, Event};
 use crate::scrape::ScrapeEntry;
 use bt_core::{InfoHash, PeerId, Rng, Time, addr};
 use core::time::Duration;
+use eviction::{Candidate, SAMPLE, Sample};
 use hash::HashKey;
 use hashbrown::HashTable;
 use peer::EXPIRY_MAX_SECS;
 use std::net::SocketAddr;
 use swarm::{Announced, Swarm};
 
-/// How many random candidates are looked at when somebody must make room. More would choose better and cost more.
+/// How many random peers are looked at when one must make room. More would choose better and cost more.
 const EVICTION_SAMPLE: usize = 8;
 
 /// How long a swarm without peers is remembered for the sake of its count of completed downloads.
@@ -420,12 +422,20 @@ impl Swarms {
 
     /// Makes room for another torrent, or for peers of `spared`.
     fn evict_swarm(&mut self, spared: Option<InfoHash>, rng: &mut Rng) {
-        let victim = (0..EVICTION_SAMPLE)
-            .map(|_| rng.index(self.swarms.len()))
-            .filter_map(|position| self.swarms.get(position).map(|swarm| (position, swarm)))
-            .filter(|(_, swarm)| Some(swarm.info_hash) != spared)
-            .min_by_key(|(_, swarm)| (swarm.peers_count(), swarm.touched()))
-            .map(|(position, _)| position);
+        let mut sample = Sample::default();
+        for _ in 0..SAMPLE {
+            let position = rng.index(self.swarms.len());
+            let swarm = self.swarms.get(position);
+            if let Some(swarm) = swarm.filter(|swarm| Some(swarm.info_hash) != spared) {
+                sample.add(Candidate {
+                    position,
+                    peers: swarm.peers_count(),
+                    touched: swarm.touched(),
+                    network: swarm.network(),
+                });
+            }
+        }
+        let victim = sample.victim();
         if let Some(position) = victim {
             self.remove(position);
         }

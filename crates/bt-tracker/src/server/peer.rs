@@ -39,6 +39,8 @@ pub(super) trait Peer: Copy {
     fn is_at(&self, other: &Self) -> bool;
     fn seen(&self) -> Seen;
     fn compact(&self) -> Self::Compact;
+    /// What one person is likely to have all of: an IPv4 address, an IPv6 /64.
+    fn network(&self) -> u64;
 
     fn hash(&self, key: &HashKey) -> u64 {
         key.hash(self.compact().as_ref())
@@ -75,6 +77,10 @@ impl Peer for PeerV4 {
         let [a, b, c, d, p, q, ..] = self.0.to_be_bytes();
         [a, b, c, d, p, q]
     }
+
+    fn network(&self) -> u64 {
+        self.0 >> 32
+    }
 }
 
 /// Twenty bytes: `16 address · 2 port · 2 seen`.
@@ -108,6 +114,11 @@ impl Peer for PeerV6 {
 
     fn compact(&self) -> [u8; 18] {
         self.compact
+    }
+
+    fn network(&self) -> u64 {
+        let network = self.compact.first_chunk::<8>();
+        network.map_or(0, |network| u64::from_be_bytes(*network))
     }
 }
 

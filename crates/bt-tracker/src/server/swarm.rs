@@ -14,6 +14,10 @@ use std::net::SocketAddr;
 /// at each announce.
 const EXPIRY_PARTS: u32 = 32;
 
+/// Up to so many peers are looked at for whether they come from one network. Who wants to look like many costs itself a
+/// full entry for each.
+const NETWORK_SCAN_MAX: usize = 64;
+
 /// Where a peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -56,6 +60,20 @@ impl Swarm {
 
     pub(super) fn peers_count(&self) -> usize {
         self.v4.len() + self.v6.as_ref().map_or(0, |v6| v6.len())
+    }
+
+    /// The network that all peers come from; `None` if there are several, none, or too many peers to look at.
+    pub(super) fn network(&self) -> Option<u64> {
+        if self.peers_count() > NETWORK_SCAN_MAX {
+            return None;
+        }
+        let v4 = (0..self.v4.len()).filter_map(|at| self.v4.get(at).map(|peer| peer.network()));
+        let v6 = self.v6.iter().flat_map(|list| {
+            (0..list.len()).filter_map(|at| list.get(at).map(|peer| peer.network()))
+        });
+        let mut all = v4.chain(v6);
+        let first = all.next()?;
+        all.all(|other| other == first).then_some(first)
     }
 
     pub(super) fn leechers(&self) -> usize {

@@ -427,6 +427,55 @@ fn a_flood_of_torrents_leaves_the_live_ones() {
 }
 
 #[test]
+fn a_flood_of_one_network_drives_out_its_own() {
+    // FAULTS 117: torrents with one seeder each look like those of a flood, but for where they come from.
+    for (of, ports) in [
+        (source as fn(u32) -> SocketAddr, 1),
+        (source_v6, 1),
+        (source, 3),
+    ] {
+        let config = Config {
+            torrents_max: 1_000,
+            ..Config::default()
+        };
+        let (mut swarms, mut rng) = swarms(config);
+        let mut announce = |at: u64, torrent: u32, from: SocketAddr, port: u16| {
+            let mut request = request(port, 0, Event::Started);
+            request.info_hash.0[..4].copy_from_slice(&torrent.to_be_bytes());
+            swarms
+                .announce(Time::from_secs(at), from, &request, &mut rng)
+                .unwrap()
+                .complete
+        };
+        (0..400).for_each(|n| {
+            announce(0, n, of(n), 1);
+        });
+        for n in 1_000..7_000 {
+            let flood = match of(1_000_000) {
+                SocketAddr::V4(_) => of(1_000_000),
+                // Anywhere in its network.
+                SocketAddr::V6(_) => format!("[2001:db8:f:f::{n:x}]:1").parse().unwrap(),
+            };
+            (1..=ports).for_each(|port| {
+                announce(u64::from(n / 10), n, flood, port);
+            });
+        }
+        // Who is still there counts two with the seeder that comes now.
+        let late = of(2_000_000);
+        let kept = (0..400).filter(|n| announce(700, *n, late, 9) == Some(2));
+        let kept = kept.count();
+        assert!(kept >= 398, "{kept} of 400");
+        swarms.check();
+    }
+}
+
+/// An address in a network of its own.
+fn source_v6(n: u32) -> SocketAddr {
+    let [a, b] = [n >> 16, n & 0xffff];
+    format!("[2001:db8:{a:x}:{b:x}::1]:1").parse().unwrap()
+}
+
+#[test]
 fn a_flood_of_peers_is_bounded() {
     let config = Config {
         peers_max: 500,

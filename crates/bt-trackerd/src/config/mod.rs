@@ -41,6 +41,8 @@ pub struct Config {
     /// Leave out addresses that this system does not have, as long as one remains: for the default, which has
     /// IPv6 in it.
     pub some_suffice: bool,
+    /// Take the sockets that a service manager has opened (systemd: `LISTEN_FDS`). Unless addresses were named, those are all.
+    pub service_sockets: bool,
     /// Most connections at a time.
     pub connections_max: usize,
     /// A file that keeps swarms and counts over a restart; without it they end with the process.
@@ -132,6 +134,7 @@ impl Default for Config {
             http: all.clone(),
             udp: all,
             some_suffice: true,
+            service_sockets: false,
             connections_max: CONNECTIONS_MAX,
             snapshot: None,
             snapshot_interval: SNAPSHOT_INTERVAL,

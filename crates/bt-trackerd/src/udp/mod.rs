@@ -13,7 +13,7 @@ use mmsg::{BATCH, Batch};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
@@ -87,6 +87,23 @@ pub(crate) fn bind(addr: SocketAddr, count: usize) -> io::Result<(SocketAddr, Ve
     drop(probe);
     let sockets: io::Result<_> = (0..count).map(|_| socket(addr, true)).collect();
     Ok((addr, sockets?))
+}
+
+/// The same for a socket that is there already: with more like it if it shares its port, else by all workers at once.
+pub(crate) fn spread(first: UdpSocket, count: usize) -> io::Result<(SocketAddr, Vec<UdpSocket>)> {
+    first.set_nonblocking(true)?;
+    let addr = first.local_addr()?;
+    let shared = SockRef::from(&first).reuse_port()?;
+    let mut sockets = Vec::new();
+    for _ in 1..count {
+        sockets.push(if shared {
+            socket(addr, true)?
+        } else {
+            first.try_clone()?
+        });
+    }
+    sockets.push(first);
+    Ok((addr, sockets))
 }
 
 fn socket(addr: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
