@@ -1,7 +1,8 @@
 //! UDP trackers: one socket for each address family, on which all questions of a session travel (BEP 15).
 //!
 //! **Invariant:** a packet reaches the question whose tracker's address and transaction id it has, and no other. A
-//! session that asks no UDP tracker opens no socket for them.
+//! session that asks no UDP tracker opens no socket for them. Of a host's addresses of one family the next is asked when one
+//! has been silent for [`NEXT_AFTER`]; the first answer counts.
 
 use crate::clock::{Clock, random_seed};
 use bt_core::Rng;
@@ -10,6 +11,7 @@ use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse};
 use bt_tracker::client::transaction::{Answer, Connections, Output, Question, Transaction};
 use bt_tracker::scrape::{ScrapeResponse, ScrapedTorrent};
 use bt_tracker::udp::{Family, PACKET_MAX_BYTES, SCRAPE_MAX, TransactionId};
+use core::pin::pin;
 use core::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeMap;
@@ -26,6 +28,12 @@ pub(crate) const QUESTIONS_MAX: usize = 256;
 
 /// How long an announce or scrape may take: two repetitions by BEP 15, after 15 and 45 seconds.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Addresses of one family that are tried: enough for a host with several, too few to make us a scanner.
+const ADDRESSES_MAX: usize = 4;
+
+/// How long an address may be silent before the next one is asked as well.
+const NEXT_AFTER: Duration = Duration::from_secs(2);
 
 /// Answers that wait for one question. More than one is a repetition.
 const ANSWERS_MAX: usize = 4;
@@ -78,6 +86,31 @@ pub(crate) fn is_udp(url: &str) -> bool {
     scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("udp:"))
 }
 
+/// Where a tracker may be, by family, in the order in which they are tried.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Addresses {
+    v4: Vec<SocketAddr>,
+    v6: Vec<SocketAddr>,
+}
+
+impl Addresses {
+    fn choose(found: impl Iterator<Item = SocketAddr>, bind: Option<IpAddr>) -> Self {
+        let mut chosen = Self::default();
+        for addr in found.map(canonical) {
+            let family = if addr.is_ipv4() {
+                &mut chosen.v4
+            } else {
+                &mut chosen.v6
+            };
+            let is_bound = bind.is_none_or(|bind| bind.is_ipv4() == addr.is_ipv4());
+            if is_bound && family.len() < ADDRESSES_MAX && !family.contains(&addr) {
+                family.push(addr);
+            }
+        }
+        chosen
+    }
+}
+
 /// A UDP tracker's URL, taken apart.
 struct Target {
     host: String,
@@ -104,21 +137,15 @@ impl Target {
         })
     }
 
-    /// The first address of each family that may be used.
-    async fn addresses(&self, bind: Option<IpAddr>) -> Result<Vec<SocketAddr>, AnnounceFailure> {
+    /// The addresses that may be used.
+    async fn addresses(&self, bind: Option<IpAddr>) -> Result<Addresses, AnnounceFailure> {
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
         let found = found.map_err(|error| unreachable(format!("{}: {error}", self.host)))?;
-        let mut chosen: Vec<SocketAddr> = Vec::new();
-        for addr in found.map(canonical) {
-            let is_new = chosen.iter().all(|other| other.is_ipv4() != addr.is_ipv4());
-            if is_new && bind.is_none_or(|bind| bind.is_ipv4() == addr.is_ipv4()) {
-                chosen.push(addr);
-            }
-        }
-        if chosen.is_empty() {
+        let addresses = Addresses::choose(found, bind);
+        if addresses.v4.is_empty() && addresses.v6.is_empty() {
             return Err(unreachable(format!("{} has no usable address", self.host)));
         }
-        Ok(chosen)
+        Ok(addresses)
     }
 }
 
@@ -145,24 +172,23 @@ impl Udp {
         request: &AnnounceRequest,
     ) -> Result<Vec<Result<AnnounceResponse, AnnounceFailure>>, AnnounceFailure> {
         let target = Target::parse(url)?;
-        let asking = async |tracker| {
-            let question = Question::Announce {
-                request: request.clone(),
-                url_data: target.url_data.clone(),
-            };
-            match self.ask(tracker, question).await? {
-                Answer::Announce(response) => Ok(response),
-                Answer::Scrape(_) | Answer::Refused(_) | Answer::Silent => Err(silent()),
-            }
+        let question = Question::Announce {
+            request: request.clone(),
+            url_data: target.url_data.clone(),
         };
-        Ok(match *target.addresses(self.bind).await?.as_slice() {
-            [first, second, ..] => {
-                let (first, second) = tokio::join!(asking(first), asking(second));
-                vec![first, second]
+        let asking = async |trackers: &[SocketAddr]| {
+            if trackers.is_empty() {
+                return None;
             }
-            [only] => vec![asking(only).await],
-            [] => Vec::new(),
-        })
+            Some(match self.ask_any(trackers, &question).await {
+                Ok(Answer::Announce(response)) => Ok(response),
+                Ok(Answer::Scrape(_) | Answer::Refused(_) | Answer::Silent) => Err(silent()),
+                Err(failure) => Err(failure),
+            })
+        };
+        let Addresses { v4, v6 } = target.addresses(self.bind).await?;
+        let (v4, v6) = tokio::join!(asking(&v4), asking(&v6));
+        Ok(v4.into_iter().chain(v6).collect())
     }
 
     /// Asks for the numbers of some torrents.
@@ -175,12 +201,13 @@ impl Udp {
         torrents: &[bt_core::InfoHash],
     ) -> Result<ScrapeResponse, AnnounceFailure> {
         let target = Target::parse(url)?;
-        let addresses = target.addresses(self.bind).await?;
-        let tracker = addresses.first().copied().ok_or_else(silent)?;
+        let Addresses { v4, v6 } = target.addresses(self.bind).await?;
+        let trackers = [v4, v6].concat();
         let mut found = Vec::new();
         for some in torrents.chunks(SCRAPE_MAX) {
-            let Answer::Scrape(entries) =
-                self.ask(tracker, Question::Scrape(some.to_vec())).await?
+            let Answer::Scrape(entries) = self
+                .ask_any(&trackers, &Question::Scrape(some.to_vec()))
+                .await?
             else {
                 return Err(silent());
             };
@@ -196,6 +223,38 @@ impl Udp {
             torrents: found,
             min_request_interval: None,
         })
+    }
+
+    /// One question to the first of these addresses that answers. A refusal is an answer.
+    async fn ask_any(
+        &self,
+        trackers: &[SocketAddr],
+        question: &Question,
+    ) -> Result<Answer, AnnounceFailure> {
+        let (first, rest) = trackers.split_first().ok_or_else(silent)?;
+        let mut asking = pin!(self.ask(*first, question.clone()));
+        if rest.is_empty() {
+            return asking.await;
+        }
+        let others = || Box::pin(self.ask_any(rest, question));
+        match tokio::time::timeout(NEXT_AFTER, asking.as_mut()).await {
+            Ok(Err(AnnounceFailure::Unreachable { .. }) | Ok(Answer::Silent)) => others().await,
+            Ok(answered) => answered,
+            Err(_) => {
+                // Maybe it is only slow.
+                let mut others = others();
+                tokio::select! {
+                    answer = &mut asking => match answer {
+                        Err(AnnounceFailure::Unreachable { .. }) | Ok(Answer::Silent) => others.await,
+                        answered => answered,
+                    },
+                    answer = &mut others => match answer {
+                        Err(AnnounceFailure::Unreachable { .. }) | Ok(Answer::Silent) => asking.await,
+                        answered => answered,
+                    },
+                }
+            }
+        }
     }
 
     /// One question to one address, until it is answered.
@@ -421,6 +480,39 @@ mod tests {
         let answers = udp().announce(&url, &request()).await.unwrap();
         let failure = answers[0].as_ref().unwrap_err();
         assert_eq!(failure.to_string(), "tracker: not here");
+    }
+
+    /// FAULTS 108: a host with many addresses, of which the first are dead.
+    #[tokio::test(start_paused = true)]
+    async fn faults_108_the_next_address_is_asked_when_one_is_silent() {
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (addr, connects, _serving) = tracker(false).await;
+        let (refusing, _, _refusing) = tracker(true).await;
+        let udp = udp();
+        let question = Question::Announce {
+            request: request(),
+            url_data: String::new(),
+        };
+        let dead = silent.local_addr().unwrap();
+        let began = tokio::time::Instant::now();
+        let answer = udp.ask_any(&[dead, dead, addr], &question).await;
+        assert!(matches!(answer, Ok(Answer::Announce(_))), "{answer:?}");
+        assert!(began.elapsed() < DEADLINE, "not only when the first gave up");
+        // A refusal is the tracker's word, whatever other addresses it has.
+        let answer = udp.ask_any(&[refusing, addr], &question).await;
+        assert!(matches!(answer, Err(AnnounceFailure::Refused { .. })));
+        assert_eq!(*lock(&connects), 1);
+    }
+
+    #[test]
+    fn faults_108_a_few_addresses_of_each_family_are_tried() {
+        let many = (0..200_u8).map(|n| SocketAddr::from(([10, 0, 0, n], 80)));
+        let v6: SocketAddr = "[::1]:80".parse().unwrap();
+        let all = || many.clone().chain([v6, v6]);
+        let chosen = Addresses::choose(all(), None);
+        assert_eq!((chosen.v4.len(), chosen.v6.len()), (ADDRESSES_MAX, 1));
+        let bind = Some(Ipv4Addr::LOCALHOST.into());
+        assert!(Addresses::choose(all(), bind).v6.is_empty());
     }
 
     #[tokio::test]
