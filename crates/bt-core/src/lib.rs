@@ -9,6 +9,7 @@
 //! | [`bitfield`] | [`Bitfield`]: a set of pieces |
 //! | [`addr`] | compact peer addresses, and which addresses may be dialled |
 //! | [`rate`] | [`RateMeter`] and [`RateLimiter`] |
+//! | [`votes`] | [`Votes`]: which address others see us at |
 //! | [`disk`] | the orders an engine gives to its disk, and the answers |
 //!
 //! # Example
@@ -37,6 +38,7 @@ pub mod piece;
 pub mod rate;
 pub mod rng;
 pub mod time;
+pub mod votes;
 
 pub use bitfield::Bitfield;
 pub use id::{InfoHash, PeerId};
@@ -44,3 +46,4 @@ pub use piece::{BLOCK_BYTES, Block, Layout, PieceIndex};
 pub use rate::{RateLimiter, RateMeter};
 pub use rng::Rng;
 pub use time::Time;
+pub use votes::Votes;

@@ -73,7 +73,7 @@ pub enum Command {
     Meet(SocketAddr),
     /// Nodes may be found at these places, which are remembered: more of what [`Config::bootstrap`] is for.
     Bootstrap(Vec<SocketAddr>),
-    /// We are seen at this address by somebody the user trusts (a tracker, BEP 24).
+    /// We are seen at this address: trackers (BEP 24) and peers agree on it.
     ExternalAddress(IpAddr),
     /// Search for something. It ends with [`Event::Done`].
     Search {

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** [`is_of_address`] holds for each id that [`of_address`] makes, and for any id of a local address.
 
+pub use bt_core::addr::{is_local, subnet};
 use bt_core::{InfoHash, Rng};
 use core::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -126,31 +127,12 @@ pub fn is_of_address(id: &NodeId, ip: IpAddr) -> bool {
     is_local(ip) || (u32::from_be_bytes([a, b, c, d]) ^ fixed) >> (u32::BITS - FIXED_BITS) == 0
 }
 
-/// True for addresses that no route on the internet leads to, whose nodes BEP 42 leaves alone.
-#[must_use]
-pub fn is_local(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-    }
-}
-
-/// The network of which a routing bucket takes one node: /24 of IPv4, /64 of IPv6.
-#[must_use]
-pub fn subnet(ip: IpAddr) -> IpAddr {
-    cut(ip, 24, 64)
-}
-
 /// The network of which a lookup counts few nodes: /16 of IPv4, /32 of IPv6. That much one owner may well have.
 #[must_use]
 pub fn network(ip: IpAddr) -> IpAddr {
-    cut(ip, 16, 32)
-}
-
-fn cut(ip: IpAddr, v4_bits: u32, v6_bits: u32) -> IpAddr {
     match ip.to_canonical() {
-        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & (u32::MAX << (32 - v4_bits))).into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << (128 - v6_bits))).into(),
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() >> 16 << 16).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 96 << 96).into(),
     }
 }
 

@@ -8,6 +8,7 @@
 
 use crate::clock::Clock;
 use crate::config::STOP_DEADLINE;
+use crate::external::External;
 use crate::http::{self, Bounds, Http, HttpError, Reply};
 use crate::reach::{self, Family};
 use crate::udp::{self, Udp};
@@ -39,11 +40,12 @@ const NAMES_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Asks a tracker, over each address family that it has.
 ///
-/// `turns` has a permit for each request that may be out.
+/// `turns` has a permit for each request that may be out. Where the tracker sees us (BEP 24) is told to `external`.
 pub(crate) async fn announce(
     http: &Http,
     udp: &Udp,
     turns: &Semaphore,
+    external: &External,
     url: &str,
     request: &AnnounceRequest,
 ) -> Result<AnnounceResponse, AnnounceFailure> {
@@ -57,7 +59,7 @@ pub(crate) async fn announce(
         // The semaphore is never closed.
         (ANNOUNCE_DEADLINE, turns.acquire().await.ok())
     };
-    let asking = ask(http, url, request, deadline);
+    let asking = ask(http, external, url, request, deadline);
     let result = tokio::time::timeout(deadline, asking).await;
     drop(permit);
     result.unwrap_or_else(|_| Err(unreachable(HttpError::Deadline { after: deadline })))
@@ -86,6 +88,7 @@ async fn announce_udp(
 
 async fn ask(
     http: &Http,
+    external: &External,
     url: &str,
     request: &AnnounceRequest,
     deadline: Duration,
@@ -98,18 +101,19 @@ async fn ask(
     match families.as_slice() {
         [v4, v6] => {
             let (first, second) = tokio::join!(
-                ask_family(http, &target, *v4, deadline),
-                ask_family(http, &target, *v6, deadline)
+                ask_family(http, external, &target, *v4, deadline),
+                ask_family(http, external, &target, *v6, deadline)
             );
             merge(first, second)
         }
-        [family] => ask_family(http, &target, *family, deadline).await,
+        [family] => ask_family(http, external, &target, *family, deadline).await,
         _ => Err(unreachable(HttpError::Location)),
     }
 }
 
 async fn ask_family(
     http: &Http,
+    external: &External,
     target: &Url,
     family: Family,
     deadline: Duration,
@@ -120,7 +124,16 @@ async fn ask_family(
         family,
     };
     let reply = http.get(target, bounds).await.map_err(unreachable)?;
-    understand(&reply)
+    heed(&reply, external)
+}
+
+/// Understands the answer, and tells where the tracker sees us (BEP 24).
+fn heed(reply: &Reply, external: &External) -> Result<AnnounceResponse, AnnounceFailure> {
+    let answer = understand(reply)?;
+    if let (Some(by), Some(ip)) = (reply.from, answer.external_ip) {
+        external.vote(by, ip);
+    }
+    Ok(answer)
 }
 
 /// A tracker's answer. Some refuse with an error status and still say why, bencoded.
@@ -319,6 +332,7 @@ mod tests {
             status,
             body: body.to_vec(),
             retry_after: Some(Duration::from_secs(7)),
+            from: None,
         };
         let good = b"d8:intervali1800e5:peers0:e";
         assert!(understand(&reply(200, good)).is_ok());
@@ -359,19 +373,36 @@ mod tests {
         );
     }
 
+    #[test]
+    fn where_a_tracker_sees_us_is_a_vote() {
+        let external = External::new(None);
+        for network in 1..=5 {
+            assert_eq!(external.ip(false), None);
+            let reply = Reply {
+                status: 200,
+                body: b"d11:external ip4:\x08\x08\x04\x048:intervali1800e5:peers0:e".to_vec(),
+                retry_after: None,
+                from: Some([192, 0, network, 1].into()),
+            };
+            assert!(heed(&reply, &external).is_ok());
+        }
+        assert_eq!(external.ip(false), Some([8, 8, 4, 4].into()));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_stop_waits_for_no_turn_and_no_longer_than_it_may() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/announce", listener.local_addr().unwrap());
         let (http, turns) = (Http::new(None), Semaphore::new(0));
         let udp = Udp::new(None, Clock::start());
+        let external = External::new(None);
         let id = bt_core::PeerId([1; 20]);
         let mut request = AnnounceRequest::new(InfoHash([1; 20]), id, 1, 0);
-        let asking = announce(&http, &udp, &turns, &url, &request);
+        let asking = announce(&http, &udp, &turns, &external, &url, &request);
         let waited = tokio::time::timeout(2 * ANNOUNCE_DEADLINE, asking).await;
         assert!(waited.is_err(), "there is no turn to be had");
         request.event = Event::Stopped;
-        let asking = announce(&http, &udp, &turns, &url, &request);
+        let asking = announce(&http, &udp, &turns, &external, &url, &request);
         let waited = tokio::time::timeout(2 * ANNOUNCE_DEADLINE, asking).await;
         let failure = waited.expect("it takes no turn").unwrap_err();
         assert_eq!(failure.to_string(), "no complete answer within 5 s");

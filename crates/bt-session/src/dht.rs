@@ -18,6 +18,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -87,6 +88,7 @@ pub struct NodeStatus {
 #[derive(Debug)]
 enum Request {
     Meet(SocketAddr),
+    SeenAt(IpAddr),
     Bootstrap(Vec<SocketAddr>),
     /// `HOST:PORT`, to be looked up first.
     Resolve(Vec<String>),
@@ -109,7 +111,11 @@ enum Request {
 pub struct Dht {
     requests: mpsc::Sender<Request>,
     addrs: Vec<SocketAddr>,
+    external: Arc<External>,
 }
+
+/// Our addresses as the nodes of the DHT see them: IPv4 and IPv6.
+type External = Mutex<[Option<IpAddr>; 2]>;
 
 impl Dht {
     /// Starts a node for each address family, on `port` if it is free (0: on any). Its tasks are in `tasks`.
@@ -136,9 +142,15 @@ impl Dht {
                 packets_in.clone(),
             ));
         }
+        let external = Arc::new(External::default());
         let driver = Driver::new(&config, sockets, &addrs, requests.downgrade());
+        let driver = driver.telling(Arc::clone(&external));
         tasks.spawn(driver.run(requested, packets));
-        Ok(Self { requests, addrs })
+        Ok(Self {
+            requests,
+            addrs,
+            external,
+        })
     }
 
     /// The nodes' sockets.
@@ -158,6 +170,19 @@ impl Dht {
     pub fn meet(&self, addr: SocketAddr) {
         // Full: it was not important.
         let _ = self.requests.try_send(Request::Meet(addr));
+    }
+
+    /// Others than nodes of the DHT agree that we are seen at this address: the base of our id (BEP 42).
+    pub(crate) fn seen_at(&self, ip: IpAddr) {
+        // Full: nodes of the DHT will say the same.
+        let _ = self.requests.try_send(Request::SeenAt(ip));
+    }
+
+    /// Our address in a family, if most nodes of the DHT agree on one.
+    #[must_use]
+    pub fn external_ip(&self, ipv6: bool) -> Option<IpAddr> {
+        let [v4, v6] = *self.external.lock().unwrap_or_else(PoisonError::into_inner);
+        if ipv6 { v6 } else { v4 }
     }
 
     /// Nodes may be found at these `HOST:PORT`: from a torrent's `nodes`.

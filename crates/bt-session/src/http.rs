@@ -105,6 +105,8 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
     /// From a `Retry-After` in seconds.
     pub(crate) retry_after: Option<Duration>,
+    /// Who answered.
+    pub(crate) from: Option<IpAddr>,
 }
 
 /// The bounds of one request.
@@ -301,6 +303,7 @@ async fn read(mut response: Response, max: usize) -> Result<Reply, HttpError> {
     };
     Ok(Reply {
         status: response.status().as_u16(),
+        from: response.remote_addr().map(|addr| addr.ip()),
         body,
         retry_after: text(RETRY_AFTER)
             .and_then(|text| text.trim().parse().ok())

@@ -14,6 +14,7 @@
 //! | `udp` | the sockets of UDP trackers |
 //! | [`dht`] | [`Dht`](dht::Dht): the tasks, sockets and files of DHT nodes |
 //! | [`lsd`] | local discovery: its sockets and interfaces |
+//! | `external` | where others see us |
 //! | `clock` | the only clock, and the only randomness |
 //! | `reach` | which addresses an HTTP request may use |
 //! | `listener`, `incoming`, `handshake` | sockets until both handshakes are exchanged |
@@ -84,6 +85,7 @@ mod conn;
 mod disk;
 mod errands;
 mod events;
+mod external;
 mod handshake;
 mod incoming;
 mod listener;

@@ -11,6 +11,7 @@ use crate::config::{SessionConfig, TorrentOptions};
 use crate::dht::Dht;
 use crate::disk::POOL_THREADS;
 use crate::events::{TorrentEvents, events};
+use crate::external::External;
 use crate::handle::{COMMANDS_MAX, Failure, Phase, Status, TorrentEvent, TorrentHandle};
 use crate::http::Http;
 use crate::lsd::Lsd;
@@ -29,7 +30,7 @@ use core::pin::pin;
 use core::task::Poll;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -102,6 +103,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Budget,
     pub(crate) dht: Option<Dht>,
     pub(crate) lsd: Option<Lsd>,
+    pub(crate) external: External,
     torrents_started: AtomicU64,
     torrents: Mutex<BTreeMap<InfoHash, Slot>>,
 }
@@ -149,6 +151,7 @@ impl Session {
         let clock = Clock::start();
         let shared = Arc::new(Shared {
             port,
+            external: External::new(dht.clone()),
             dht,
             runtime: Handle::current(),
             lsd,
@@ -186,6 +189,12 @@ impl Session {
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local_addrs
+    }
+
+    /// Our address in a family as most others see it: trackers, peers and nodes of the DHT. `None` while nobody knows.
+    #[must_use]
+    pub fn external_ip(&self, ipv6: bool) -> Option<IpAddr> {
+        self.shared.external.ip(ipv6)
     }
 
     /// The session's DHT, if it takes part in it.

@@ -541,6 +541,7 @@ impl Torrent {
             Output::Disk(job) => self.jobs.submit(job, done),
             Output::Metadata(info_bytes) => self.describe(info_bytes, ends),
             Output::Dial { conn, addr } => self.dial(conn, addr),
+            Output::SeenAt { by, ip } => self.shared.external.vote(by, ip),
             Output::Close { conn, reason } => {
                 tracing::debug!(info_hash = %self.info_hash, ?conn, ?reason, "closing");
                 self.conns.remove(&conn);
@@ -555,6 +556,7 @@ impl Torrent {
                         &shared.http,
                         &shared.udp,
                         &shared.announce_permits,
+                        &shared.external,
                         &url,
                         &request,
                     )

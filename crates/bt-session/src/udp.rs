@@ -497,7 +497,10 @@ mod tests {
         let began = tokio::time::Instant::now();
         let answer = udp.ask_any(&[dead, dead, addr], &question).await;
         assert!(matches!(answer, Ok(Answer::Announce(_))), "{answer:?}");
-        assert!(began.elapsed() < DEADLINE, "not only when the first gave up");
+        assert!(
+            began.elapsed() < DEADLINE,
+            "not only when the first gave up"
+        );
         // A refusal is the tracker's word, whatever other addresses it has.
         let answer = udp.ask_any(&[refusing, addr], &question).await;
         assert!(matches!(answer, Err(AnnounceFailure::Refused { .. })));

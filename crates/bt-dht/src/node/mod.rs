@@ -8,7 +8,6 @@ mod search;
 #[cfg(test)]
 mod tests;
 mod upkeep;
-mod votes;
 
 use crate::contract::{Command, Config, Event, Input, Output, SearchId};
 use crate::id::NodeId;
@@ -19,13 +18,12 @@ use crate::state::State;
 use crate::store::{ItemStore, PeerStore};
 use crate::table::Table;
 use crate::tokens::Tokens;
-use bt_core::{Rng, Time};
+use bt_core::{Rng, Time, Votes};
 use core::time::Duration;
 use search::Searches;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use upkeep::Upkeep;
-use votes::Votes;
 
 /// Open questions of a node. Searches leave room for some seconds of lost answers.
 pub const PENDING_MAX: usize = 512;

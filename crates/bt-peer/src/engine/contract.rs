@@ -7,7 +7,7 @@ use bt_core::{Bitfield, Block, InfoHash, Layout, PeerId};
 use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse};
 use bt_wire::{Message, Reserved};
 use bytes::Bytes;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The extensions that engines speak: what a shell puts into the handshakes it sends, and no other bits. An extension is
 /// in use where the peer's [`Input::Opened`] names it too.
@@ -170,6 +170,13 @@ pub enum Output {
         url: String,
         /// What to tell it.
         request: AnnounceRequest,
+    },
+    /// A peer sees us at this address (`yourip`, BEP 10): one vote on which address we have.
+    SeenAt {
+        /// The peer.
+        by: IpAddr,
+        /// Us.
+        ip: IpAddr,
     },
     /// Tell the user.
     Emit(Event),

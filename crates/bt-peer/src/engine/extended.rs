@@ -1,6 +1,6 @@
 //! The extension protocol (BEP 10): its handshake (`upload_only`: BEP 21), and whose each message is.
 
-use super::{ConnId, Engine, RESERVED, send};
+use super::{ConnId, Engine, Output, RESERVED, send};
 use crate::connection::{Connection, Fault, Violation};
 use crate::limits::UPLOAD_QUEUE_MAX;
 use crate::peers::Source;
@@ -108,6 +108,10 @@ impl Engine {
             conn.requests.set_reqq(requests_max);
         }
         conn.upload_only = handshake.upload_only;
+        if let Some(ip) = handshake.your_ip {
+            let by = conn.addr.ip().to_canonical();
+            self.out.push_back(Output::SeenAt { by, ip });
+        }
         // A later handshake adds to an earlier one; 0 takes back.
         if let Some(id) = handshake.extensions.get(pex::NAME) {
             conn.speaks.pex = Some(*id).filter(|id| *id != 0);

@@ -1,7 +1,7 @@
 //! The task that drives the nodes.
 
 use super::socket::{Packet, Udp};
-use super::{DhtConfig, Found, NodeStatus, Request};
+use super::{DhtConfig, External, Found, NodeStatus, Request};
 use crate::clock::{Clock, random_seed};
 use bt_core::{InfoHash, Rng};
 use bt_dht::{
@@ -12,6 +12,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -72,6 +73,7 @@ pub(super) struct Driver {
     searches: BTreeMap<SearchId, Client>,
     last_search: u64,
     save_at: Instant,
+    external: Arc<External>,
     /// For who looks up names; it holds nobody's DHT alive.
     requests: mpsc::WeakSender<Request>,
     resolving: JoinSet<()>,
@@ -95,6 +97,7 @@ impl Driver {
             searches: BTreeMap::new(),
             last_search: 0,
             save_at: Instant::now() + SAVE_EVERY,
+            external: Arc::default(),
             requests,
             resolving: JoinSet::new(),
         };
@@ -102,6 +105,11 @@ impl Driver {
         let names = config.bootstrap.iter().filter(is_name);
         driver.resolve(names.cloned().collect());
         driver
+    }
+
+    /// Tells there where we are seen.
+    pub(super) fn telling(self, external: Arc<External>) -> Self {
+        Self { external, ..self }
     }
 
     fn resolve(&mut self, names: Vec<String>) {
@@ -171,6 +179,7 @@ impl Driver {
     fn request(&mut self, request: Request) {
         match request {
             Request::Meet(addr) => self.tell(Command::Meet(addr), addr.is_ipv6()),
+            Request::SeenAt(ip) => self.tell(Command::ExternalAddress(ip), ip.is_ipv6()),
             Request::Bootstrap(addrs) => {
                 for ipv6 in [false, true] {
                     let addrs = addrs.iter().filter(|addr| addr.is_ipv6() == ipv6);
@@ -326,6 +335,8 @@ impl Driver {
             }
             Event::ExternalAddress { ip, id } => {
                 tracing::debug!(%ip, %id, "the DHT sees us from outside");
+                let [v4, v6] = &mut *self.external.lock().unwrap_or_else(PoisonError::into_inner);
+                *if ip.is_ipv6() { v6 } else { v4 } = Some(ip);
             }
         }
     }

@@ -38,6 +38,8 @@ impl World {
             Output::Metadata(_) => unreachable!("torrents of the simulation are known"),
             Output::Announce { id, request, .. } => self.order_announce(number, id, request),
             Output::Emit(event) => self.heed(number, &event),
+            // Everybody knows its address here.
+            Output::SeenAt { .. } => {}
         }
     }
 
@@ -322,6 +324,7 @@ fn weigh_output(output: &Output) -> u64 {
         Output::Metadata(_) => 37,
         Output::Announce { id, .. } => mix(35, *id),
         Output::Emit(_) => 36,
+        Output::SeenAt { .. } => 38,
     }
 }
 

@@ -346,3 +346,56 @@ fn facts_of_connections_that_are_no_more_are_nothing() {
     lone.receive(crate::ConnId(77), Message::Interested);
     assert!(lone.out.is_empty());
 }
+
+/// FAULTS 56 and 65: thousands of handshakes, and messages of an extension that we never offered.
+#[test]
+fn faults_56_65_handshakes_without_end_and_unknown_extensions_order_nothing() {
+    let mut lone = Lone::leecher(PIECES);
+    let conn = lone.open(1, FAST.with_extension_protocol());
+    lone.receive(conn, Message::HaveNone);
+    lone.out.clear();
+    let names = (0..64).map(|n| (format!("extension {n}"), 7)).collect();
+    let theirs = ExtensionHandshake {
+        extensions: names,
+        ..ExtensionHandshake::default()
+    };
+    let payload = Bytes::from(theirs.encode());
+    for _ in 0..5_000 {
+        let payload = payload.clone();
+        lone.receive(conn, Message::Extended { id: 0, payload });
+    }
+    // A rendezvous with a third party (BEP 55), under ids that we gave to nobody.
+    let payload = Bytes::from_static(b"\x01\0\x0a\0\0\x09\x1a\xe1\0\0\0\0");
+    for id in 3..=u8::MAX {
+        let payload = payload.clone();
+        lone.receive(conn, Message::Extended { id, payload });
+    }
+    assert_eq!(lone.out, [], "no answer, no dial, and the peer stays");
+    assert_eq!(lone.engine.stats(lone.now).peers, 1);
+}
+
+/// BEP 10, `yourip`: a vote. FAULTS 58: of three or seventeen bytes it is none.
+#[test]
+fn where_a_peer_sees_us_is_a_vote() {
+    let rows: [(&[u8], Option<&str>); 4] = [
+        (b"d6:yourip4:\x08\x08\x04\x04e", Some("8.8.4.4")),
+        (b"d6:yourip3:\x08\x08\x04e", None),
+        (
+            b"d6:yourip17:\x20\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x01e",
+            None,
+        ),
+        (b"de", None),
+    ];
+    for (payload, expected) in rows {
+        let mut lone = Lone::leecher(PIECES);
+        let conn = lone.open(1, FAST.with_extension_protocol());
+        lone.out.clear();
+        let payload = Bytes::from_static(payload);
+        lone.receive(conn, Message::Extended { id: 0, payload });
+        let expected = expected.map(|ip| crate::Output::SeenAt {
+            by: [10, 0, 0, 1].into(),
+            ip: ip.parse().unwrap(),
+        });
+        assert_eq!(lone.out, Vec::from_iter(expected), "{conn:?}");
+    }
+}

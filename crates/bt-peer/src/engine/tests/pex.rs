@@ -7,6 +7,7 @@
 use super::lone::*;
 use crate::engine::contract::*;
 use crate::engine::extended::PEX_ID;
+use crate::peers::{PORTS_PER_ADDRESS_MAX, Source};
 use crate::{Config, Engine};
 use bt_core::{Bitfield, PeerId};
 use bt_metainfo::metainfo::info_hash_of;
@@ -248,4 +249,15 @@ fn faults_60_nobody_makes_us_scan_a_host() {
     lone.receive(conn, told_of(local));
     lone.pass_secs(60);
     assert!(dialled(&lone).iter().all(|addr| !addr.ip().is_loopback()));
+}
+
+/// FAULTS 60: who stores peers in the DHT, or speaks on the local network, is a stranger too; the user is not.
+#[test]
+fn faults_60_nor_does_the_dht_or_the_local_network() {
+    for (source, dials) in [(Source::Gossip, PORTS_PER_ADDRESS_MAX), (Source::User, 8)] {
+        let mut lone = Lone::leecher(1);
+        let victim = (1..=8).map(|port| addr(9, port)).collect();
+        lone.handle(Input::PeersFound(source, victim));
+        assert_eq!(dialled(&lone).len(), dials, "{source:?}");
+    }
 }

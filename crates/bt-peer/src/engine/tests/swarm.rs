@@ -334,6 +334,7 @@ impl Swarm {
                 self.later(at, Happening::Fact(number, Input::Announced { id, result }));
             }
             Output::Metadata(_) => unreachable!("these torrents are known"),
+            Output::SeenAt { .. } => {}
             Output::Emit(event) => self.nodes[number].events.push(event),
         }
     }

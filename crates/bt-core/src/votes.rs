@@ -1,24 +1,26 @@
-//! Which address others see us at (BEP 42, "bootstrapping"): nobody is believed alone.
+//! Which address others see us at: nodes of the DHT (BEP 42, "bootstrapping"), trackers (BEP 24), peers (`yourip`, BEP 10).
+//!
+//! **Invariant:** nobody is believed alone, and a network has one vote, however many of its addresses speak.
 
-use crate::id::{is_local, subnet};
+use crate::addr::{is_local, subnet};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Networks that must say the same.
-const VOTES_MIN: usize = 5;
+pub const VOTES_MIN: usize = 5;
 /// Votes that are kept; then the count begins anew.
-const VOTES_MAX: usize = 50;
+pub const VOTES_MAX: usize = 50;
 
-/// What each network said last.
+/// What each network said last, of one address family.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Votes {
+pub struct Votes {
     said: BTreeMap<IpAddr, IpAddr>,
     agreed: Option<IpAddr>,
 }
 
 impl Votes {
     /// Counts what somebody says. Returns an address on which most agree, when it was not agreed on before.
-    pub(super) fn vote(&mut self, voter: IpAddr, ip: IpAddr) -> Option<IpAddr> {
+    pub fn vote(&mut self, voter: IpAddr, ip: IpAddr) -> Option<IpAddr> {
         let ip = ip.to_canonical();
         if is_local(ip) || ip.is_unspecified() || ip.is_multicast() {
             return None;
@@ -34,6 +36,12 @@ impl Votes {
         }
         self.agreed = Some(ip);
         Some(ip)
+    }
+
+    /// The address on which most agreed last.
+    #[must_use]
+    pub const fn agreed(&self) -> Option<IpAddr> {
+        self.agreed
     }
 }
 
@@ -67,5 +75,6 @@ mod tests {
             assert_eq!(agreed.is_some(), voter == "2.2.2.1");
         }
         assert_eq!(vote("2.2.3.1", "8.8.8.8"), None, "known");
+        assert_eq!(votes.agreed(), Some(IpAddr::from([8, 8, 8, 8])));
     }
 }
