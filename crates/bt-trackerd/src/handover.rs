@@ -104,8 +104,15 @@ fn is_of_this_user(stream: &UnixStream) -> io::Result<()> {
 pub(crate) fn offer(mut stream: &UnixStream, sockets: &Sockets) -> io::Result<()> {
     patient(stream)?;
     send(stream, GREETING, None)?;
-    for (addr, listener) in &sockets.http {
-        send(stream, &format!("http {addr}"), Some(listener.as_fd()))?;
+    let listeners = [
+        ("http", &sockets.http),
+        ("metrics", &sockets.metrics),
+        ("admin", &sockets.admin),
+    ];
+    for (kind, listeners) in listeners {
+        for (addr, listener) in listeners {
+            send(stream, &format!("{kind} {addr}"), Some(listener.as_fd()))?;
+        }
     }
     for (addr, workers) in &sockets.udp {
         for socket in workers {
@@ -171,6 +178,8 @@ fn add(sockets: &mut Sockets, record: &str, socket: Option<OwnedFd>) -> Option<(
     let (addr, socket): (SocketAddr, _) = (addr.parse().ok()?, socket?);
     match (kind, sockets.udp.last_mut()) {
         ("http", _) => sockets.http.push((addr, socket.into())),
+        ("metrics", _) => sockets.metrics.push((addr, socket.into())),
+        ("admin", _) => sockets.admin.push((addr, socket.into())),
         ("udp", Some((last, workers))) if *last == addr => workers.push(socket.into()),
         ("udp", _) => sockets.udp.push((addr, vec![socket.into()])),
         // Of a later version; what is not asked for is left where it is.

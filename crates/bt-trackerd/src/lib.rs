@@ -22,6 +22,7 @@
     reason = "shell: owns the clock, files and sockets"
 )]
 
+pub mod admin;
 mod ask;
 pub mod config;
 mod connection;
@@ -30,6 +31,7 @@ mod gate;
 pub mod handover;
 mod keep;
 mod listen;
+mod operator;
 mod places;
 mod proxy;
 mod quick;
@@ -50,6 +52,7 @@ use handover::Visit;
 use hyper::body::Bytes;
 use keep::{Begun, Keeper};
 use listen::Sockets;
+use operator::Purpose;
 use state::{Rules, Secrets, State};
 use std::io;
 use std::net::SocketAddr;
@@ -116,6 +119,8 @@ pub enum ServeError {
 #[derive(Debug)]
 pub struct Server {
     addrs: Vec<SocketAddr>,
+    metrics_addr: Option<SocketAddr>,
+    admin_addr: Option<SocketAddr>,
     udp: udp::Workers,
     state: Arc<State>,
     /// Kept to be handed over.
@@ -141,7 +146,12 @@ fn run(
     sockets: Sockets,
     snapshot_interval: Duration,
 ) -> Result<Server, ServeError> {
-    let Sockets { http, udp } = sockets.try_clone().map_err(ServeError::Worker)?;
+    let Sockets {
+        http,
+        metrics,
+        admin,
+        udp,
+    } = sockets.try_clone().map_err(ServeError::Worker)?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let mut addrs = Vec::new();
@@ -155,6 +165,23 @@ fn run(
         ));
     }
     let udp = udp::Workers::start(udp, &state)?;
+    let mut operator = |listeners: Vec<(SocketAddr, std::net::TcpListener)>, purpose: Purpose| {
+        let mut at = None;
+        for (addr, listener) in listeners {
+            let listener = TcpListener::from_std(listener).map_err(ServeError::Worker)?;
+            let (purpose, state) = (purpose.clone(), Arc::clone(&state));
+            tasks.spawn(operator::serve(listener, purpose, state, stopped.clone()));
+            at = Some(addr);
+        }
+        Ok::<_, ServeError>(at)
+    };
+    let metrics_addr = operator(metrics, Purpose::Metrics)?;
+    let admin_addr = match &state.admin {
+        Some(token) => operator(admin, Purpose::Admin(token.clone()))?,
+        None => None,
+    };
+    stats::begin(&state);
+    tasks.spawn(stats::observe(Arc::clone(&state), stopped.clone()));
     let reaper = connection::end_silent(Arc::clone(&state), stopped.clone());
     tasks.spawn(reaper);
     if state.keeper.is_some() {
@@ -167,6 +194,8 @@ fn run(
     tasks.spawn(sweep(Arc::clone(&state), stopped));
     Ok(Server {
         addrs,
+        metrics_addr,
+        admin_addr,
         udp,
         state,
         sockets,
@@ -187,6 +216,18 @@ impl Server {
     #[must_use]
     pub fn udp_addrs(&self) -> &[SocketAddr] {
         self.udp.addrs()
+    }
+
+    /// Where metrics are told.
+    #[must_use]
+    pub const fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_addr
+    }
+
+    /// Where the administration listens.
+    #[must_use]
+    pub const fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addr
     }
 
     /// The announce URL at each of [`addrs`](Self::addrs).
@@ -295,6 +336,10 @@ fn begin(config: &Config) -> Result<(State, Sockets), ServeError> {
     );
     // Whatever can fail comes before anybody is asked to stop.
     let rules = Rules::read(&config.settings)?;
+    let token = config.administration()?;
+    if config.admin.is_some_and(|addr| !addr.ip().is_loopback()) {
+        warn!("the administration listens beyond this machine, and is not encrypted");
+    }
     let keeper = config.snapshot.as_deref().map(Keeper::new);
     let keeper = keeper.transpose().map_err(no_snapshot)?;
     let visit = config.hand_over.as_deref().map(Visit::begin);
@@ -315,7 +360,10 @@ fn begin(config: &Config) -> Result<(State, Sockets), ServeError> {
         (None, None) => None,
     };
     let begun = begun.unwrap_or_else(|| Begun::empty(swarms, &secrets));
-    Ok((State::new(rules, connections_max, begun, keeper), sockets))
+    let settings = config.settings.clone();
+    let mut state = State::new(settings, rules, connections_max, begun, keeper);
+    state.admin = token;
+    Ok((state, sockets))
 }
 
 /// A worker for each core that this process may use.

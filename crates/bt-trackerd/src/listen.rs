@@ -17,6 +17,9 @@ const DESCRIPTORS_KEPT: usize = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
     pub(crate) http: Vec<(SocketAddr, TcpListener)>,
+    /// For the operator.
+    pub(crate) metrics: Vec<(SocketAddr, TcpListener)>,
+    pub(crate) admin: Vec<(SocketAddr, TcpListener)>,
     /// One for each worker.
     pub(crate) udp: Vec<(SocketAddr, Vec<UdpSocket>)>,
 }
@@ -38,7 +41,18 @@ impl Sockets {
         let udp = each(&config.udp, some_suffice, |addr| {
             take(&mut given.udp, addr).map_or_else(|| udp::bind(addr, workers), Ok)
         })?;
-        Ok(Self { http, udp })
+        let metrics = each(config.metrics.as_slice(), false, |addr| {
+            take(&mut given.metrics, addr).map_or_else(|| listen(addr), Ok)
+        })?;
+        let admin = each(config.admin.as_slice(), false, |addr| {
+            take(&mut given.admin, addr).map_or_else(|| listen(addr), Ok)
+        })?;
+        Ok(Self {
+            http,
+            metrics,
+            admin,
+            udp,
+        })
     }
 
     /// Those that a service manager has opened for this process (systemd: `LISTEN_FDS`, `LISTEN_PID`), if it is one's.
@@ -69,16 +83,19 @@ impl Sockets {
 
     /// The same sockets once more: they last until both are dropped.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        let http = self
-            .http
-            .iter()
-            .map(|(addr, listener)| Ok((*addr, listener.try_clone()?)));
+        let tcp = |listeners: &[(SocketAddr, TcpListener)]| {
+            let listeners = listeners.iter();
+            let again = listeners.map(|(addr, listener)| Ok((*addr, listener.try_clone()?)));
+            again.collect::<io::Result<Vec<_>>>()
+        };
         let udp = self.udp.iter().map(|(addr, sockets)| {
             let sockets: io::Result<_> = sockets.iter().map(UdpSocket::try_clone).collect();
             Ok((*addr, sockets?))
         });
         Ok(Self {
-            http: http.collect::<io::Result<_>>()?,
+            http: tcp(&self.http)?,
+            metrics: tcp(&self.metrics)?,
+            admin: tcp(&self.admin)?,
             udp: udp.collect::<io::Result<_>>()?,
         })
     }

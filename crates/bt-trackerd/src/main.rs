@@ -7,6 +7,7 @@
 )]
 
 use anyhow::Context as _;
+use bt_trackerd::admin::Token;
 use bt_trackerd::config::Interval;
 use bt_trackerd::handover::Door;
 use bt_trackerd::{Config, ConfigError, ServeError, Server};
@@ -24,6 +25,9 @@ use tracing_subscriber::EnvFilter;
 
 /// How long to wait after nobody could be let in: out of descriptors, trying again at once would fail again.
 const DOOR_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where the token of the administration may stand.
+const TOKEN_VARIABLE: &str = "BT_TRACKERD_ADMIN_TOKEN";
 
 /// Exit code for a configuration or list that is wrong.
 const EXIT_INPUT: u8 = 3;
@@ -67,6 +71,9 @@ struct Args {
     /// the next one.
     #[arg(long, value_name = "SOCKET")]
     hand_over: Option<PathBuf>,
+    /// Address for metrics in the format of Prometheus, at /metrics. Port 0 takes a free port.
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
     /// Print JSON on stdout, an object a line.
     #[arg(long)]
     json: bool,
@@ -85,6 +92,13 @@ impl Args {
         }
         config.service_sockets = true;
         config.snapshot = self.snapshot.clone().or(config.snapshot);
+        if let Ok(token) = std::env::var(TOKEN_VARIABLE) {
+            let unfit = || ConfigError::Token {
+                path: TOKEN_VARIABLE.into(),
+            };
+            config.admin_token = Some(Token::new(&token).ok_or_else(unfit)?);
+        }
+        config.metrics = self.metrics.or(config.metrics);
         config.hand_over = self.hand_over.clone().or(config.hand_over);
         let settings = &mut config.settings;
         if let Some(Interval(interval)) = self.interval {
@@ -247,6 +261,17 @@ fn print_addresses(server: &Server, as_json: bool) {
             json!({"event": "listening", "transport": transport, "addr": addr.to_string(), "announce": announce}).to_string()
         } else {
             format!("listening on {addr}: {announce}")
+        };
+        let _ = writeln!(out, "{line}");
+    }
+    let metrics = server.metrics_addr().map(|addr| ("metrics", addr));
+    let admin = server.admin_addr().map(|addr| ("admin", addr));
+    for (purpose, addr) in metrics.into_iter().chain(admin) {
+        let url = format!("http://{addr}/{purpose}");
+        let line = if as_json {
+            json!({"event": "listening", "transport": purpose, "addr": addr.to_string(), "url": url}).to_string()
+        } else {
+            format!("{purpose} on {addr}: {url}")
         };
         let _ = writeln!(out, "{line}");
     }

@@ -6,14 +6,15 @@ use crate::proxy::ProxySays;
 use crate::quick::URI_MAX_BYTES;
 use crate::scrape::{self, FullScrape, GZIP_MIN_BYTES};
 use crate::state::State;
-use crate::stats;
+use crate::stats::{self, Figures};
 use bt_tracker::http::path::{self, Asked};
 use bt_tracker::http::query::names_torrents;
 use bt_tracker::server::Picked;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    HeaderValue, VARY,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use std::net::{IpAddr, SocketAddr};
@@ -149,18 +150,19 @@ fn stats_page<B>(state: &State, request: &Request<B>) -> Reply {
         .get(ACCEPT)
         .map_or(&b""[..], HeaderValue::as_bytes);
     let json = b"application/json";
+    let figures = Figures::of(state);
     if accept.windows(json.len()).any(|window| window == json) {
         return reply(
             StatusCode::OK,
             "application/json",
-            stats::json(state).into(),
+            stats::json(&figures).into(),
         );
     }
-    reply(
-        StatusCode::OK,
-        "text/html; charset=utf-8",
-        stats::html(state).into(),
-    )
+    let page = stats::page::html(&figures).into();
+    let mut reply = reply(StatusCode::OK, "text/html; charset=utf-8", page);
+    let policy = HeaderValue::from_static(stats::page::POLICY);
+    reply.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    reply
 }
 
 fn forwarded<B>(request: &Request<B>, says: ProxySays) -> Vec<IpAddr> {

@@ -3,11 +3,12 @@
 //! **Invariant:** a lock is held for one announce, one torrent of a scrape, one portion of a snapshot, or one sweep of a
 //! shard; never across an `await`, and never two at once.
 
-use bt_core::{InfoHash, Rng, Time};
+use bt_core::{InfoHash, PeerId, Rng, Time};
 use bt_tracker::announce::AnnounceRequest;
 use bt_tracker::scrape::{ScrapeEntry, ScrapedTorrent};
 use bt_tracker::server::snapshot::{Cursor, Portion, Record};
 use bt_tracker::server::{Config, Numbers, Picked, Refusal, Swarms, Totals, Wanted};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -104,6 +105,35 @@ impl Shards {
         let mut shard = self.of(&record.info_hash());
         let Shard { swarms, rng } = &mut *shard;
         swarms.restore(now, record, with_peers, rng);
+    }
+
+    /// Shows the id of each peer to `each`, which must be quick: locks are held meanwhile, though none for long.
+    pub(crate) fn peer_ids(&self, each: &mut dyn FnMut(&PeerId)) {
+        for shard in &self.0 {
+            let mut next = Some(Cursor::START);
+            while let Some(from) = next {
+                next = lock(shard).swarms.peer_ids(from, each);
+            }
+        }
+    }
+
+    /// Drops a torrent; false if there was none.
+    pub(crate) fn forget(&self, info_hash: &InfoHash) -> bool {
+        self.of(info_hash).swarms.forget(info_hash)
+    }
+
+    /// The first so many torrents from `from` on, in order.
+    pub(crate) fn torrents(&self, from: InfoHash, most: usize) -> Vec<(InfoHash, ScrapeEntry)> {
+        let mut first = BTreeMap::new();
+        for shard in &self.0 {
+            for (info_hash, entry) in lock(shard).swarms.iter().filter(|(hash, _)| *hash >= from) {
+                first.insert(info_hash, entry);
+                if first.len() > most {
+                    first.pop_last();
+                }
+            }
+        }
+        first.into_iter().collect()
     }
 
     pub(crate) fn totals(&self) -> Totals {

@@ -1,5 +1,6 @@
 //! What all connections share.
 
+use crate::admin::{ChangeError, Token};
 use crate::config::{ConfigError, Settings};
 use crate::counters::Counters;
 use crate::gate::Gate;
@@ -8,6 +9,7 @@ use crate::places::Places;
 use crate::proxy::ProxySays;
 use crate::scrape::FullScrape;
 use crate::shard::Shards;
+use crate::stats::Observed;
 use crate::trust::Network;
 use bt_core::{Rng, Time};
 use bt_tracker::http::encode::Notes;
@@ -16,7 +18,7 @@ use core::time::Duration;
 use hyper::body::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 pub(crate) struct State {
@@ -26,6 +28,9 @@ pub(crate) struct State {
     pub(crate) connection_ids: ConnectionIds,
     pub(crate) gate: Gate,
     pub(crate) full_scrape: FullScrape,
+    pub(crate) observed: Observed,
+    /// What whoever administers has to know, where that is possible.
+    pub(crate) admin: Option<Token>,
     /// What proves them is written to snapshots.
     pub(crate) connection_secret: [u8; 16],
     /// Where swarms are kept over a restart, if anywhere.
@@ -35,6 +40,8 @@ pub(crate) struct State {
     started: Instant,
     /// What the clock said at the start: it goes on where that of a snapshot stood.
     clock: Time,
+    /// What the rules were read from; held while they are read.
+    settings: Mutex<Settings>,
     rules: RwLock<Arc<Rules>>,
     /// How often the rules were exchanged.
     generation: AtomicU64,
@@ -92,6 +99,7 @@ pub(crate) struct Current {
 
 impl State {
     pub(crate) fn new(
+        settings: Settings,
         rules: Rules,
         connections_max: usize,
         begun: Begun,
@@ -106,18 +114,46 @@ impl State {
             // Another row of numbers than that of the shards.
             full_scrape: FullScrape::default(),
             gate: Gate::new(&mut Rng::new(begun.secrets.seed.rotate_left(32))),
+            observed: Observed::default(),
+            admin: None,
             connection_secret: secret,
             keeper,
             closing: AtomicBool::new(false),
             started: Instant::now(),
             clock: begun.clock,
+            settings: Mutex::new(settings),
             rules: RwLock::new(Arc::new(rules)),
             generation: AtomicU64::new(0),
             pages: RwLock::default(),
         }
     }
 
+    /// Takes new settings; requests meanwhile are judged by the old ones.
     pub(crate) fn reload(&self, settings: &Settings) -> Result<(), ConfigError> {
+        let mut current = self.settings();
+        self.exchange(settings)?;
+        settings.clone_into(&mut current);
+        Ok(())
+    }
+
+    /// Changes a file of the settings, and reads all of them again if `change` says that it did. One such change at a time.
+    pub(crate) fn change_settings(
+        &self,
+        change: impl FnOnce(&Settings) -> Result<bool, ChangeError>,
+    ) -> Result<bool, ChangeError> {
+        let current = self.settings();
+        let changed = change(&current)?;
+        if changed {
+            self.exchange(&current)?;
+        }
+        Ok(changed)
+    }
+
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn exchange(&self, settings: &Settings) -> Result<(), ConfigError> {
         let rules = Arc::new(Rules::read(settings)?);
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
         self.generation.fetch_add(1, Ordering::Release);

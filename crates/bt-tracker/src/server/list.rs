@@ -60,6 +60,10 @@ impl<P: Peer> List<P> {
         self.ids.get(position).copied()
     }
 
+    pub(super) fn ids(&self) -> impl Iterator<Item = &PeerId> {
+        self.ids.iter()
+    }
+
     pub(super) fn find(&self, wanted: &P, key: &HashKey) -> Option<usize> {
         match &self.table {
             None => self.peers.iter().position(|peer| peer.is_at(wanted)),

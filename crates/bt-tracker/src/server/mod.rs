@@ -52,7 +52,7 @@ mod tests;
 
 pub use access::{Access, AccessError};
 pub use connection_id::ConnectionIds;
-pub use keys::{Keys, KeysError};
+pub use keys::{Keys, KeysError, is_key};
 pub use picked::{Picked, Scope, Wanted};
 pub use quota::{Quota, Quotas};
 
@@ -387,6 +387,12 @@ impl Swarms {
         self.swarms
             .iter()
             .map(|swarm| (swarm.info_hash, swarm.counts()))
+    }
+
+    /// Drops a torrent with its peers and its count; false if there was none.
+    pub fn forget(&mut self, info_hash: &InfoHash) -> bool {
+        let found = self.find(info_hash);
+        found.inspect(|position| self.remove(*position)).is_some()
     }
 
     fn find(&self, info_hash: &InfoHash) -> Option<usize> {

@@ -149,7 +149,11 @@ mod tests {
         let (_folder, path) = written(text);
         Config::read(&path).map_err(|error| match error {
             ConfigError::Toml { line, message, .. } => (line, message),
-            ConfigError::Read { .. } | ConfigError::List { .. } | ConfigError::Keys { .. } => {
+            ConfigError::NoToken
+            | ConfigError::Token { .. }
+            | ConfigError::Read { .. }
+            | ConfigError::List { .. }
+            | ConfigError::Keys { .. } => {
                 panic!("{error}")
             }
         })

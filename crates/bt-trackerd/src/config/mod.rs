@@ -6,6 +6,7 @@ mod span;
 
 pub use span::{Interval, ParseIntervalError, ParseSpanError, Span};
 
+use crate::admin::Token;
 use crate::proxy::ProxySays;
 use crate::trust::{Network, ParseNetworkError};
 use bt_tracker::http::encode::Notes;
@@ -49,6 +50,14 @@ pub struct Config {
     pub snapshot: Option<PathBuf>,
     /// How often that is written.
     pub snapshot_interval: Duration,
+    /// An address for metrics in the format of Prometheus; port 0 takes a free port.
+    pub metrics: Option<SocketAddr>,
+    /// An address for the administration, which needs a token.
+    pub admin: Option<SocketAddr>,
+    /// The token; goes before that of the file.
+    pub admin_token: Option<Token>,
+    /// A file that holds the token.
+    pub admin_token_file: Option<PathBuf>,
     /// A Unix socket at which a running tracker of the same user gives its sockets and swarms away.
     pub hand_over: Option<PathBuf>,
     /// What can change while it runs.
@@ -107,6 +116,15 @@ pub enum ConfigError {
         /// What is wrong there.
         message: String,
     },
+    /// The administration has an address, and no token.
+    #[error("admin needs a token: admin_token_file, or the variable BT_TRACKERD_ADMIN_TOKEN")]
+    NoToken,
+    /// The token is too short, or has something in it that is no letter, digit or sign. It is not shown.
+    #[error("{}: no token; 16 letters, digits or signs are the least", path.display())]
+    Token {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The list of keys is not as it should be.
     #[error("{}: {source}", path.display())]
     Keys {
@@ -138,6 +156,10 @@ impl Default for Config {
             connections_max: CONNECTIONS_MAX,
             snapshot: None,
             snapshot_interval: SNAPSHOT_INTERVAL,
+            metrics: None,
+            admin: None,
+            admin_token: None,
+            admin_token_file: None,
             hand_over: None,
             settings: Settings::default(),
         }
@@ -154,6 +176,27 @@ impl Config {
             some_suffice: false,
             ..Self::default()
         }
+    }
+}
+
+impl Config {
+    /// Where the administration listens, and its token.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if there is an address and no token, or one that will not do.
+    pub(crate) fn administration(&self) -> Result<Option<Token>, ConfigError> {
+        if self.admin.is_none() {
+            return Ok(None);
+        }
+        if let Some(token) = &self.admin_token {
+            return Ok(Some(token.clone()));
+        }
+        let Some(path) = &self.admin_token_file else {
+            return Err(ConfigError::NoToken);
+        };
+        let token = Token::new(&read("token of the administration", path)?);
+        let unfit = || ConfigError::Token { path: path.clone() };
+        token.map(Some).ok_or_else(unfit)
     }
 }
 

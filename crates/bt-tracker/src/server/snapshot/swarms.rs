@@ -1,13 +1,18 @@
 //! Swarms into records and back.
 
 use super::record::{self, Head, Record};
+use crate::server::list::List;
 use crate::server::peer::EXPIRY_MAX_SECS;
+use crate::server::swarm::Swarm;
 use crate::server::{Swarms, span};
 use bt_core::{PeerId, Rng, Time, addr};
 
 /// A portion is full with so many bytes: a tracker that answers between two portions is held up for as long as it takes to copy
 /// them. The swarm that passes the mark is still written whole.
 const PORTION_BYTES: usize = 64 * 1024;
+
+/// So many ids are looked at before others may have the swarms.
+const IDS_PORTION: usize = 4_096;
 
 /// How far the swarms were exported.
 ///
@@ -68,6 +73,25 @@ impl Swarms {
             } else if head.downloaded > 0 {
                 record::write_empty(head, bytes, ends);
             }
+        }
+        (next > 0).then_some(Cursor(next))
+    }
+
+    /// Shows the ids of the next peers to `each`, where ids are kept; returns where to go on, or `None` once all were shown.
+    pub fn peer_ids(&self, from: Cursor, each: &mut dyn FnMut(&PeerId)) -> Option<Cursor> {
+        let mut next = from.0.min(self.swarms.len());
+        let mut shown = 0;
+        while next > 0 && shown < IDS_PORTION {
+            next -= 1;
+            let lists = self.swarms.get(next).map(Swarm::lists);
+            let Some((v4, v6)) = lists else {
+                continue;
+            };
+            let all = v4.ids().chain(v6.into_iter().flat_map(List::ids));
+            all.for_each(|id| {
+                shown += 1;
+                each(id);
+            });
         }
         (next > 0).then_some(Cursor(next))
     }

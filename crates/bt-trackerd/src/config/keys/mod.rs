@@ -198,6 +198,36 @@ pub(super) const KEYS: &[Key] = &[
         example: "",
     },
     Key {
+        name: "metrics",
+        about: "An address for metrics in the text format of Prometheus, at /metrics. Whoever can reach it is told.",
+        live: false,
+        set: |config, given| given.read().map(|addr| config.metrics = Some(addr)),
+        show: |config| config.metrics.map(|addr| addr.to_string().into()),
+        example: "\"127.0.0.1:6970\"",
+    },
+    Key {
+        name: "admin",
+        about: "An address for the administration: torrents are listed and dropped, entries of lists added and\n\
+                removed. It is not encrypted, so keep to this machine.",
+        live: false,
+        set: |config, given| given.read().map(|addr| config.admin = Some(addr)),
+        show: |config| config.admin.map(|addr| addr.to_string().into()),
+        example: "\"127.0.0.1:6971\"",
+    },
+    Key {
+        name: "admin_token_file",
+        about: "A file with the token that the administration asks for, 16 characters at least. The variable\n\
+                BT_TRACKERD_ADMIN_TOKEN goes before it.",
+        live: false,
+        set: |config, given| {
+            given
+                .path()
+                .map(|path| config.admin_token_file = Some(path))
+        },
+        show: |config| config.admin_token_file.as_deref().map(path),
+        example: "\"admin-token\"",
+    },
+    Key {
         name: "hand_over",
         about: "A Unix socket. A tracker that starts takes listening sockets and swarms over from the one that runs\n\
                 with the same path, if one does: nothing that waits in them is lost. Both must be of one user.",
