@@ -162,6 +162,15 @@ fn tight_memory_is_enough_and_lack_of_it_is_no_half_written_data() {
     }
 }
 
+#[test]
+fn a_file_longer_than_may_be_ends_with_exit_code_6() {
+    let shared = Shared::new(10 * PIECE, PIECE, "http://127.0.0.1:1/announce");
+    let (_seeder, addr) = shared.seed(&[]);
+    let mut get = limited(&shared, "copy", addr, "ulimit -f 8; exec \"$@\"");
+    assert_eq!(get.end(), 6, "{}", get.stderr());
+    assert!(get.stderr().contains("File too large"), "{}", get.stderr());
+}
+
 /// `bt get` started by a shell script that gets it as its arguments.
 fn limited(shared: &Shared, copy: &str, addr: std::net::SocketAddr, script: &str) -> Process {
     let (into, home) = (shared.make(copy), shared.make(&format!("{copy}-home")));

@@ -10,6 +10,10 @@ use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+/// SIGXFSZ, on Linux and macOS: a file grew beyond `ulimit -f`. It ends a program that has no handler; with one, the write
+/// fails as on any other disk that takes no more.
+const FILE_TOO_LARGE: i32 = 25;
+
 /// Whether the program was asked to stop.
 #[derive(Clone, Debug)]
 pub(crate) struct Stop {
@@ -32,7 +36,8 @@ impl Stop {
             .context("cannot wait for signals")?;
         let signals = {
             let _inside = runtime.enter();
-            signal(SignalKind::interrupt())
+            signal(SignalKind::from_raw(FILE_TOO_LARGE))
+                .and_then(|_handled| signal(SignalKind::interrupt()))
                 .and_then(|int| Ok((int, signal(SignalKind::terminate())?)))
         };
         let (mut interrupt, mut terminate) = signals.context("cannot wait for signals")?;

@@ -86,7 +86,7 @@ pub enum Verdict {
 pub enum DiskErrorKind {
     /// No space left, or a quota reached. May pass.
     Full,
-    /// Read-only file system, or no permission.
+    /// Read-only file system, no permission, or a file longer than it may be there. Does not pass by itself.
     Denied,
     /// A file is missing, too short, or something else stands in its place.
     Missing,

@@ -35,6 +35,8 @@ pub enum Event {
     },
     /// The disk failed; downloading is paused until it works again.
     DiskTrouble(DiskError),
+    /// The disk refuses for good, or failed too often: nothing is downloaded any more. The torrent is best stopped.
+    DiskBroken(DiskError),
     /// The disk works again.
     DiskRecovered,
     /// A verified piece could not be read for a peer. It is checked again, and fetched again if it is no longer right.

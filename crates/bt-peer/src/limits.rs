@@ -96,6 +96,10 @@ pub const DISK_RETRY: Duration = Duration::from_secs(2);
 /// The longest such wait: space that comes back is noticed within this.
 pub const DISK_RETRY_MAX: Duration = Duration::from_secs(30);
 
+/// So many failures in a row, other than for lack of space, and the disk counts as broken: a share that was cut off has some
+/// two minutes to come back. Space is waited for without end, since somebody may make some at any time.
+pub const DISK_ERRORS_MAX: u32 = 8;
+
 /// Requests outstanding while it is tried whether the disk works again.
 pub const DISK_PROBE_REQUESTS: usize = 16;
 

@@ -130,6 +130,8 @@ pub(crate) struct Torrent {
     /// When a stop that was asked for is over, whoever may still have to be told.
     stop_at: Option<Instant>,
     stopped: bool,
+    /// Why it stops, if nobody told it to.
+    broken: Option<DiskError>,
     /// When numbers may be shown again.
     tick_at: Instant,
     /// Nothing has happened since the last tick, and the numbers stand still.
@@ -229,6 +231,7 @@ impl Torrent {
             part,
             stop_at: None,
             stopped: false,
+            broken: None,
             tick_at: Instant::now(),
             is_idle: false,
         };
@@ -265,7 +268,8 @@ impl Torrent {
         loop {
             self.settle(ends);
             if self.stopped {
-                return Ok(());
+                let broken = self.broken.take().map(Failure::Disk);
+                return broken.map_or(Ok(()), Err);
             }
             let wake = self.wake();
             tokio::select! {
@@ -647,6 +651,11 @@ impl Torrent {
                 self.keeper.iter_mut().for_each(Keeper::hurry);
                 // Who hears of it finds numbers that fit.
                 ends.status.send_replace(self.status());
+            }
+            // It takes leave of its swarm first.
+            Event::DiskBroken(error) => {
+                self.broken = Some(error.clone());
+                self.command(Command::Stop);
             }
             Event::Tracker { .. }
             | Event::Banned { .. }

@@ -30,7 +30,8 @@ fn kind(error: &io::Error) -> DiskErrorKind {
     };
     match errno {
         Errno::NOSPC | Errno::DQUOT => DiskErrorKind::Full,
-        Errno::ACCESS | Errno::PERM | Errno::ROFS => DiskErrorKind::Denied,
+        // FBIG is said by file systems and limits that take no file as long as this one.
+        Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::FBIG => DiskErrorKind::Denied,
         // LOOP is said of a symbolic link that must not be followed, NXIO of a pipe or socket in a file's place.
         Errno::NOENT | Errno::NOTDIR | Errno::ISDIR | Errno::LOOP | Errno::NXIO => {
             DiskErrorKind::Missing
@@ -51,6 +52,7 @@ mod tests {
             (Errno::ACCESS, DiskErrorKind::Denied),
             (Errno::PERM, DiskErrorKind::Denied),
             (Errno::ROFS, DiskErrorKind::Denied),
+            (Errno::FBIG, DiskErrorKind::Denied),
             (Errno::NOENT, DiskErrorKind::Missing),
             (Errno::NOTDIR, DiskErrorKind::Missing),
             (Errno::ISDIR, DiskErrorKind::Missing),

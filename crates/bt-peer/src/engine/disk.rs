@@ -1,19 +1,22 @@
 //! What becomes of blocks: written, checked, blamed on somebody, or lost by a failing disk.
 //!
 //! Bytes handed to the disk are bounded: above the mark nothing is requested. A disk that fails (full, read-only, broken)
-//! pauses the download; it is tried again with few requests, less and less often, until it works.
+//! pauses the download; it is tried again with few requests, less and less often, until it works. A full one is waited for
+//! without end, any other is given up after [`DISK_ERRORS_MAX`] failures, and one that refuses at once.
 //!
 //! **Invariant:** a piece counts as had from the disk's good verdict on, and at no time before.
 
 use super::{ConnId, Engine, Output, send};
 use crate::Event;
 use crate::limits::{
-    DISK_PROBE_REQUESTS, DISK_RETRY, DISK_RETRY_MAX, WRITES_MAX_BYTES, WRITES_RESUME_BYTES,
+    DISK_ERRORS_MAX, DISK_PROBE_REQUESTS, DISK_RETRY, DISK_RETRY_MAX, WRITES_MAX_BYTES,
+    WRITES_RESUME_BYTES,
 };
-use bt_core::disk::{BlockDigest, DiskError, Done, Job, Verdict};
+use bt_core::disk::{BlockDigest, DiskError, DiskErrorKind, Done, Job, Verdict};
 use bt_core::{Bitfield, PieceIndex, Time};
 use bt_tracker::client;
 use bt_wire::Message;
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 /// What the engine knows of its disk.
@@ -52,9 +55,39 @@ enum Health {
     #[default]
     Fine,
     /// Nothing is requested until `retry_at`.
-    Failing { failures: u32, retry_at: Time },
+    Failing { failures: Failures, retry_at: Time },
     /// A few blocks are requested, to see whether they can be written.
-    Probing { failures: u32 },
+    Probing { failures: Failures },
+    /// Nothing is requested any more.
+    Broken,
+}
+
+/// Failures since the disk worked last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Failures {
+    count: u32,
+    /// The last of them, as far as they were not for lack of space.
+    errors: u32,
+}
+
+impl Failures {
+    const fn and(self, kind: DiskErrorKind) -> Self {
+        Self {
+            count: self.count.saturating_add(1),
+            errors: match kind {
+                DiskErrorKind::Full => 0,
+                // Permissions do not come back by themselves.
+                DiskErrorKind::Denied => DISK_ERRORS_MAX,
+                DiskErrorKind::Missing | DiskErrorKind::Io => self.errors.saturating_add(1),
+            },
+        }
+    }
+
+    /// Until the next try.
+    fn wait(self) -> Duration {
+        let doubled = 1 << self.count.saturating_sub(1).min(10);
+        DISK_RETRY.saturating_mul(doubled).min(DISK_RETRY_MAX)
+    }
 }
 
 impl Disk {
@@ -81,19 +114,19 @@ impl Disk {
     }
 
     pub(super) const fn is_failing(&self) -> bool {
-        matches!(self.health, Health::Failing { .. })
+        matches!(self.health, Health::Failing { .. } | Health::Broken)
     }
 
     /// The bound on outstanding requests, if the disk's state asks for one.
     pub(super) const fn requests_max(&self) -> Option<usize> {
         match self.health {
             Health::Probing { .. } => Some(DISK_PROBE_REQUESTS),
-            Health::Fine | Health::Failing { .. } => None,
+            Health::Fine | Health::Failing { .. } | Health::Broken => None,
         }
     }
 
     pub(super) const fn needs_tick(&self) -> bool {
-        self.is_failing() || self.recheck_at.is_some()
+        matches!(self.health, Health::Failing { .. }) || self.recheck_at.is_some()
     }
 
     /// True if the piece's bytes may be sent to peers.
@@ -223,21 +256,22 @@ impl Engine {
         self.out.push_back(Output::Disk(Job::Discard { piece }));
         self.picker.lost(piece);
         self.smart_ban.lost(piece);
-        let failures = match self.disk.health {
-            Health::Failing { .. } => return,
-            Health::Fine => {
-                self.emit(Event::DiskTrouble(error));
-                0
-            }
+        let before = match self.disk.health {
+            Health::Failing { .. } | Health::Broken => return,
+            Health::Fine => Failures::default(),
             Health::Probing { failures } => failures,
         };
-        let wait = DISK_RETRY
-            .saturating_mul(1 << failures.min(10))
-            .min(DISK_RETRY_MAX);
-        self.disk.health = Health::Failing {
-            failures: failures.saturating_add(1),
-            retry_at: now + wait,
-        };
+        let failures = before.and(error.kind);
+        if failures.errors >= DISK_ERRORS_MAX {
+            self.disk.health = Health::Broken;
+            self.emit(Event::DiskBroken(error));
+        } else {
+            let retry_at = now + failures.wait();
+            self.disk.health = Health::Failing { failures, retry_at };
+            if before.count == 0 {
+                self.emit(Event::DiskTrouble(error));
+            }
+        }
         for id in self.conns.keys().copied().collect::<Vec<_>>() {
             self.take_back_requests(now, id);
         }

@@ -272,6 +272,7 @@ impl World {
             Event::Tracker { .. }
             | Event::HashFailure { .. }
             | Event::DiskTrouble(_)
+            | Event::DiskBroken(_)
             | Event::DiskRecovered
             | Event::UploadGoalReached
             | Event::UploadFailed { .. } => {}

@@ -73,6 +73,61 @@ fn a_full_disk_pauses_the_download_and_nothing_else() {
     assert_eq!(lone.close_reason(seeder), None);
 }
 
+/// What the engine tells, in the order of `kinds`, of a disk that fails so each time that it is tried.
+fn troubles(lone: &mut Lone, seeder: ConnId, kinds: &[DiskErrorKind]) -> Vec<Event> {
+    for kind in kinds {
+        // The longest wait, and a tick.
+        lone.pass(crate::limits::DISK_RETRY_MAX + Duration::from_secs(2));
+        let asked = lone.requests(seeder);
+        let Some(block) = asked.first() else { break };
+        lone.deliver(seeder, *block);
+        let error = DiskError {
+            kind: *kind,
+            message: String::new(),
+        };
+        lone.handle(Input::DiskDone(Done::Checked {
+            piece: block.piece,
+            verdict: Verdict::Failed(error),
+        }));
+    }
+    core::mem::take(&mut lone.events)
+}
+
+#[test]
+fn a_broken_disk_is_given_up_and_a_full_one_is_not() {
+    use DiskErrorKind::{Denied, Full, Io, Missing};
+    let max = crate::limits::DISK_ERRORS_MAX as usize;
+    // (how it fails each time, whether it is given up)
+    let rows = [
+        (vec![Io; max - 1], false),
+        (vec![Io; max], true),
+        (vec![Missing; max], true),
+        (vec![Full; 3 * max], false),
+        (
+            [vec![Io; max - 1], vec![Full], vec![Io; max - 1]].concat(),
+            false,
+        ),
+        ([vec![Full; max], vec![Io; max]].concat(), true),
+        (vec![Denied], true),
+        (vec![Full, Denied], true),
+    ];
+    for (kinds, is_given_up) in rows {
+        let mut lone = Lone::leecher(200);
+        let seeder = lone.open_seeder(1, FAST);
+        let told = troubles(&mut lone, seeder, &kinds);
+        let broken = |event: &Event| matches!(event, Event::DiskBroken(_));
+        let broken: Vec<_> = told.iter().filter(|event| broken(event)).collect();
+        assert_eq!(
+            broken.len(),
+            usize::from(is_given_up),
+            "{kinds:?}: {told:?}"
+        );
+        // Nothing is asked for in vain.
+        lone.pass(crate::limits::DISK_RETRY_MAX + Duration::from_secs(2));
+        assert_eq!(lone.requests(seeder).is_empty(), is_given_up, "{kinds:?}");
+    }
+}
+
 #[test]
 fn a_swarm_outlives_a_full_disk() {
     let mut swarm = Swarm::new(60, Duration::from_millis(10), 3);
