@@ -9,7 +9,7 @@ mod told;
 
 use crate::commands::Context;
 use crate::commands::get::share;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, OrExit as _};
 use crate::network::NetworkArgs;
 use crate::output::Output;
 use crate::save;
@@ -80,6 +80,8 @@ struct Torrent {
     state: State,
     /// The disk's trouble, while it lasts.
     disk: Option<DiskError>,
+    /// Trackers of which nothing was heard yet.
+    unheard: Vec<String>,
     /// The numbers that were shown last.
     shown: Option<bt_session::Status>,
 }
@@ -109,6 +111,36 @@ impl State {
     }
 }
 
+impl Torrent {
+    /// Why nothing may be coming.
+    fn cause(&self, trouble: Option<&str>) -> String {
+        let unheard = match &self.unheard[..] {
+            [] => None,
+            [url] => Some(format!("no answer yet from {}", escape(url))),
+            [url, others @ ..] => Some(format!(
+                "no answer yet from {} and {} more trackers",
+                escape(url),
+                others.len()
+            )),
+        };
+        let known = [trouble.map(str::to_owned), unheard];
+        let known: Vec<String> = known.into_iter().flatten().collect();
+        match (known.is_empty(), self.handle.status().stats.peers) {
+            (false, _) => known.join("; "),
+            (true, 0) => "no peer could be reached".to_owned(),
+            (true, _) => "no connected peer sent what is missing".to_owned(),
+        }
+    }
+}
+
+/// The trackers that are going to be asked.
+fn unheard<'a>(
+    trackers: impl Iterator<Item = &'a String>,
+    options: &TorrentOptions,
+) -> Vec<String> {
+    trackers.filter(|_| !options.no_tracker).cloned().collect()
+}
+
 /// Runs `work` on a runtime of its own, of one thread: torrents have others, and so has what would block it.
 ///
 /// # Errors
@@ -117,7 +149,8 @@ pub(crate) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Resul
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("cannot start the runtime")?;
+        .context("cannot start the runtime")
+        .or_exit(Exit::Failed)?;
     let result = runtime.block_on(work);
     // Lookups of names and reads of a dead disk may hang; nobody waits for them any more.
     runtime.shutdown_background();
@@ -216,9 +249,10 @@ impl Swarm {
             total_length,
         };
         self.output.event("metadata", info_hash, &metadata)?;
+        let unheard = unheard(metainfo.trackers.iter().flatten(), &options);
         let added = self.session.add(metainfo, dir, options);
         let added = added.map_err(|error| Failure::new(Exit::Usage, format!("{name}: {error}")))?;
-        self.follow(name, total_length, added);
+        self.follow(name, total_length, unheard, added);
         Ok(())
     }
 
@@ -235,6 +269,7 @@ impl Swarm {
         let hash = magnet.info_hash.map(|hash| hash.to_string());
         let name = magnet.name.as_deref().map(escape).or(hash);
         let name = name.unwrap_or_default();
+        let unheard = unheard(magnet.trackers.iter(), &options);
         let added = self.session.add_magnet(magnet, dir, options);
         let added = added.map_err(|error| {
             let exit = match error {
@@ -243,7 +278,7 @@ impl Swarm {
             };
             Failure::new(exit, format!("{name}: {error}"))
         })?;
-        self.follow(name, 0, added);
+        self.follow(name, 0, unheard, added);
         Ok(())
     }
 
@@ -256,6 +291,7 @@ impl Swarm {
         &mut self,
         name: String,
         total_length: u64,
+        unheard: Vec<String>,
         (handle, mut events): (TorrentHandle, TorrentEvents),
     ) {
         let (index, sender) = (self.torrents.len(), self.events_in.clone());
@@ -275,6 +311,7 @@ impl Swarm {
             started: Instant::now(),
             state: State::Going,
             disk: None,
+            unheard,
             shown: None,
         });
     }
@@ -400,9 +437,11 @@ impl Swarm {
         let mut came = 0_u64;
         for torrent in &mut self.torrents {
             let status = torrent.handle.status();
-            came += status.stats.downloaded
-                + status.stats.bytes_done
-                + u64::from(status.pieces_checked);
+            came += status.stats.bytes_done + u64::from(status.pieces_checked);
+            // What is fetched to see whether the disk works again, and is lost, is no progress.
+            if torrent.disk.is_none() {
+                came += status.stats.downloaded;
+            }
             // Of ten thousand torrents that are seeded most do nothing.
             let is_news = torrent.shown.replace(status) != Some(status);
             if !is_news && torrent.state != State::Going {
@@ -457,7 +496,7 @@ impl Swarm {
             let (exit, message) = match (&torrent.disk, &self.last_trouble) {
                 (Some(error), _) => (Exit::Disk, format!("{name}: {error}")),
                 (None, trouble) => {
-                    let cause = trouble.as_deref().unwrap_or("no peer has what is missing");
+                    let cause = torrent.cause(trouble.as_deref());
                     let message = format!("{name}: nothing came for {seconds} s; {cause}");
                     (Exit::Network, message)
                 }

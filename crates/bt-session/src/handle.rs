@@ -50,9 +50,12 @@ pub enum Failure {
     /// The data cannot be used.
     #[error("{0}")]
     Disk(DiskError),
-    /// What peers gave has the hash that the link names, and makes no torrent; or nothing of it is what the user wants.
+    /// What peers gave has the hash that the link names, and makes no torrent.
     #[error("{0}")]
     Metadata(String),
+    /// No file of the torrent is what the user, or the link, selects.
+    #[error("{0}")]
+    Selection(String),
     /// Another process or torrent works on the same data.
     #[error("the torrent is being downloaded into {path} already: {message}")]
     InUse {

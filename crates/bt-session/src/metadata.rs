@@ -17,10 +17,17 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::sync::watch;
 
 /// The folder of kept info dictionaries, in the state folder.
 const FOLDER: &str = "metadata";
+
+/// How many are kept: what was not used for longest goes, and is had from peers again if it is wanted once more.
+const KEPT_MAX: usize = 1000;
+
+/// The bytes of them together. Most are far below 1 MiB, those of the largest torrents above 10.
+const KEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// A torrent whose files cannot be opened before it is known what it is.
 #[derive(Debug)]
@@ -46,7 +53,7 @@ impl core::fmt::Debug for Described {
 /// Makes a torrent of the info dictionary, tells its owner, and opens its files.
 ///
 /// # Errors
-/// [`Failure::Metadata`] if the bytes are no torrent, or nothing of it is wanted; as [`open::open`] otherwise.
+/// [`Failure::Metadata`] if the bytes are no torrent, [`Failure::Selection`] if nothing of it is wanted; as [`open::open`] otherwise.
 pub(crate) async fn describe(
     shared: &Arc<Shared>,
     unopened: Unopened,
@@ -78,14 +85,14 @@ pub(crate) async fn describe(
 /// The pieces to get: what the user chose, else what the link selects; `None` for all.
 ///
 /// # Errors
-/// [`Failure::Metadata`] if there is nothing of what was chosen.
+/// [`Failure::Selection`] if there is nothing of what was chosen.
 pub(crate) fn wanted(
     magnet: &Magnet,
     info: &Info,
     options: &TorrentOptions,
 ) -> Result<Option<Bitfield>, Failure> {
     if let Some(choose) = &options.choose {
-        return choose.pieces(info).map_err(Failure::Metadata);
+        return choose.pieces(info).map_err(Failure::Selection);
     }
     if options.wanted.is_some() || magnet.select.is_empty() {
         return Ok(options.wanted.clone());
@@ -93,7 +100,7 @@ pub(crate) fn wanted(
     let is_selected = |file: usize| u32::try_from(file).is_ok_and(|file| magnet.selects(file));
     if !(0..info.files().len()).any(is_selected) {
         let message = format!("the link selects no file of {}", info.name());
-        return Err(Failure::Metadata(message));
+        return Err(Failure::Selection(message));
     }
     Ok(Some(info.pieces_of(|index, _| is_selected(index))))
 }
@@ -105,6 +112,8 @@ pub(crate) async fn kept(shared: &Arc<Shared>, magnet: &Magnet) -> Option<Metain
     let read = move || {
         let mut bytes = Vec::new();
         let file = File::open(path).ok()?;
+        // It was used. On a folder that cannot be written nothing is removed either.
+        let _ = file.set_modified(SystemTime::now());
         let mut file = file.take(u64::from(METADATA_BYTES_MAX));
         file.read_to_end(&mut bytes).ok()?;
         Metainfo::from_magnet(&magnet, &bytes).ok()
@@ -117,7 +126,11 @@ async fn keep(shared: &Arc<Shared>, metainfo: &Metainfo) -> Result<(), DiskError
         return Ok(());
     };
     let bytes = metainfo.info_bytes().to_vec();
-    let write = move || write_whole(&path, &bytes);
+    let write = move || {
+        write_whole(&path, &bytes)?;
+        let folder = path.parent();
+        folder.map_or(Ok(()), |folder| prune(folder, KEPT_MAX, KEPT_BYTES_MAX))
+    };
     let written = disk::on_pool(&shared.disk_permits, write).await?;
     written.map_err(|error| DiskError {
         kind: DiskErrorKind::Io,
@@ -135,7 +148,63 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::rename(&unfinished, path)
 }
 
+/// Removes those that were not used for longest: beyond `count_max`, or beyond `bytes_max` together. The latest stays.
+fn prune(folder: &Path, count_max: usize, bytes_max: u64) -> std::io::Result<()> {
+    let mut kept = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // Another process may be at it too.
+        if let Ok(metadata) = entry.metadata()
+            && metadata.is_file()
+        {
+            kept.push((metadata.modified()?, metadata.len(), entry.path()));
+        }
+    }
+    kept.sort_unstable();
+    let mut bytes = 0;
+    for (number, (_, length, path)) in kept.iter().rev().enumerate() {
+        bytes += length;
+        if number >= count_max || (number > 0 && bytes > bytes_max) {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    Ok(())
+}
+
 fn path(shared: &Shared, info_hash: InfoHash) -> Option<PathBuf> {
     let state_dir = shared.config.state_dir.as_ref()?;
-    Some(state_dir.join(FOLDER).join(format!("{info_hash}.info")))
+    let name = format!("{info_hash}.info");
+    Some(state_dir.join(FOLDER).join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::time::Duration;
+
+    #[test]
+    fn what_was_not_used_for_longest_goes() {
+        let check = |count_max, bytes_max, expected: &[&str]| {
+            let temp = tempfile::tempdir().unwrap();
+            for (age, name) in (1..).zip(["c", "a", "b", "d"]) {
+                let path = temp.path().join(name).with_extension("info");
+                write_whole(&path, &[7; 10]).unwrap();
+                let used = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - age);
+                File::open(path).unwrap().set_modified(used).unwrap();
+            }
+            prune(temp.path(), count_max, bytes_max).unwrap();
+            let left = std::fs::read_dir(temp.path()).unwrap();
+            let left = left.map(|entry| entry.unwrap().path());
+            let mut left: Vec<_> = left
+                .map(|path| path.file_stem().unwrap().to_owned())
+                .collect();
+            left.sort_unstable();
+            assert_eq!(left, expected, "{count_max} {bytes_max}");
+        };
+        check(4, 40, &["a", "b", "c", "d"]);
+        check(2, 40, &["a", "c"]);
+        check(4, 39, &["a", "b", "c"]);
+        check(4, 0, &["c"]);
+    }
 }

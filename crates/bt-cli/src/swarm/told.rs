@@ -92,7 +92,10 @@ impl Swarm {
         match event {
             // Complete is handled where it can stop the torrent; the session says itself when it has stopped.
             Event::PieceDone { .. } | Event::Complete | Event::Stopped => Ok(()),
-            Event::Tracker { url, status } => self.tracker(info_hash, &url, &status),
+            Event::Tracker { url, status } => {
+                torrent.unheard.retain(|other| *other != url);
+                self.tracker(info_hash, &url, &status)
+            }
             Event::Banned { addr, reason } => {
                 self.warn(info_hash, &format!("{addr} is banned: {reason:?}"))
             }
@@ -111,16 +114,19 @@ impl Swarm {
                 self.stop(index);
                 Ok(())
             }
-            Event::DiskTrouble(error) if error.kind == DiskErrorKind::Full => {
-                let message = format!("{error}; going on when there is space");
+            Event::DiskTrouble(error) => {
+                let next = match error.kind {
+                    DiskErrorKind::Full => "going on when there is space",
+                    DiskErrorKind::Denied | DiskErrorKind::Missing | DiskErrorKind::Io => {
+                        "trying again"
+                    }
+                };
+                let message = format!("{error}; {next}");
                 torrent.disk = Some(error);
                 self.warn(info_hash, &message)
             }
-            Event::DiskTrouble(error) => {
-                let message = format!("{}: {error}", torrent.name);
-                self.stop(index);
-                self.fatal(info_hash, Exit::Disk, message)
-            }
+            // The torrent takes leave, and then says that it failed.
+            Event::DiskBroken(_) => Ok(()),
         }
     }
 
@@ -173,6 +179,7 @@ impl Swarm {
             }
             bt_session::Failure::Disk(_)
             | bt_session::Failure::Metadata(_)
+            | bt_session::Failure::Selection(_)
             | bt_session::Failure::Bug { .. } => "",
         };
         let message = format!("{}: {failure}{hint}", torrent.name);
@@ -180,6 +187,7 @@ impl Swarm {
         let exit = match failure {
             bt_session::Failure::Disk(_) => Exit::Disk,
             bt_session::Failure::Metadata(_) => Exit::Invalid,
+            bt_session::Failure::Selection(_) => Exit::Usage,
             bt_session::Failure::InUse { .. }
             | bt_session::Failure::Strange { .. }
             | bt_session::Failure::Bug { .. } => Exit::Failed,

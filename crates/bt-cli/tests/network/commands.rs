@@ -3,6 +3,7 @@
 use super::process::Process;
 use super::{Place, count};
 use rustix::process::Signal;
+use serde_json::Value;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -223,6 +224,22 @@ fn a_selection_is_all_that_is_fetched() {
 }
 
 #[test]
+fn a_selection_of_nothing_is_a_mistake_of_the_command_line() {
+    let place = Place::new();
+    let (publisher, _) = place.publish();
+    let published: Value = serde_json::from_str(publisher.seen.last().unwrap()).unwrap();
+    let link = published["magnet"].as_str().unwrap();
+    let nothing = format!("{link}&so=7");
+    let rows: [(&[&str], &str); 2] = [
+        (&["get", link, "--select", "nothing"], "--select nothing"),
+        (&["get", &nothing], "the link selects no file"),
+    ];
+    for (get, words) in rows {
+        check(&place, &[get, &LOCAL[..]].concat(), 2, words);
+    }
+}
+
+#[test]
 fn space_is_reserved_if_that_is_wanted() {
     let place = Place::new();
     let (_publisher, url) = place.publish();
@@ -300,7 +317,24 @@ fn what_goes_wrong_has_its_code_and_its_words() {
     let silent = format!("http://{}/x.torrent", listener.local_addr().unwrap());
     let taken = listener.local_addr().unwrap().port().to_string();
     let taken = ["get", torrent, "--bind", "127.0.0.1", "--port", &taken];
-    let rows: [(&[&str], i32, &str); 15] = [
+    let mute = ["create", "data", "-o", "mute.torrent", "-a", &silent];
+    assert_eq!(place.bt("home", &mute).end().code, Some(0));
+    let no_answer = format!("nothing came for 1 s; no answer yet from {silent}");
+    let rows: [(&[&str], i32, &str); 16] = [
+        (
+            &[
+                "get",
+                "mute.torrent",
+                "-d",
+                "home",
+                "--port",
+                "0",
+                "--timeout",
+                "1s",
+            ],
+            5,
+            &no_answer,
+        ),
         (&taken, 1, "cannot listen on 127.0.0.1"),
         (&["scrape", dead], 2, "info hashes"),
         (&["seed", magnet], 3, "magnet link"),
@@ -476,7 +510,7 @@ fn every_failure_is_an_event_once() {
             .end();
         assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
         let events = ended.stdout.iter().map(|line| {
-            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            let event: Value = serde_json::from_str(line).unwrap();
             event
         });
         let errors: Vec<_> = events.filter(|event| event["event"] == "error").collect();

@@ -143,7 +143,7 @@ async fn the_link_or_the_user_says_which_files() {
         let magnet = magnet.parse().unwrap();
         let mut leecher = start_magnet(&mut leeching, magnet, &copy, options);
         if pieces == 0 {
-            let failed = TorrentEvent::Failed(Failure::Metadata("nothing of it".to_owned()));
+            let failed = TorrentEvent::Failed(Failure::Selection("nothing of it".to_owned()));
             leecher.until(|event| *event == failed).await;
             continue;
         }
