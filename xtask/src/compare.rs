@@ -71,6 +71,7 @@ pub(crate) fn copies(source: &Path, copies: &[PathBuf]) -> Result<Vec<Verdict>> 
     std::thread::scope(|scope| {
         let worker = || -> Result<()> {
             while let Some(span) = spans.get(next.fetch_add(1, Ordering::Relaxed)) {
+                crate::stop::check()?;
                 compare_span(source, copies, &verdicts, span)?;
             }
             Ok(())

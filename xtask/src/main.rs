@@ -25,6 +25,7 @@ mod process;
 mod programs;
 mod rng;
 mod sim;
+mod stop;
 mod swarm;
 mod tidy;
 mod units;
@@ -73,6 +74,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
+            if stop::is_asked() {
+                return ExitCode::from(stop::EXIT_CODE);
+            }
             ExitCode::FAILURE
         }
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::rng::Rng;
+use crate::stop;
 
 /// Levels of the deepest folder in a tree.
 const DEPTH: usize = 40;
@@ -29,6 +30,7 @@ pub(crate) fn write_file(path: &Path, len_bytes: u64, rng: &mut Rng) -> Result<(
     let mut buffer = vec![0; 1 << 20];
     let mut left = len_bytes;
     while left > 0 {
+        stop::check()?;
         let len = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
         let chunk = buffer.get_mut(..len).unwrap_or_default();
         rng.fill(chunk);
@@ -45,6 +47,7 @@ pub(crate) fn write_tree(root: &Path, files: u32, rng: &mut Rng) -> Result<()> {
     let mut buffer = vec![0; 3 << 20];
     rng.fill(&mut buffer);
     for number in 0..files {
+        stop::check()?;
         let folder = match number % 50 {
             0 => (0..DEPTH).fold(root.to_owned(), |path, level| {
                 path.join(format!("d{level}"))

@@ -185,7 +185,7 @@ impl Process {
         Ok(())
     }
 
-    /// Waits at most `patience` for the process to end by itself.
+    /// Waits at most `patience` for the process to end by itself; an error if this program is asked to stop meanwhile.
     pub(crate) fn wait(&mut self, patience: Duration) -> Result<Option<ExitStatus>> {
         let deadline = Instant::now() + patience;
         loop {
@@ -193,6 +193,7 @@ impl Process {
             if ended.is_some() || Instant::now() >= deadline {
                 return Ok(ended);
             }
+            crate::stop::check()?;
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 
 use crate::programs::Programs;
+use crate::stop;
 use crate::units::{parse_duration, parse_size};
 pub(crate) use scenario::least_sent;
 use scenario::{KILLS_PER_LEECHER, Payload, Preset, Scenario};
@@ -110,6 +111,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Programs::build()?
         }
     };
+    // The folder of the copies goes, and the processes end, on every way out.
+    stop::install()?;
     let mut outcomes = Vec::new();
     for scenario in scenarios {
         let mut work = tempfile::Builder::new();
@@ -128,6 +131,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             work.path().display()
         );
         let name = scenario.name.clone();
+        stop::check()?;
         let outcome = run::run(scenario, &programs, work.path()).with_context(|| name)?;
         report::print(&outcome, args.json);
         outcomes.push(outcome);

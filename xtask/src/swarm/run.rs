@@ -16,7 +16,7 @@ use super::scenario::{Payload, Scenario};
 use crate::process::{Line, Process};
 use crate::programs::Programs;
 use crate::rng::Rng;
-use crate::{compare, payload};
+use crate::{compare, payload, stop};
 
 /// Between two looks at the processes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -324,6 +324,7 @@ impl Swarm {
 
     /// Takes the events that came, and looks whether everybody lives.
     fn look(&mut self) -> Result<()> {
+        stop::check()?;
         match self.lines.1.recv_timeout(LOOK_EVERY) {
             Ok(line) => {
                 self.take(&line)?;
