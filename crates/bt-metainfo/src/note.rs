@@ -23,6 +23,13 @@ pub enum Note {
         /// Why.
         why: &'static str,
     },
+    /// A value that means something else than what it says.
+    Taken {
+        /// Where in the metainfo.
+        path: String,
+        /// How it is read, and why.
+        how: &'static str,
+    },
     /// A name or path that was changed by the rule of [`path`](crate::path).
     Renamed {
         /// As the torrent has it, for showing.
@@ -38,6 +45,7 @@ impl fmt::Display for Note {
             Self::NonCanonical { what, path } if path.is_empty() => write!(f, "{what}"),
             Self::NonCanonical { what, path } => write!(f, "{what}, in {path}"),
             Self::Ignored { path, why } => write!(f, "{path} is left out: {why}"),
+            Self::Taken { path, how } => write!(f, "{path} is {how}"),
             Self::Renamed { from, to } => {
                 write!(f, "\"{}\" is used as \"{to}\"", from.escape_debug())
             }

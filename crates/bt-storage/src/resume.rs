@@ -230,6 +230,7 @@ fn doubtful_pieces(
         let path = path.map(|path| path.to_string()).unwrap_or_default();
         let others = match others.len() {
             0 => String::new(),
+            1 => " (and another file)".to_owned(),
             count => format!(" (and {count} other files)"),
         };
         notes.push(format!(

@@ -188,14 +188,14 @@ pub(crate) fn make(
         PieceLength::Auto => auto_piece_length(total_length),
         PieceLength::Bytes(bytes) => bytes,
     };
+    let builder = builder(&tree, piece_length, args);
+    // What is wrong with names and options shows before the hashing, not after it.
+    let pieces = builder.layout().map_err(build_failure)?.pieces_count();
     if !piece_length.is_power_of_two() {
         tracing::warn!(
             "a piece length of {piece_length} bytes is no power of two: some programs refuse such torrents"
         );
     }
-    let builder = builder(&tree, piece_length, args);
-    // What is wrong with names and options shows before the hashing, not after it.
-    let pieces = builder.layout().map_err(build_failure)?.pieces_count();
     builder
         .build(&vec![[0; 20]; pieces as usize])
         .map_err(build_failure)?;

@@ -302,10 +302,12 @@ fn private_or_not() {
         ("1".into(), true, 1),
         (Bencode::Int(1 << 100), true, 1),
     ];
-    for (value, expected, notes) in rows {
+    for (value, expected, notes_count) in rows {
         let metainfo = parse(&torrent(with(single(), "private", value)));
         assert_eq!(metainfo.info.is_private(), expected);
-        assert_eq!(metainfo.notes().len(), notes);
+        let note = "info.private is taken as 1: it is neither 0 nor 1";
+        assert!(notes(&metainfo).iter().all(|told| told == note));
+        assert_eq!(metainfo.notes().len(), notes_count);
     }
 }
 

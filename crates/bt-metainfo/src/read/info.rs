@@ -342,7 +342,10 @@ fn is_private(value: Option<Value<'_>>, notes: &mut Notes) -> bool {
     };
     let number = value.as_int();
     if !matches!(number, Some(0 | 1)) {
-        notes.ignored(|| value.path(), "neither 0 nor 1: taken as 1");
+        notes.push(|| Note::Taken {
+            path: value.path(),
+            how: "taken as 1: it is neither 0 nor 1",
+        });
     }
     number != Some(0)
 }
