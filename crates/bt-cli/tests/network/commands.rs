@@ -9,7 +9,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
 
-const LOCAL: [&str; 4] = ["--bind", "127.0.0.1", "--port", "0"];
+/// Tests that run beside each other share the same data, and must not find each other.
+const LOCAL: [&str; 5] = ["--bind", "127.0.0.1", "--port", "0", "--no-lsd"];
 
 #[test]
 fn what_is_published_is_got_with_the_command_that_it_prints() {
@@ -353,6 +354,7 @@ fn what_goes_wrong_has_its_code_and_its_words() {
                 "copy",
                 "--port",
                 "0",
+                "--no-lsd",
                 "--timeout",
                 "1s",
             ],

@@ -57,6 +57,7 @@ impl Place {
             "0",
             "--http",
             "127.0.0.1:0",
+            "--no-lsd",
             "--json",
         ];
         let mut publisher = self.bt("publisher", &[&["publish", "data"], &common[..]].concat());
