@@ -8,6 +8,7 @@ use crate::proxy::{self, ProxySays};
 use crate::quick::{HEAD_MAX_BYTES, Next, Quick, Work};
 use crate::routes;
 use crate::state::State;
+use crate::tls;
 use crate::trust;
 use core::cell::RefCell;
 use core::pin::Pin;
@@ -47,6 +48,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Takes connections until `stop` says so, then lets open requests end.
 pub(crate) async fn serve(
     listener: TcpListener,
+    tls: bool,
     state: Arc<State>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -57,7 +59,7 @@ pub(crate) async fn serve(
             () = crate::until(&mut stop) => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => open(&mut connections, stream, peer, &state, &stopped),
+                Ok((stream, peer)) => open(&mut connections, stream, tls, peer, &state, &stopped),
                 Err(error) => {
                     warn!("cannot accept a connection: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -93,19 +95,19 @@ pub(crate) async fn end_silent(state: Arc<State>, mut stop: watch::Receiver<bool
 fn open(
     connections: &mut JoinSet<()>,
     stream: TcpStream,
+    tls: bool,
     peer: SocketAddr,
     state: &Arc<State>,
     stop: &watch::Receiver<bool>,
 ) {
     let place = state.places.take();
     let number = place.number();
-    let abort = connections.spawn(converse(
-        stream,
-        peer,
-        Arc::clone(state),
-        place,
-        stop.clone(),
-    ));
+    let (shared, stop) = (Arc::clone(state), stop.clone());
+    let abort = if tls {
+        connections.spawn(converse_securely(stream, peer, shared, place, stop))
+    } else {
+        connections.spawn(converse(stream, peer, shared, place, stop))
+    };
     Place::settle(&state.places, number, abort);
 }
 
@@ -152,6 +154,19 @@ async fn converse(
     };
     // Boxed, as it is large and few connections come here.
     Box::pin(converse_in_full(stream, peer, &state, &place, stop)).await;
+}
+
+async fn converse_securely(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    state: Arc<State>,
+    place: Place,
+    stop: watch::Receiver<bool>,
+) {
+    let _ = stream.set_nodelay(true);
+    if let Ok(peer) = behind_proxy(&mut stream, peer, &state).await {
+        tls::converse(stream, peer, state, place, stop).await;
+    }
 }
 
 /// Who is at the other end, if need be behind a proxy that begins by saying so.

@@ -114,6 +114,9 @@ pub(crate) fn offer(mut stream: &UnixStream, sockets: &Sockets) -> io::Result<()
             send(stream, &format!("{kind} {addr}"), Some(listener.as_fd()))?;
         }
     }
+    for (addr, listener) in &sockets.https {
+        send(stream, &format!("https {addr}"), Some(listener.as_fd()))?;
+    }
     for (addr, workers) in &sockets.udp {
         for socket in workers {
             send(stream, &format!("udp {addr}"), Some(socket.as_fd()))?;
@@ -180,6 +183,7 @@ fn add(sockets: &mut Sockets, record: &str, socket: Option<OwnedFd>) -> Option<(
         ("http", _) => sockets.http.push((addr, socket.into())),
         ("metrics", _) => sockets.metrics.push((addr, socket.into())),
         ("admin", _) => sockets.admin.push((addr, socket.into())),
+        ("https", _) => sockets.https.push((addr, socket.into())),
         ("udp", Some((last, workers))) if *last == addr => workers.push(socket.into()),
         ("udp", _) => sockets.udp.push((addr, vec![socket.into()])),
         // Of a later version; what is not asked for is left where it is.

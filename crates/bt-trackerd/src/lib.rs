@@ -40,6 +40,7 @@ mod scrape;
 mod shard;
 mod state;
 mod stats;
+mod tls;
 pub mod trust;
 mod udp;
 
@@ -121,6 +122,7 @@ pub struct Server {
     addrs: Vec<SocketAddr>,
     metrics_addr: Option<SocketAddr>,
     admin_addr: Option<SocketAddr>,
+    tls_addrs: Vec<SocketAddr>,
     udp: udp::Workers,
     state: Arc<State>,
     /// Kept to be handed over.
@@ -148,6 +150,7 @@ fn run(
 ) -> Result<Server, ServeError> {
     let Sockets {
         http,
+        https,
         metrics,
         admin,
         udp,
@@ -155,11 +158,15 @@ fn run(
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let mut addrs = Vec::new();
-    for (addr, listener) in http {
+    let mut tls_addrs = Vec::new();
+    let plain = http.into_iter().map(|socket| (socket, false));
+    let secure = https.into_iter().map(|socket| (socket, true));
+    for ((addr, listener), tls) in plain.chain(secure) {
         let listener = TcpListener::from_std(listener).map_err(ServeError::Worker)?;
-        addrs.push(addr);
+        if tls { &mut tls_addrs } else { &mut addrs }.push(addr);
         tasks.spawn(connection::serve(
             listener,
+            tls,
             Arc::clone(&state),
             stopped.clone(),
         ));
@@ -196,6 +203,7 @@ fn run(
         addrs,
         metrics_addr,
         admin_addr,
+        tls_addrs,
         udp,
         state,
         sockets,
@@ -210,6 +218,12 @@ impl Server {
     #[must_use]
     pub fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
+    }
+
+    /// The same over HTTPS.
+    #[must_use]
+    pub fn tls_addrs(&self) -> &[SocketAddr] {
+        &self.tls_addrs
     }
 
     /// The same over UDP.
@@ -340,6 +354,9 @@ fn begin(config: &Config) -> Result<(State, Sockets), ServeError> {
     if config.admin.is_some_and(|addr| !addr.ip().is_loopback()) {
         warn!("the administration listens beyond this machine, and is not encrypted");
     }
+    if rules.tls.is_none() && !config.https.is_empty() {
+        return Err(ConfigError::NoCertificate.into());
+    }
     let keeper = config.snapshot.as_deref().map(Keeper::new);
     let keeper = keeper.transpose().map_err(no_snapshot)?;
     let visit = config.hand_over.as_deref().map(Visit::begin);
@@ -349,7 +366,7 @@ fn begin(config: &Config) -> Result<(State, Sockets), ServeError> {
     let sockets = match given {
         Some(given) => Sockets::bind(config, workers, given)?,
         None if config.service_sockets => {
-            let given = Sockets::inherited(workers).map_err(ServeError::Inherited)?;
+            let given = Sockets::inherited(config, workers).map_err(ServeError::Inherited)?;
             Sockets::bind(&given.fit(config), workers, given)?
         }
         None => Sockets::bind(config, workers, Sockets::default())?,

@@ -17,6 +17,7 @@ const DESCRIPTORS_KEPT: usize = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
     pub(crate) http: Vec<(SocketAddr, TcpListener)>,
+    pub(crate) https: Vec<(SocketAddr, TcpListener)>,
     /// For the operator.
     pub(crate) metrics: Vec<(SocketAddr, TcpListener)>,
     pub(crate) admin: Vec<(SocketAddr, TcpListener)>,
@@ -31,12 +32,15 @@ impl Sockets {
         workers: usize,
         mut given: Self,
     ) -> Result<Self, ServeError> {
-        if config.http.is_empty() && config.udp.is_empty() {
+        if config.http.is_empty() && config.https.is_empty() && config.udp.is_empty() {
             return Err(ServeError::NoAddress);
         }
         let some_suffice = config.some_suffice;
         let http = each(&config.http, some_suffice, |addr| {
             take(&mut given.http, addr).map_or_else(|| listen(addr), Ok)
+        })?;
+        let https = each(&config.https, some_suffice, |addr| {
+            take(&mut given.https, addr).map_or_else(|| listen(addr), Ok)
         })?;
         let udp = each(&config.udp, some_suffice, |addr| {
             take(&mut given.udp, addr).map_or_else(|| udp::bind(addr, workers), Ok)
@@ -49,6 +53,7 @@ impl Sockets {
         })?;
         Ok(Self {
             http,
+            https,
             metrics,
             admin,
             udp,
@@ -56,14 +61,25 @@ impl Sockets {
     }
 
     /// Those that a service manager has opened for this process (systemd: `LISTEN_FDS`, `LISTEN_PID`), if it is one's.
-    pub(crate) fn inherited(workers: usize) -> io::Result<Self> {
+    pub(crate) fn inherited(config: &Config, workers: usize) -> io::Result<Self> {
         let mut given = ListenFd::from_env();
         let mut sockets = Self::default();
         for place in 0..given.len() {
             // It takes what it finds to be of the other kind for an error, and keeps it.
             if let Ok(Some(listener)) = given.take_tcp_listener(place) {
                 listener.set_nonblocking(true)?;
-                sockets.http.push((listener.local_addr()?, listener));
+                let addr = listener.local_addr()?;
+                // What the configuration has another use for is for that, and the rest serves peers.
+                let kind = if config.https.contains(&addr) {
+                    &mut sockets.https
+                } else if config.metrics == Some(addr) {
+                    &mut sockets.metrics
+                } else if config.admin == Some(addr) {
+                    &mut sockets.admin
+                } else {
+                    &mut sockets.http
+                };
+                kind.push((addr, listener));
             } else if let Some(socket) = given.take_udp_socket(place)? {
                 sockets.udp.push(udp::spread(socket, workers)?);
             }
@@ -94,6 +110,7 @@ impl Sockets {
         });
         Ok(Self {
             http: tcp(&self.http)?,
+            https: tcp(&self.https)?,
             metrics: tcp(&self.metrics)?,
             admin: tcp(&self.admin)?,
             udp: udp.collect::<io::Result<_>>()?,

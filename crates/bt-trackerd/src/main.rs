@@ -43,6 +43,15 @@ struct Args {
     /// Without it and --udp: 0.0.0.0:6969 and [::]:6969.
     #[arg(long, value_name = "ADDR")]
     http: Vec<SocketAddr>,
+    /// Address to listen on for HTTPS; may be repeated.
+    #[arg(long, value_name = "ADDR")]
+    https: Vec<SocketAddr>,
+    /// The certificate for HTTPS with its chain, in PEM.
+    #[arg(long, value_name = "FILE")]
+    tls_certificate: Option<PathBuf>,
+    /// Its private key, in PEM.
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
     /// Address to listen on for UDP; may be repeated. Port 0 takes a free port.
     #[arg(long, value_name = "ADDR")]
     udp: Vec<SocketAddr>,
@@ -85,8 +94,9 @@ impl Args {
             .config
             .as_deref()
             .map_or_else(|| Ok(Config::default()), Config::read)?;
-        if !self.http.is_empty() || !self.udp.is_empty() {
+        if !self.http.is_empty() || !self.https.is_empty() || !self.udp.is_empty() {
             config.http.clone_from(&self.http);
+            config.https.clone_from(&self.https);
             config.udp.clone_from(&self.udp);
             config.some_suffice = false;
         }
@@ -104,6 +114,9 @@ impl Args {
         if let Some(Interval(interval)) = self.interval {
             settings.swarms.set_interval(interval);
         }
+        let certificate = self.tls_certificate.clone();
+        settings.tls_certificate = certificate.or(settings.tls_certificate.take());
+        settings.tls_key = self.tls_key.clone().or(settings.tls_key.take());
         settings.keys = self.keys.clone().or(settings.keys.take());
         settings.allow = self.allow.clone().or(settings.allow.take());
         settings.deny = self.deny.clone().or(settings.deny.take());
@@ -115,6 +128,8 @@ impl Args {
 async fn main() -> ExitCode {
     let args = Args::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // It writes whole requests into the log at the finer levels, and so keys.
+    let filter = filter.add_directive("h2=off".parse().expect("a directive"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -253,9 +268,10 @@ async fn reload(server: &Server, args: &Args, begun: &Config) {
 /// One line an address, in the form that scripts rely on. A closed stdout is no reason not to serve.
 fn print_addresses(server: &Server, as_json: bool) {
     let http = server.addrs().iter().map(|addr| ("http", addr));
+    let https = server.tls_addrs().iter().map(|addr| ("https", addr));
     let udp = server.udp_addrs().iter().map(|addr| ("udp", addr));
     let mut out = io::stdout().lock();
-    for (transport, addr) in http.chain(udp) {
+    for (transport, addr) in http.chain(https).chain(udp) {
         let announce = format!("{transport}://{addr}/announce");
         let line = if as_json {
             json!({"event": "listening", "transport": transport, "addr": addr.to_string(), "announce": announce}).to_string()

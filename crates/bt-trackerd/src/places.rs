@@ -56,6 +56,21 @@ pub(crate) struct Place {
     places: Arc<Places>,
 }
 
+/// Says that something was asked, for as long as the place is held.
+#[derive(Debug)]
+pub(crate) struct Refresher {
+    occupant: Arc<Occupant>,
+    places: Arc<Places>,
+}
+
+impl Refresher {
+    pub(crate) fn refresh(&self) {
+        self.occupant
+            .asked
+            .store(self.places.now(), Ordering::Relaxed);
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.places.lock().by_number.remove(&self.number);
@@ -63,6 +78,14 @@ impl Drop for Place {
 }
 
 impl Place {
+    /// What says so from elsewhere.
+    pub(crate) fn refresher(&self) -> Refresher {
+        Refresher {
+            occupant: Arc::clone(&self.occupant),
+            places: Arc::clone(&self.places),
+        }
+    }
+
     /// Something was asked.
     pub(crate) fn refresh(&self) {
         self.occupant

@@ -78,6 +78,7 @@ pub(crate) struct Rules {
     pub(crate) proxy_says: ProxySays,
     pub(crate) ip_from: Vec<Network>,
     pub(crate) notes: Notes,
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) full_scrape_max: usize,
 }
 
@@ -155,6 +156,9 @@ impl State {
 
     fn exchange(&self, settings: &Settings) -> Result<(), ConfigError> {
         let rules = Arc::new(Rules::read(settings)?);
+        if rules.tls.is_none() && self.rules().tls.is_some() {
+            return Err(ConfigError::NoCertificate);
+        }
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
         self.generation.fetch_add(1, Ordering::Release);
         self.shards.set_config(&settings.swarms);
@@ -231,6 +235,7 @@ impl Rules {
             proxy_says: settings.proxy_says,
             ip_from: settings.ip_from.clone(),
             notes: settings.notes.clone(),
+            tls: settings.tls()?,
             full_scrape_max: settings.full_scrape_max,
         })
     }

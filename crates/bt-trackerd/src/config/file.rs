@@ -10,7 +10,7 @@ use toml::de::DeTable;
 const ALIKE_MIN: f64 = 0.8;
 
 /// Keys of addresses to listen on. Who names one of them does not want those of the others by default.
-const LISTENING: [&str; 2] = ["http", "udp"];
+const LISTENING: [&str; 3] = ["http", "https", "udp"];
 
 impl Config {
     /// The configuration in a TOML file. Paths in it are relative to its folder.
@@ -44,6 +44,7 @@ impl Config {
             .any(|(name, _)| LISTENING.contains(&&**name.get_ref()))
         {
             config.http.clear();
+            config.https.clear();
             config.udp.clear();
             config.some_suffice = false;
         }
@@ -153,7 +154,9 @@ mod tests {
             | ConfigError::Token { .. }
             | ConfigError::Read { .. }
             | ConfigError::List { .. }
-            | ConfigError::Keys { .. } => {
+            | ConfigError::Keys { .. }
+            | ConfigError::Tls { .. }
+            | ConfigError::NoCertificate => {
                 panic!("{error}")
             }
         })

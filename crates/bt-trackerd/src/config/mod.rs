@@ -16,6 +16,7 @@ use core::time::Duration;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The port that trackers commonly use.
 pub const PORT_DEFAULT: u16 = 6969;
@@ -37,7 +38,9 @@ pub const INTERVAL_MAX: Duration = Duration::from_secs(8 * 60 * 60);
 pub struct Config {
     /// Addresses to listen on for HTTP; port 0 takes a free port.
     pub http: Vec<SocketAddr>,
-    /// The same for UDP. One of the two must not be empty.
+    /// The same for HTTPS, which needs a certificate in the settings.
+    pub https: Vec<SocketAddr>,
+    /// The same for UDP. One of the three must not be empty.
     pub udp: Vec<SocketAddr>,
     /// Leave out addresses that this system does not have, as long as one remains: for the default, which has
     /// IPv6 in it.
@@ -87,6 +90,10 @@ pub struct Settings {
     pub proxy_says: ProxySays,
     /// Who may name an address of its own with `ip=`. Nobody, unless set.
     pub ip_from: Vec<Network>,
+    /// The certificate chain for HTTPS, in PEM.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key.
+    pub tls_key: Option<PathBuf>,
     /// What every announce over HTTP is told.
     pub notes: Notes,
     /// Most torrents that a scrape of everything names; it is refused where there are more.
@@ -133,6 +140,17 @@ pub enum ConfigError {
         /// The line.
         source: KeysError,
     },
+    /// The certificate or its key cannot be used.
+    #[error("{}: {message}", path.display())]
+    Tls {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// HTTPS is wanted, and one of both is not named.
+    #[error("https needs both tls_certificate and tls_key")]
+    NoCertificate,
     /// A list is not as it should be.
     #[error("{}: {source}", path.display())]
     List {
@@ -150,6 +168,7 @@ impl Default for Config {
             .to_vec();
         Self {
             http: all.clone(),
+            https: Vec::new(),
             udp: all,
             some_suffice: true,
             service_sockets: false,
@@ -223,6 +242,18 @@ impl Settings {
             Access::parse(None, Some(text))
         })?;
         Ok(allowed.and(denied))
+    }
+
+    /// Reads the certificate, if there is one.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if certificate or key cannot be used.
+    pub(crate) fn tls(&self) -> Result<Option<Arc<rustls::ServerConfig>>, ConfigError> {
+        match (&self.tls_certificate, &self.tls_key) {
+            (Some(certificate), Some(key)) => crate::tls::read(certificate, key).map(Some),
+            (None, None) => Ok(None),
+            (Some(_), None) | (None, Some(_)) => Err(ConfigError::NoCertificate),
+        }
     }
 
     /// Reads the keys.

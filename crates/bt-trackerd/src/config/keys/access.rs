@@ -183,3 +183,29 @@ pub(super) const TRACKER_ID: Key = Key {
     show: |config| Some(config.settings.notes.tracker_id.as_str().into()),
     example: "",
 };
+
+pub(super) const TLS_CERTIFICATE: Key = Key {
+    name: "tls_certificate",
+    about: "The certificate for HTTPS, with those of its issuers behind it, in PEM.",
+    live: true,
+    set: |config, given| {
+        given
+            .path()
+            .map(|path| config.settings.tls_certificate = Some(path))
+    },
+    show: |config| config.settings.tls_certificate.as_deref().map(path),
+    example: "\"fullchain.pem\"",
+};
+
+pub(super) const TLS_KEY: Key = Key {
+    name: "tls_key",
+    about: "Its private key, in PEM.",
+    live: true,
+    set: |config, given| {
+        given
+            .path()
+            .map(|path| config.settings.tls_key = Some(path))
+    },
+    show: |config| config.settings.tls_key.as_deref().map(path),
+    example: "\"privkey.pem\"",
+};

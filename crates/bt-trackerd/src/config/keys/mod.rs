@@ -58,6 +58,16 @@ pub(super) const KEYS: &[Key] = &[
         example: "",
     },
     Key {
+        name: "https",
+        about: "Addresses to listen on for HTTPS (HTTP/1.1 and HTTP/2). Needs the two keys below.",
+        live: false,
+        set: |config, given| given.read().map(|addrs| config.https = addrs),
+        show: |config| Some(strings(&config.https)),
+        example: "",
+    },
+    access::TLS_CERTIFICATE,
+    access::TLS_KEY,
+    Key {
         name: "udp",
         about: "Addresses to listen on for UDP.",
         live: false,
