@@ -1,8 +1,9 @@
 use super::*;
+use server::{Answer, Server, serve};
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+
+#[path = "../../tests/session/server.rs"]
+mod server;
 
 fn check(from: &str, location: &str, reach: Reach, expected: Result<&str, &str>) {
     let headers = HeaderMap::from_iter([(LOCATION, location.parse().unwrap())]);
@@ -52,66 +53,32 @@ fn urls_are_checked() {
     assert!(matches!(parse("no url"), Err(HttpError::Url { .. })));
 }
 
-/// What a server does with a connection once it has read the request.
-enum Behaviour {
-    /// Sends these bytes and closes.
-    Say(Vec<u8>),
-    /// Sends the first bytes, then the second for ever.
-    Repeat(Vec<u8>, Vec<u8>),
-    /// Sends these bytes and no more, and keeps the connection.
-    Stall(Vec<u8>),
-}
-
 /// A server that does one thing, and counts how often.
 struct Hostile {
     url: Url,
     requests: Arc<Mutex<Vec<String>>>,
-    _serving: JoinSet<()>,
+    _server: Server,
 }
 
-async fn hostile(behaviour: Behaviour) -> Hostile {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!(
-        "http://user:secret@{}/announce",
-        listener.local_addr().unwrap()
-    );
+async fn hostile(answer: Answer) -> Hostile {
     let requests = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&requests);
-    let mut serving = JoinSet::new();
-    serving.spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                request.push(stream.read_u8().await.unwrap());
-            }
-            log.lock()
-                .unwrap()
-                .push(String::from_utf8(request).unwrap());
-            // The client may have enough and close: that is what is tested.
-            match &behaviour {
-                Behaviour::Say(bytes) => drop(stream.write_all(bytes).await),
-                Behaviour::Repeat(first, bytes) => {
-                    drop(stream.write_all(first).await);
-                    while stream.write_all(bytes).await.is_ok() {}
-                }
-                Behaviour::Stall(bytes) => {
-                    drop(stream.write_all(bytes).await);
-                    core::future::pending().await
-                }
-            }
-        }
-    });
+    let server = serve(move |request| {
+        log.lock().unwrap().push(request.to_owned());
+        answer.clone()
+    })
+    .await;
+    let url = format!("http://user:secret@{}/announce", server.addr);
     Hostile {
         url: url.parse().unwrap(),
         requests,
-        _serving: serving,
+        _server: server,
     }
 }
 
 const BODY_MAX: usize = 100_000;
 
-async fn ask(behaviour: Behaviour, deadline: Duration) -> (Result<Reply, HttpError>, Vec<String>) {
+async fn ask(behaviour: Answer, deadline: Duration) -> (Result<Reply, HttpError>, Vec<String>) {
     let server = hostile(behaviour).await;
     let bounds = Bounds {
         deadline,
@@ -123,31 +90,42 @@ async fn ask(behaviour: Behaviour, deadline: Duration) -> (Result<Reply, HttpErr
     (result, requests)
 }
 
-fn say(text: &str) -> Behaviour {
-    Behaviour::Say(text.replace('\n', "\r\n").into_bytes())
+fn just(bytes: Vec<u8>) -> Answer {
+    Answer { bytes, then: None }
 }
 
-fn ok(header: &str, body: &str) -> Behaviour {
+fn and_then(bytes: Vec<u8>, then: Vec<u8>) -> Answer {
+    Answer {
+        bytes,
+        then: Some(then),
+    }
+}
+
+fn say(text: &str) -> Answer {
+    just(text.replace('\n', "\r\n").into_bytes())
+}
+
+fn ok(header: &str, body: &str) -> Answer {
     say(&format!("HTTP/1.1 200 OK\n{header}\n\n{body}"))
 }
 
-fn found(header: &str) -> Behaviour {
+fn found(header: &str) -> Answer {
     say(&format!(
         "HTTP/1.1 302 Found\n{header}\nContent-Length: 0\n\n"
     ))
 }
 
-fn gzip(body: &[u8]) -> Behaviour {
+fn gzip(body: &[u8]) -> Answer {
     let mut packed = Vec::new();
     let mut encoder = flate2::read::GzEncoder::new(body, flate2::Compression::best());
     encoder.read_to_end(&mut packed).unwrap();
     let length = packed.len();
     let head =
         format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {length}\r\n\r\n");
-    Behaviour::Say([head.into_bytes(), packed].concat())
+    just([head.into_bytes(), packed].concat())
 }
 
-type Row = (Behaviour, Result<&'static str, &'static str>);
+type Row = (Answer, Result<&'static str, &'static str>);
 
 /// FAULTS 94, 95 and 102: what a server does, and words of the error, or the body.
 fn framing() -> Vec<Row> {
@@ -165,13 +143,10 @@ fn framing() -> Vec<Row> {
         (ok(CHUNKED, "ffffffffffffffff\nxx"), Err("")),
         (ok(CHUNKED, "-4\nokay"), Err("")),
         (ok(CHUNKED, "4\nokay\n0\n\n"), Ok("okay")),
-        (Behaviour::Repeat(head(""), vec![b'x'; 4096]), Err(TOO_LONG)),
+        (and_then(head(""), vec![b'x'; 4096]), Err(TOO_LONG)),
+        (and_then(start.to_vec(), b"X-A: b\r\n".to_vec()), Err("")),
         (
-            Behaviour::Repeat(start.to_vec(), b"X-A: b\r\n".to_vec()),
-            Err(""),
-        ),
-        (
-            Behaviour::Repeat([start, &b"X: "[..]].concat(), vec![b'x'; 4096]),
+            and_then([start, &b"X: "[..]].concat(), vec![b'x'; 4096]),
             Err(""),
         ),
     ]
@@ -216,7 +191,7 @@ const TOO_LONG: &str = "longer than 100000 bytes";
 async fn silence_and_drips_end_at_the_deadline() {
     // FAULTS 101.
     let slow = b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nx".to_vec();
-    for behaviour in [Behaviour::Stall(Vec::new()), Behaviour::Stall(slow)] {
+    for behaviour in [and_then(Vec::new(), Vec::new()), and_then(slow, Vec::new())] {
         let (result, _) = ask(behaviour, Duration::from_millis(100)).await;
         assert!(
             matches!(result, Err(HttpError::Deadline { .. })),

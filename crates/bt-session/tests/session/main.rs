@@ -14,6 +14,7 @@ mod dht;
 mod exchange;
 mod lsd;
 mod magnet;
+mod server;
 mod state;
 mod strangers;
 mod tracker;

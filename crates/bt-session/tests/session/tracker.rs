@@ -1,56 +1,43 @@
 //! Trackers, good and bad, served by a few lines here.
 
+use super::server::{Answer, Server, serve};
 use super::{PATIENCE, Place, Running, seed_only, session, start, with_peers};
 use bt_session::{Event, Phase, Status, TorrentEvent, TrackerStatus};
 use bt_tracker::announce::{self, AnnounceRequest, AnnounceResponse, Peer};
 use bt_tracker::http::{encode, query};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 
 /// A tracker that notes what it is told and answers what it is given.
 struct Tracker {
     url: String,
     heard: Arc<Mutex<Vec<AnnounceRequest>>>,
-    _serving: JoinSet<()>,
+    _server: Server,
 }
 
-type Answer = dyn Fn(&AnnounceRequest) -> Vec<u8> + Send + Sync;
+type Body = dyn Fn(&AnnounceRequest) -> Vec<u8> + Send + Sync;
 
-async fn tracker(answer: Box<Answer>) -> Tracker {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!(
-        "http://{}/announce?passkey=x",
-        listener.local_addr().unwrap()
-    );
+async fn tracker(body: Box<Body>) -> Tracker {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&heard);
-    let mut serving = JoinSet::new();
-    serving.spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                request.push(stream.read_u8().await.unwrap());
-            }
-            let text = String::from_utf8(request).unwrap();
-            let target = text.split(' ').nth(1).unwrap();
-            let (_, query) = target.split_once("passkey=x&").expect("the query is kept");
-            let announce = query::announce(query.as_bytes()).unwrap();
-            let body = answer(&announce);
-            log.lock().unwrap().push(announce);
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-            stream.write_all(head.as_bytes()).await.unwrap();
-            // The client may have gone.
-            let _ = stream.write_all(&body).await;
+    let answer = move |request: &str| {
+        let target = request.split(' ').nth(1).unwrap();
+        let (_, query) = target.split_once("passkey=x&").expect("the query is kept");
+        let announce = query::announce(query.as_bytes()).unwrap();
+        let body = body(&announce);
+        log.lock().unwrap().push(announce);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        Answer {
+            bytes: [head.into_bytes(), body].concat(),
+            then: None,
         }
-    });
+    };
+    let server = serve(answer).await;
     Tracker {
-        url,
+        url: format!("http://{}/announce?passkey=x", server.addr),
         heard,
-        _serving: serving,
+        _server: server,
     }
 }
 
