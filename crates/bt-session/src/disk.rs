@@ -247,6 +247,12 @@ impl Jobs {
         let _ = self.queue.send(job);
     }
 
+    /// Jobs at the pool that are not answered yet.
+    #[cfg(test)]
+    pub(crate) const fn queued(&self) -> usize {
+        self.queued
+    }
+
     /// What the pool did next; `None` if it will never do anything again.
     pub(crate) async fn answer(&mut self) -> Option<Vec<Done>> {
         let answer = self.answers.recv().await?;

@@ -31,7 +31,7 @@ pub enum TorrentEvent {
         /// All that is wanted is there: there is nothing to download.
         complete: bool,
     },
-    /// The engine has something to tell.
+    /// The engine has something to tell. Pieces that are done are told some at a time, at least once a second.
     Engine(bt_peer::Event),
     /// Something is not as it should be; the torrent goes on.
     Warning {

@@ -671,6 +671,7 @@ impl Torrent {
 
     fn tick(&mut self, now: Instant, ends: &Ends) {
         self.tick_at = now + TICK;
+        ends.events.wake();
         let status = self.status();
         let stats = &status.stats;
         self.is_idle = self.conns.is_empty()

@@ -1,6 +1,12 @@
 use super::*;
 use crate::config::{SessionConfig, TorrentOptions};
 use crate::session::Session;
+use bt_core::BLOCK_BYTES;
+use bt_peer::limits::{REQUESTS_MAX, WRITES_MAX_BYTES, WRITES_RESUME_BYTES};
+use bt_storage::{
+    Control, FileIndex, FileMap, FileSpec, FileStat, Storage, TorrentStore, hash_files,
+};
+use std::io::IoSlice;
 use std::path::Path;
 
 fn session(dir: &Path) -> Session {
@@ -83,4 +89,82 @@ async fn an_order_to_a_connection_that_ended_leaves_its_reason_to_be_heard() {
     drop(task);
     torrent.order(conn, Order::Send(Message::KeepAlive));
     assert!(torrent.inputs.is_empty() && torrent.conns.contains_key(&conn));
+}
+
+/// A disk that takes 256 KiB in 25 ms, and forgets them.
+struct SlowDisk;
+
+impl Storage for SlowDisk {
+    fn read_at(&self, _: FileIndex, _: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        buffer.fill(0);
+        Ok(buffer.len())
+    }
+
+    fn write_at(&self, _: FileIndex, _: u64, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        std::thread::sleep(Duration::from_millis(25));
+        Ok(buffers.iter().map(|buffer| buffer.len()).sum())
+    }
+
+    fn stat(&self, _: FileIndex) -> io::Result<Option<FileStat>> {
+        Ok(None)
+    }
+
+    fn sync(&self, _: FileIndex) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn create(&self, _: FileIndex) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_a_slow_disk_is_bounded() {
+    const LENGTH: u64 = 64 << 20;
+    const PIECE: u32 = 1 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let (there, here) = (dir.path().join("there"), dir.path().join("here"));
+    std::fs::create_dir(&there).unwrap();
+    let source = std::fs::File::create(there.join("file")).unwrap();
+    source.set_len(LENGTH).unwrap();
+    let zeros = FileSpec {
+        path: there.join("file"),
+        length: LENGTH,
+        pad: false,
+    };
+    let hashes = hash_files(&[zeros], PIECE, Control::default()).unwrap();
+    let builder = bt_metainfo::Builder::file("file", LENGTH, PIECE);
+    let metainfo = builder.build(&hashes).unwrap();
+    let options = TorrentOptions {
+        seed_only: true,
+        trusted: true,
+        ..TorrentOptions::default()
+    };
+    let mut seeding = session(&there);
+    let _seeder = seeding.add(metainfo.clone(), &there, options).unwrap();
+
+    let leeching = session(&here);
+    let (status, _) = watch::channel(Status::default());
+    let map = FileMap::from(&metainfo.info);
+    let options = TorrentOptions::default();
+    let opened = crate::open::open(leeching.shared(), metainfo, here, &options, &status).await;
+    let mut opened = opened.unwrap();
+    opened.store = Arc::new(TorrentStore::with_storage(map, hashes, Box::new(SlowDisk)));
+    let (mut torrent, _facts) = Torrent::new(Arc::clone(leeching.shared()), opened);
+    let (mut ends, _handle) = ends();
+    let peers = seeding.local_addrs().to_vec();
+    let waiting = |torrent: &Torrent| torrent.jobs.queued() as u64 * u64::from(BLOCK_BYTES);
+    let mut most = 0;
+    // Up to the upper mark, and down again to the lower one: by then all that was on its way has come.
+    while most < WRITES_MAX_BYTES || waiting(&torrent) > WRITES_RESUME_BYTES {
+        let a_while = Duration::from_millis(5);
+        let run = torrent.run(&mut ends, peers.clone());
+        assert!(
+            tokio::time::timeout(a_while, run).await.is_err(),
+            "it goes on"
+        );
+        most = most.max(waiting(&torrent));
+    }
+    let on_the_way = REQUESTS_MAX as u64 * u64::from(BLOCK_BYTES);
+    assert!(most <= WRITES_MAX_BYTES + on_the_way, "{most} bytes waited");
 }
