@@ -128,7 +128,7 @@ impl Args {
 async fn main() -> ExitCode {
     let args = Args::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // It writes whole requests into the log at the finer levels, and so keys.
+    // It logs the frames it reads, and nothing promises that no header, and so no key, is ever among them.
     let filter = filter.add_directive("h2=off".parse().expect("a directive"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
