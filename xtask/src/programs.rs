@@ -92,6 +92,23 @@ pub(crate) fn workspace_root() -> Result<PathBuf> {
     Ok(metadata.workspace_root.into_std_path_buf())
 }
 
+/// Every file that git tracks or would track below `root`, with `/`. One that was deleted and is not committed yet is
+/// among them.
+pub(crate) fn tracked_files(root: &Path) -> Result<Vec<String>> {
+    let listed = Command::new("git")
+        .args(["ls-files", "-z", "--cached", "--others"])
+        .arg("--exclude-standard")
+        .current_dir(root)
+        .output()
+        .context("git ls-files")?;
+    if !listed.status.success() {
+        bail!("git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
+    }
+    let names = String::from_utf8(listed.stdout).context("a file's name is not UTF-8")?;
+    let names = names.split('\0').filter(|name| !name.is_empty());
+    Ok(names.map(str::to_owned).collect())
+}
+
 /// The folder cargo builds into.
 pub(crate) fn target_folder() -> Result<PathBuf> {
     let metadata = MetadataCommand::new()

@@ -47,15 +47,15 @@ pub(crate) struct Args {
     /// Plant bugs in a copy of the sources, one at a time, and see that each is found
     #[arg(long)]
     plant: bool,
-    /// Only the planted bugs whose names contain this
-    #[arg(long, value_name = "PART", requires = "plant")]
-    only: Option<String>,
+    /// Only the planted bugs whose names contain one of these
+    #[arg(long, value_name = "PART", value_delimiter = ',', requires = "plant")]
+    only: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let root = programs::workspace_root()?;
     if args.plant {
-        return plant::run(&root, args.only.as_deref(), args.seeds);
+        return plant::run(&root, &args.only, args.seeds);
     }
     let program = build(&root, &programs::target_folder()?)?;
     if args.plot {

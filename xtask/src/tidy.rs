@@ -4,11 +4,10 @@ mod arrows;
 mod names;
 mod sources;
 
-use std::path::PathBuf;
-use std::process::Command;
-
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{Metadata, MetadataCommand};
+
+use crate::programs;
 
 /// One broken rule: where, and what to do about it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,33 +62,15 @@ pub(crate) fn run() -> Result<()> {
 
 /// Every file git tracks or would track, as text; what is not UTF-8 (test data) is no source.
 fn tracked_sources(metadata: &Metadata) -> Result<Vec<Source>> {
-    let root = PathBuf::from(metadata.workspace_root.as_std_path());
-    let listed = Command::new("git")
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
-        .current_dir(&root)
-        .output()
-        .context("git ls-files")?;
-    if !listed.status.success() {
-        bail!("git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
-    }
-    let names = String::from_utf8(listed.stdout).context("a tracked file's name is not UTF-8")?;
+    let root = metadata.workspace_root.as_std_path();
     let mut sources = Vec::new();
-    for path in names.split('\0').filter(|path| !path.is_empty()) {
+    for path in programs::tracked_files(root)? {
         // A file deleted but not yet committed is listed too.
-        let Ok(bytes) = std::fs::read(root.join(path)) else {
+        let Ok(bytes) = std::fs::read(root.join(&path)) else {
             continue;
         };
         if let Ok(text) = String::from_utf8(bytes) {
-            sources.push(Source {
-                path: path.to_owned(),
-                text,
-            });
+            sources.push(Source { path, text });
         }
     }
     Ok(sources)

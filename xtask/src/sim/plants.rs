@@ -5,6 +5,8 @@
 
 use std::path::Path;
 
+use anyhow::{Context, Result};
+
 /// A bug.
 pub(super) struct Plant {
     pub(super) name: &'static str,
@@ -12,6 +14,14 @@ pub(super) struct Plant {
     pub(super) file: &'static str,
     pub(super) old: &'static str,
     pub(super) new: &'static str,
+}
+
+impl Plant {
+    /// The crate that it is a bug of.
+    pub(super) fn package(&self) -> Result<&'static str> {
+        let folder = self.file.split('/').nth(1);
+        folder.context("a plant's file lies in a crate")
+    }
 }
 
 /// The plants whose texts do not stand once in their files, with how often they do.
