@@ -4,6 +4,7 @@
 //! pieces that the peer has and we need, so that interest is known at any time without a look at the bitfields
 //! (BEP 3: "interest state must be kept up to date at all times").
 
+use crate::Account;
 use crate::engine::pex::Exchange;
 use crate::engine::{ConnId, Direction};
 use crate::limits::{ALLOWED_FAST_BYTES_MAX, ALLOWED_FAST_MAX, FAULTS_MAX, NEW_PEER, SNUB};
@@ -177,6 +178,8 @@ pub(crate) struct Connection {
     /// Requests since we choked it.
     pub(crate) choked_requests: u32,
     pub(crate) faults: u32,
+    /// For the user, when it ends; what was uploaded is in `up`.
+    pub(crate) account: Account,
     /// It waits in the engine's queue for a chance to request.
     pub(crate) in_fill: bool,
     /// It waits in the engine's queue for a chance to be sent something.
@@ -230,6 +233,7 @@ impl Connection {
             unchoked_at_once: false,
             choked_requests: 0,
             faults: 0,
+            account: Account::default(),
             in_fill: false,
             in_upload: false,
         }

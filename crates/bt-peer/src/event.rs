@@ -28,6 +28,17 @@ pub enum Event {
         /// Why.
         reason: CloseReason,
     },
+    /// A connection ended over which data went, or whose peer did what it should not.
+    PeerGone {
+        /// Its address.
+        addr: SocketAddr,
+        /// The program that its id names, to be shown to a person.
+        client: Option<String>,
+        /// What it gave and got, and what speaks against it.
+        account: Account,
+        /// Why it ended.
+        reason: CloseReason,
+    },
     /// A piece did not match its hash.
     HashFailure {
         /// The piece.
@@ -92,6 +103,50 @@ pub enum CloseReason {
     Full,
     /// The torrent stops.
     Stopping,
+}
+
+impl core::fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "it left",
+            Self::Violation(what) => return write!(f, "it broke the protocol: {what}"),
+            Self::Idle => "it fell silent",
+            Self::Redundant => "neither side needs anything",
+            Self::Duplicate => "another connection to it exists",
+            Self::BadData => "it sent wrong data",
+            Self::Full => "another peer needs the room",
+            Self::Stopping => "the torrent stops",
+        })
+    }
+}
+
+/// What one connection came to: what its peer gave and got, and what speaks against it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Payload bytes that it sent and that were needed.
+    pub served: u64,
+    /// Payload bytes that it was sent.
+    pub uploaded: u64,
+    /// Payload bytes that it sent in vain: nobody had asked for them, or another peer was sooner.
+    pub wasted: u64,
+    /// Pieces with a block of its that did not match their hash. Whoever shared in one may have been honest;
+    /// [`Event::Banned`] names who was not.
+    pub bad_pieces: u32,
+    /// Blocks of pieces that it says it has, which it refused though it let us ask, or did not send in time.
+    pub over_claimed: u32,
+}
+
+impl Account {
+    /// True if there is something to tell.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        *self != Self::default()
+    }
+
+    pub(crate) fn over_claim(&mut self, blocks: usize) {
+        let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
+        self.over_claimed = self.over_claimed.saturating_add(blocks);
+    }
 }
 
 /// Numbers of one torrent, for progress and reports.

@@ -107,7 +107,7 @@ pub mod uploads;
 
 pub use config::Config;
 pub use engine::{Command, ConnId, Direction, Engine, Input, Output, RESERVED, Torrent, Unknown};
-pub use event::{CloseReason, Event, Stats, TrackerStatus};
+pub use event::{Account, CloseReason, Event, Stats, TrackerStatus};
 pub use local::LocalDiscovery;
 pub use node::Node;
 pub use peers::PeerList;

@@ -27,7 +27,7 @@
 use crate::ConnId;
 use bt_core::disk::BlockDigest;
 use bt_core::{Block, Layout, PieceIndex};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 /// How many digests are kept, about 4 MiB of them. Beyond, what is known of the piece that failed first is forgotten:
@@ -85,6 +85,13 @@ impl SmartBan {
         if let Some(slot) = senders.get_mut(block.index()) {
             *slot = Some(sender);
         }
+    }
+
+    /// Who shares in a piece that is under way.
+    #[must_use]
+    pub fn senders(&self, piece: PieceIndex) -> BTreeSet<ConnId> {
+        let senders = self.senders.get(&piece).into_iter().flatten().flatten();
+        senders.map(|sender| sender.conn).collect()
     }
 
     /// The piece did not match its hash: those who are guilty for certain already, to be banned.

@@ -104,5 +104,5 @@ pub use session::{Session, SessionError};
 
 /// What engines tell and are told, and what trackers tell: for owners of torrents.
 pub use bt_peer::event::TrackerStatus;
-pub use bt_peer::{CloseReason, Command, Event, Stats};
+pub use bt_peer::{Account, CloseReason, Command, Event, Stats};
 pub use bt_tracker::scrape::{ScrapeEntry, ScrapeResponse, ScrapedTorrent};

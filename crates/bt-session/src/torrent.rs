@@ -659,6 +659,7 @@ impl Torrent {
             }
             Event::Tracker { .. }
             | Event::Banned { .. }
+            | Event::PeerGone { .. }
             | Event::HashFailure { .. }
             | Event::DiskTrouble(_)
             | Event::DiskRecovered

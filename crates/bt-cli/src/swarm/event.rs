@@ -35,6 +35,20 @@ pub(super) struct Tracker<'a> {
     pub(super) message: Option<&'a str>,
 }
 
+/// `peer`: a connection ended over which data went, or whose peer did what it should not.
+#[derive(Debug, Serialize)]
+pub(super) struct Peer<'a> {
+    pub(super) addr: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client: Option<&'a str>,
+    pub(super) served: u64,
+    pub(super) uploaded: u64,
+    pub(super) wasted: u64,
+    pub(super) bad_pieces: u32,
+    pub(super) over_claimed: u32,
+    pub(super) reason: String,
+}
+
 /// `progress`: every second.
 #[derive(Debug, Serialize)]
 pub(super) struct Progress {

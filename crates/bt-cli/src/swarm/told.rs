@@ -6,7 +6,8 @@ use crate::text::escape;
 use crate::units::format_size;
 use bt_core::InfoHash;
 use bt_core::disk::DiskErrorKind;
-use bt_session::{Event, TorrentEvent, TrackerStatus};
+use bt_session::{Account, CloseReason, Event, TorrentEvent, TrackerStatus};
+use std::net::SocketAddr;
 use tokio::time::Instant;
 
 impl Swarm {
@@ -97,8 +98,14 @@ impl Swarm {
                 self.tracker(info_hash, &url, &status)
             }
             Event::Banned { addr, reason } => {
-                self.warn(info_hash, &format!("{addr} is banned: {reason:?}"))
+                self.warn(info_hash, &format!("{addr} is banned: {reason}"))
             }
+            Event::PeerGone {
+                addr,
+                client,
+                account,
+                reason,
+            } => self.peer_gone(info_hash, addr, client.as_deref(), account, &reason),
             Event::HashFailure { piece } => {
                 let message = format!("piece {piece} came with wrong bytes; it is fetched again");
                 self.warn(info_hash, &message)
@@ -223,6 +230,43 @@ impl Swarm {
             message,
         };
         self.output.event("tracker", Some(info_hash), &tracker)
+    }
+
+    fn peer_gone(
+        &self,
+        info_hash: InfoHash,
+        addr: SocketAddr,
+        client: Option<&str>,
+        account: Account,
+        reason: &CloseReason,
+    ) -> Result<(), Failure> {
+        let Account {
+            served,
+            uploaded,
+            wasted,
+            bad_pieces,
+            over_claimed,
+        } = account;
+        tracing::info!(
+            "{addr} ({}): {} from it, {} to it, {} in vain, {bad_pieces} bad pieces, \
+             {over_claimed} blocks not given; {}",
+            client.unwrap_or("unknown program"),
+            format_size(served),
+            format_size(uploaded),
+            format_size(wasted),
+            escape(&reason.to_string()),
+        );
+        let peer = event::Peer {
+            addr: addr.to_string(),
+            client,
+            served,
+            uploaded,
+            wasted,
+            bad_pieces,
+            over_claimed,
+            reason: reason.to_string(),
+        };
+        self.output.event("peer", Some(info_hash), &peer)
     }
 
     pub(super) fn warn(&self, info_hash: InfoHash, message: &str) -> Result<(), Failure> {

@@ -46,6 +46,10 @@ fn what_is_published_is_got_with_the_command_that_it_prints() {
         assert_eq!(complete[key], expected, "{key}");
     }
     assert!(complete["seconds"].as_f64().is_some());
+    let peer = getter.event("peer");
+    for (key, expected) in [("served", 3_001_000), ("wasted", 0), ("over_claimed", 0)] {
+        assert_eq!(peer[key], expected, "{key}");
+    }
     assert_eq!(getter.event("stopped")["downloaded"], 3_001_000);
     let ended = getter.end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);

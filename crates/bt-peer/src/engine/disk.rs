@@ -238,6 +238,11 @@ impl Engine {
         self.counters.hash_failures += 1;
         self.counters.wasted += u64::from(self.layout.piece_length(piece));
         self.emit(Event::HashFailure { piece });
+        for suspect in self.smart_ban.senders(piece) {
+            if let Some(conn) = self.conns.get_mut(&suspect) {
+                conn.account.bad_pieces += 1;
+            }
+        }
         let liars = self.smart_ban.failed(piece, digests);
         self.picker.checked(piece, false);
         self.download.released = true;

@@ -207,6 +207,7 @@ impl Engine {
         let answer = block.map_or(Answer::Unasked, |block| conn.requests.received(now, block));
         let Some(block) = block.filter(|_| answer != Answer::Unasked) else {
             self.counters.wasted += u64::from(length);
+            conn.account.wasted += u64::from(length);
             return conn.fault(Fault::UnaskedBlock);
         };
         conn.gave_at = now;
@@ -222,8 +223,12 @@ impl Engine {
             return Ok(());
         }
         match self.picker.received(id, block) {
-            Receipt::Duplicate => self.counters.wasted += u64::from(length),
+            Receipt::Duplicate => {
+                self.counters.wasted += u64::from(length);
+                conn.account.wasted += u64::from(length);
+            }
             Receipt::Wanted { cancel } => {
+                conn.account.served += u64::from(length);
                 for other in cancel {
                     self.cancel_request(now, other, block);
                 }
@@ -268,6 +273,8 @@ impl Engine {
             Some((block, Answer::Expected)) => {
                 if choking {
                     conn.allowed_to_us.retain(|piece| *piece != block.piece);
+                } else {
+                    conn.account.over_claim(1);
                 }
                 self.download.outstanding -= 1;
                 self.picker.release(id, block);

@@ -10,9 +10,10 @@ use crate::limits::{
     SILENCE_OWING_MAX, TICK,
 };
 use crate::peers::Source;
-use crate::{CloseReason, Event};
+use crate::{Account, CloseReason, Event};
 use bt_core::{PeerId, Time};
 use bt_tracker::client;
+use bt_wire::client::client_name;
 use bt_wire::{Message, Reserved};
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -185,7 +186,7 @@ impl Engine {
     pub(super) fn closed(&mut self, now: Time, id: ConnId, reason: &CloseReason) {
         self.dial_failed(now, id);
         let useful = !matches!(reason, CloseReason::Violation(_));
-        self.forget(now, id, useful);
+        self.forget(now, id, useful, reason);
         self.dial(now);
     }
 
@@ -202,14 +203,19 @@ impl Engine {
             | CloseReason::Full
             | CloseReason::Stopping => true,
         };
-        self.out.push_back(Output::Close { conn: id, reason });
-        self.forget(now, id, useful);
+        let order = Output::Close {
+            conn: id,
+            reason: reason.clone(),
+        };
+        self.out.push_back(order);
+        self.forget(now, id, useful, &reason);
     }
 
-    fn forget(&mut self, now: Time, id: ConnId, useful: bool) {
+    fn forget(&mut self, now: Time, id: ConnId, useful: bool, reason: &CloseReason) {
         let Some(conn) = self.conns.remove(&id) else {
             return;
         };
+        self.tell_account(&conn, reason);
         self.info.gone(id);
         self.download.lost(conn.requests.len());
         self.picker.release_all(id);
@@ -226,6 +232,22 @@ impl Engine {
         }
         if !conn.am_choking {
             self.fill_free_slots(now);
+        }
+    }
+
+    fn tell_account(&mut self, conn: &Connection, reason: &CloseReason) {
+        let uploaded = conn.up.total();
+        let account = Account {
+            uploaded,
+            ..conn.account
+        };
+        if account.is_news() {
+            self.emit(Event::PeerGone {
+                addr: conn.addr,
+                client: client_name(&conn.peer_id),
+                account,
+                reason: reason.clone(),
+            });
         }
     }
 
@@ -327,6 +349,7 @@ impl Engine {
             send(&mut self.out, now, conn, Message::KeepAlive);
         }
         if conn.requests.is_stalled(now) {
+            conn.account.over_claim(conn.requests.len());
             conn.requests.snub();
             self.take_back_requests(now, id);
         }

@@ -270,6 +270,7 @@ impl World {
             }
             Event::Complete => self.plan_save(number),
             Event::Tracker { .. }
+            | Event::PeerGone { .. }
             | Event::HashFailure { .. }
             | Event::DiskTrouble(_)
             | Event::DiskBroken(_)

@@ -275,7 +275,7 @@ fn a_good_piece_is_announced_to_those_who_lack_it() {
         .skip(4)
         .for_each(|block| lone.deliver(seeder, *block));
     lone.run_disk(|_| Verdict::Good);
-    assert_eq!(lone.events.last(), Some(&Event::Complete));
+    assert!(lone.events.contains(&Event::Complete));
     assert_eq!(lone.close_reason(seeder), Some(CloseReason::Redundant));
     assert_eq!(lone.close_reason(leecher), None);
 }

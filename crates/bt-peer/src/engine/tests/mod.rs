@@ -1,5 +1,6 @@
 //! The engine under test: alone against scripts (`lone`), and in swarms on a virtual clock (`swarm`).
 
+mod account;
 mod admission;
 mod disk_faults;
 mod downloading;
