@@ -39,6 +39,11 @@ impl Source {
             }
         } else if is_info_hash(argument) && !path.exists() {
             return parse_magnet(&format!("magnet:?xt=urn:btih:{argument}"));
+        } else if let Some((scheme, _)) = argument.split_once("://")
+            && !path.exists()
+        {
+            let message = format!("{argument}: {scheme} is neither http, https nor a magnet link");
+            return Err(Failure::new(Exit::Invalid, message));
         } else {
             read_metainfo(path)?
         };
@@ -93,7 +98,12 @@ pub(crate) fn read_metainfo(path: &Path) -> Result<Metainfo, Failure> {
 /// If it is no valid torrent.
 pub(crate) fn parse_metainfo(bytes: &[u8], origin: &str) -> Result<Metainfo, Failure> {
     let metainfo = Metainfo::parse(bytes)
-        .with_context(|| origin.to_owned())
+        .with_context(|| match bytes.trim_ascii_start() {
+            [] => format!("{origin}: it is empty"),
+            // A login page, or what a web server shows instead of a file.
+            [b'<', ..] => format!("{origin}: this looks like a web page"),
+            _ => origin.to_owned(),
+        })
         .or_exit(Exit::Invalid)?;
     for note in metainfo.notes() {
         tracing::info!("{}", text::escape(&format!("{origin}: {note}")));

@@ -249,7 +249,7 @@ mod kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     #[test]
     fn nothing_but_regular_files_below_the_folder_is_opened() {
@@ -331,5 +331,18 @@ mod tests {
         assert_eq!(create("link/dir/file"), Err(Errno::LOOP));
         assert_eq!(create("dangling"), Err(Errno::LOOP));
         assert_eq!(outside.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn nothing_that_is_made_may_be_run() {
+        // BTP/1.0, 7.5. In a folder that was there and in one that was not.
+        let temp = tempfile::tempdir().unwrap();
+        let folder = open_folder(temp.path()).unwrap();
+        for path in ["run.sh", "new/run.sh"] {
+            let flags = OFlags::RDWR | OFlags::CREATE;
+            open_file(folder.as_fd(), Path::new(path), flags, Parents::Create).unwrap();
+            let mode = temp.path().join(path).metadata().unwrap().permissions();
+            assert_eq!(mode.mode() & 0o111, 0, "{path}");
+        }
     }
 }

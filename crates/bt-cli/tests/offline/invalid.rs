@@ -49,6 +49,22 @@ fn bad_torrents_are_named_and_explained() {
 }
 
 #[test]
+fn what_stands_in_the_place_of_a_torrent_is_named() {
+    let place = Place::new();
+    place.write("nothing", Vec::new());
+    place.write("page", b"\n<!DOCTYPE html><title>Log in");
+    for (source, words) in [
+        ("nothing", "it is empty"),
+        ("page", "looks like a web page"),
+        ("ftp://x/y.torrent", "ftp is neither http, https nor"),
+    ] {
+        let outcome = place.bt(&["show", source]);
+        assert_eq!(outcome.code, 3, "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
+    }
+}
+
+#[test]
 fn what_is_no_file_is_not_read() {
     let place = Place::new();
     let big = std::fs::File::create(place.path("big")).unwrap();
