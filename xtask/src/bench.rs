@@ -2,6 +2,7 @@
 
 mod announces;
 mod data;
+mod fixed;
 mod floor;
 mod load;
 mod party;
@@ -26,6 +27,9 @@ pub(crate) enum Bench {
     /// The sending half of the floor, as a program of its own
     #[command(hide = true)]
     FloorSend(floor::SendArgs),
+    /// The floor of trackers: always the same answer
+    #[command(hide = true)]
+    FloorAnswer(fixed::Args),
     /// The receiving half
     #[command(hide = true)]
     FloorReceive(floor::ReceiveArgs),
@@ -38,6 +42,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Swarm(args) => swarm::run(args),
         Bench::Tracker(args) => tracker::run(args),
         Bench::FloorSend(args) => floor::send(args),
+        Bench::FloorAnswer(args) => fixed::run(args),
         Bench::FloorReceive(args) => floor::receive(args),
     }
 }

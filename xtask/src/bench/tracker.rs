@@ -42,8 +42,12 @@ const ADDR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 17_969);
 /// Who can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Rival {
+    /// Always the same answer: what the machine allows
+    Floor,
     /// Ours
     Ours,
+    /// Ours with a second worker, on the core of the load
+    OursOnTwo,
     /// Ours without peer ids
     OursWithoutIds,
     /// As Debian has it
@@ -54,8 +58,10 @@ enum Rival {
     AquaticHttp,
 }
 
-const RIVALS: [Rival; 5] = [
+const RIVALS: [Rival; 7] = [
+    Rival::Floor,
     Rival::Ours,
+    Rival::OursOnTwo,
     Rival::OursWithoutIds,
     Rival::Opentracker,
     Rival::AquaticUdp,
@@ -125,6 +131,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut rows = Vec::new();
     for rival in RIVALS {
         let chosen = args.trackers.is_empty() || args.trackers.contains(&rival);
+        let chosen = chosen && !(args.memory && rival == Rival::Floor);
         if chosen && rival.is_installed() {
             measure(rival, &program, target, args, &mut rows)
                 .with_context(|| rival.name().to_owned())?;
@@ -160,7 +167,9 @@ fn measure(
         }
         let each = bytes as f64 / count as f64;
         let (name, over) = (rival.name(), transport.name());
-        if args.json {
+        if rival == Rival::Floor {
+            // It keeps nobody.
+        } else if args.json {
             println!(
                 "{}",
                 json!({"tracker": name, "over": over, "bytes_per_peer": each})
@@ -248,7 +257,9 @@ impl Transport {
 impl Rival {
     fn name(self) -> &'static str {
         match self {
+            Self::Floor => "floor",
             Self::Ours => "bt-trackerd",
+            Self::OursOnTwo => "bt-trackerd on two cores",
             Self::OursWithoutIds => "bt-trackerd without ids",
             Self::Opentracker => "opentracker",
             Self::AquaticUdp => "aquatic_udp",
@@ -258,7 +269,7 @@ impl Rival {
 
     fn is_installed(self) -> bool {
         match self {
-            Self::Ours | Self::OursWithoutIds => true,
+            Self::Floor | Self::Ours | Self::OursOnTwo | Self::OursWithoutIds => true,
             Self::Opentracker | Self::AquaticUdp | Self::AquaticHttp => {
                 programs::is_installed(self.name())
             }
@@ -267,9 +278,11 @@ impl Rival {
 
     fn transports(self) -> &'static [Transport] {
         match self {
-            Self::Ours | Self::OursWithoutIds | Self::Opentracker => {
-                &[Transport::Http, Transport::Udp]
-            }
+            Self::Floor
+            | Self::Ours
+            | Self::OursOnTwo
+            | Self::OursWithoutIds
+            | Self::Opentracker => &[Transport::Http, Transport::Udp],
             Self::AquaticUdp => &[Transport::Udp],
             Self::AquaticHttp => &[Transport::Http],
         }
@@ -281,8 +294,14 @@ impl Rival {
         let settings = folder.join("settings");
         let path = settings.display().to_string();
         let (text, words) = match self {
-            Self::Ours | Self::OursWithoutIds => (
-                format!("peer_ids = {}", self == Self::Ours),
+            Self::Floor => {
+                let program = std::env::current_exe().context("this program")?;
+                let program = program.display().to_string();
+                let words = ["bench", "floor-answer", &addr].map(str::to_owned);
+                (String::new(), [vec![program], words.to_vec()].concat())
+            }
+            Self::Ours | Self::OursOnTwo | Self::OursWithoutIds => (
+                format!("peer_ids = {}", self != Self::OursWithoutIds),
                 vec![
                     program.display().to_string(),
                     "--http".into(),
@@ -334,10 +353,12 @@ impl Running {
     fn start(rival: Rival, program: &Path, target: Target<'_>, folder: &Path) -> Result<Self> {
         let words = rival.command(program, target, folder)?;
         let mut command = Command::new("taskset");
-        command
-            .args(["-c", &TRACKER_CORE.to_string()])
-            .args(words)
-            .current_dir(folder);
+        let cores = if rival == Rival::OursOnTwo {
+            format!("{TRACKER_CORE},{LOAD_CORE}")
+        } else {
+            TRACKER_CORE.to_string()
+        };
+        command.args(["-c", &cores]).args(words).current_dir(folder);
         let (lines, _) = mpsc::channel();
         let process = Process::spawn(rival.name(), command, 0, lines)?;
         let mut running = Self {
@@ -412,6 +433,19 @@ impl Row {
         self.outcome.cpu.as_secs_f64() * 1e5 / self.outcome.replies.max(1) as f64
     }
 
+    /// The part of a core that the server used: far below 1, the load is what was measured.
+    fn busy(&self) -> f64 {
+        self.outcome.cpu.as_secs_f64() / self.outcome.span.as_secs_f64().max(0.001)
+    }
+
+    /// Its processor time as a multiple of the floor's, if that was measured.
+    fn times_floor(&self, rows: &[Row]) -> Option<f64> {
+        let floor = rows
+            .iter()
+            .find(|row| row.tracker == Rival::Floor.name() && row.what == self.what)?;
+        Some(self.cpu() / floor.cpu())
+    }
+
     fn quantile_ms(&self, per_mille: u64) -> f64 {
         self.outcome.latencies.quantile(per_mille).as_secs_f64() * 1e3
     }
@@ -419,7 +453,7 @@ impl Row {
     fn json(&self) -> serde_json::Value {
         json!({
             "tracker": self.tracker, "what": self.what, "per_second": self.rate(),
-            "cpu_seconds_per_100000": self.cpu(), "p50_ms": self.quantile_ms(500),
+            "cpu_seconds_per_100000": self.cpu(), "busy": self.busy(), "p50_ms": self.quantile_ms(500),
             "p99_ms": self.quantile_ms(990), "failed": self.outcome.failed,
         })
     }
@@ -433,6 +467,8 @@ fn table(rows: &[Row]) -> Table {
         "tracker",
         "requests/s",
         "CPU s/100k",
+        "× floor",
+        "busy",
         "p50 ms",
         "p99 ms",
         "failed",
@@ -450,6 +486,9 @@ fn table(rows: &[Row]) -> Table {
                 row.tracker.to_owned(),
                 format!("{:.0}", row.rate()),
                 format!("{:.3}", row.cpu()),
+                row.times_floor(rows)
+                    .map_or_else(String::new, |times| format!("{times:.2}")),
+                format!("{:.2}", row.busy()),
                 format!("{:.2}", row.quantile_ms(500)),
                 format!("{:.2}", row.quantile_ms(990)),
                 row.outcome.failed.to_string(),
