@@ -19,7 +19,7 @@ pub(crate) enum Violation {
     /// BEP 3, "bitfield".
     #[error("{0}")]
     Bitfield(bt_core::bitfield::BitfieldError),
-    /// BEP 3: a bitfield comes first, and later only with news; BEP 6: exactly one of bitfield, have all, have none.
+    /// BEP 3 and 6: one of bitfield, have all, have none comes first; later ones only with news.
     #[error("have all, have none, or a bitfield without news after other messages")]
     BitfieldLate,
     /// BEP 3, "have".

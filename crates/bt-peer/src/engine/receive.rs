@@ -59,7 +59,7 @@ impl Engine {
                     Bitfield::from_bytes(&bytes, pieces_count).map_err(Violation::Bitfield)?;
                 self.bitfield_came(now, id, has)?;
             }
-            Message::HaveAll => self.begin(now, id, Bitfield::full(pieces_count))?,
+            Message::HaveAll => self.bitfield_came(now, id, Bitfield::full(pieces_count))?,
             Message::HaveNone => self.begin(now, id, Bitfield::new(pieces_count))?,
             Message::Have { piece } => self.peer_has(now, id, piece)?,
             Message::Choke => self.choked(now, id),
@@ -98,8 +98,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The peer's first word about its pieces, or a later one: aria2 sends a bitfield where it would be shorter than the
-    /// haves it stands for. A later one must bring news, which bounds their number.
+    /// The peer's first word about its pieces, or a later one: aria2 sends a bitfield, or have all, where it would be
+    /// shorter than the haves it stands for. A later one must bring news, which bounds their number.
     pub(super) fn bitfield_came(
         &mut self,
         now: Time,

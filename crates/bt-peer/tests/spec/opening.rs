@@ -85,7 +85,10 @@ fn a_bitfield_comes_first_or_brings_news() {
         (FAST, vec![Message::HaveNone, have.clone()], false),
         (FAST, vec![Message::HaveAll, any()], true),
         (FAST, vec![any(), Message::HaveNone], true),
-        (FAST, vec![have, Message::HaveAll], true),
+        // And have all when it is complete.
+        (FAST, vec![have, Message::HaveAll], false),
+        (FAST, vec![Message::HaveNone, Message::HaveAll], false),
+        (FAST, vec![Message::HaveAll, Message::HaveAll], true),
         // Twenty pieces are three bytes with four spare bits.
         (PLAIN, vec![raw(b"\xff\xff")], true),
         (PLAIN, vec![raw(b"")], true),

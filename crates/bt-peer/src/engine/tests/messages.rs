@@ -78,7 +78,11 @@ fn what_is_a_violation() {
         (FAST, vec![bits(&[0xff, 0xf0])], false),
         (FAST, vec![HaveAll, HaveNone], true),
         (FAST, vec![HaveAll, bits(&[0, 0])], true),
-        (FAST, vec![bits(&[0, 0]), HaveAll], true),
+        // News by another word than the haves it stands for: as aria2 says that it is complete.
+        (FAST, vec![HaveNone, HaveAll], false),
+        (FAST, vec![bits(&[0, 0]), HaveAll], false),
+        (FAST, vec![bits(&[0xff, 0xf0]), HaveAll], true),
+        (FAST, vec![HaveNone, HaveAll, HaveAll], true),
         (
             FAST,
             vec![AllowedFast { piece: 1 }, SuggestPiece { piece: 2 }, HaveAll],
