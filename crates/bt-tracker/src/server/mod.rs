@@ -331,7 +331,8 @@ impl Swarms {
                 swarm.remove_most_silent(EVICTION_SAMPLE, announced.seconds, rng, &self.key);
             }
             let place = swarm.upsert(known, &addr, id, announced, &self.key);
-            swarm.pick(place, wanted, rng, picked);
+            let started = announced.event == Event::Started;
+            swarm.pick(place, started, wanted, rng, picked);
         }
         let after = swarm.counts();
         self.totals.change(before, after);

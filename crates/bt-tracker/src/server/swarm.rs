@@ -235,18 +235,22 @@ impl Swarm {
 
     /// Picks random peers for the one at `asker`: not itself, no seeders for a seeder, and no more than are wanted.
     ///
+    /// A seeder that has just `started` may get seeders: who begins with a link does not know yet how much is left, and
+    /// aria2 and rqbit then say that nothing is.
+    ///
     /// The candidates are thought of as a ring, turned by a random angle and cut into as many equal arcs as peers are wanted, and each arc
     /// gives one at random. So everybody has the same chance to be named, nobody is named twice, and the cost does not
     /// depend on the size of the swarm.
     pub(super) fn pick(
         &self,
         asker: Option<Place>,
+        started: bool,
         wanted: Wanted,
         rng: &mut Rng,
         out: &mut Picked,
     ) {
         let Wanted { scope, ids, most } = wanted;
-        let seeder = self.is_seeder(asker);
+        let seeder = self.is_seeder(asker) && !started;
         let among = |leechers, all| if seeder { leechers } else { all };
         let v4 = match scope {
             Scope::V6 => 0,

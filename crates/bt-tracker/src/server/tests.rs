@@ -236,6 +236,26 @@ fn answers_are_clamped_and_hold_neither_the_asker_nor_seeders_for_seeders() {
 }
 
 #[test]
+fn who_starts_without_knowing_what_is_left_gets_seeders() {
+    // aria2 and rqbit say that nothing is left while they have a link only.
+    let (mut swarms, mut rng) = (Swarms::new(Config::default(), 3), Rng::new(1));
+    let mut given = |who, left, event| {
+        let reply = swarms.announce(
+            Time::ZERO,
+            source(who),
+            &request(6881, left, event),
+            &mut rng,
+        );
+        reply.unwrap().peers.len()
+    };
+    assert_eq!(given(0, 0, Event::Started), 0);
+    assert_eq!(given(1, 0, Event::Started), 1);
+    assert_eq!(given(1, 0, Event::Interval), 0);
+    assert_eq!(given(1, 0, Event::Completed), 0);
+    assert_eq!(given(1, 5, Event::Interval), 1);
+}
+
+#[test]
 fn everybody_is_named_equally_often() {
     let mut rng = Rng::new(5);
     let mut swarms = Swarms::new(Config::default(), 3);
@@ -567,15 +587,16 @@ proptest! {
             prop_assert_eq!(reply.incomplete.unwrap() as usize, peers.len() - seeders);
             let given: BTreeSet<SocketAddr> = reply.peers.iter().map(|peer| peer.addr).collect();
             prop_assert_eq!(given.len(), reply.peers.len());
+            let all = step.left > 0 || step.event == Event::Started;
             for other in &given {
                 let known = peers.get(other);
-                prop_assert!(known.is_some_and(|(_, seeder)| step.left > 0 || !seeder), "{other}");
+                prop_assert!(known.is_some_and(|(_, seeder)| all || !seeder), "{other}");
             }
             prop_assert!(!given.contains(&addr));
             let candidates = match (step.event, step.left) {
                 (Event::Stopped, _) => 0,
-                (_, 0) => peers.len() - seeders,
-                _ => peers.len() - 1,
+                _ if all => peers.len() - 1,
+                _ => peers.len() - seeders,
             };
             prop_assert_eq!(given.len(), candidates.min(50));
             if step.sweep {
