@@ -130,6 +130,14 @@ impl RateLimiter {
         open
     }
 
+    /// Counts `bytes` that passed without asking: what follows waits for them.
+    pub fn charge(&mut self, now: Time, bytes: u64) {
+        if self.bytes_per_s.is_some() {
+            self.refill(now);
+            self.balance -= i128::from(bytes) * 1_000_000_000;
+        }
+    }
+
     /// When [`take`](Self::take) will next say yes: `now` or later; [`Time::MAX`] at a rate of 0.
     #[must_use]
     pub fn ready_at(&self, now: Time) -> Time {

@@ -65,6 +65,7 @@ pub mod krpc;
 pub mod limits;
 pub mod lookup;
 pub mod node;
+mod round_trips;
 mod secret;
 pub mod state;
 pub mod store;

@@ -13,6 +13,7 @@ use crate::contract::{Command, Config, Event, Input, Output, SearchId};
 use crate::id::NodeId;
 use crate::krpc::{Body, Contact, DecodeError, Message, Method, Query, Response, Want, decode};
 use crate::limits::{Allowance, Askers};
+use crate::round_trips::{LATE_MAX, RoundTrips};
 use crate::secret::Secret;
 use crate::state::State;
 use crate::store::{ItemStore, PeerStore};
@@ -27,9 +28,6 @@ use upkeep::Upkeep;
 
 /// Open questions of a node. Searches leave room for some seconds of lost answers.
 pub const PENDING_MAX: usize = 512;
-/// When an answer is late: the search goes on with somebody else. Round trips on the internet are hardly ever longer, and
-/// libtorrent too waits a second. Whoever answers still later is heard.
-pub const LATE_AFTER: Duration = Duration::from_secs(1);
 /// When an answer is given up.
 pub const FAILED_AFTER: Duration = Duration::from_secs(8);
 /// Nodes that are pinged only to get to know them, in a second.
@@ -57,6 +55,8 @@ enum Key {
 struct Pending {
     to: SocketAddr,
     sent: Time,
+    /// How long the answer may take before the search goes on without it.
+    late_after: Duration,
     late: bool,
     purpose: Purpose,
 }
@@ -79,6 +79,7 @@ pub struct Node {
     meetings: Allowance,
     votes: Votes,
     pending: BTreeMap<u32, Pending>,
+    round_trips: RoundTrips,
     searches: Searches,
     upkeep: Upkeep,
     outputs: VecDeque<Output>,
@@ -123,6 +124,7 @@ impl Node {
             meetings: Allowance::new(MEETINGS_PER_S),
             votes: Votes::default(),
             pending: BTreeMap::new(),
+            round_trips: RoundTrips::default(),
             searches: Searches::default(),
             upkeep: Upkeep::new(config.bootstrap),
             outputs: VecDeque::new(),
@@ -162,7 +164,7 @@ impl Node {
             let span = if pending.late {
                 FAILED_AFTER
             } else {
-                LATE_AFTER
+                pending.late_after
             };
             pending.sent + span
         });
@@ -235,7 +237,7 @@ impl Node {
                 Body::Query(query) => self.query(now, from, transaction, query, other),
                 Body::Response(response) => self.response(now, from, &transaction, *response),
                 Body::Error(error) => {
-                    if let Some(purpose) = self.close(from, &transaction) {
+                    if let Some(purpose) = self.close(now, from, &transaction) {
                         self.refused(from, purpose, error);
                     }
                 }
@@ -251,7 +253,7 @@ impl Node {
     }
 
     fn response(&mut self, now: Time, from: SocketAddr, transaction: &[u8], response: Response) {
-        let Some(purpose) = self.close(from, transaction) else {
+        let Some(purpose) = self.close(now, from, transaction) else {
             return;
         };
         let contact = Contact {
@@ -276,7 +278,7 @@ impl Node {
     }
 
     /// The question that a message from `from` with this transaction answers, which is no longer open.
-    fn close(&mut self, from: SocketAddr, transaction: &[u8]) -> Option<Purpose> {
+    fn close(&mut self, now: Time, from: SocketAddr, transaction: &[u8]) -> Option<Purpose> {
         let id = <[u8; 4]>::try_from(transaction)
             .ok()
             .map(u32::from_be_bytes);
@@ -286,6 +288,7 @@ impl Node {
             return None;
         };
         self.counters.answers_received += 1;
+        self.round_trips.answered(now.since(pending.sent));
         Some(pending.purpose)
     }
 
@@ -297,7 +300,7 @@ impl Node {
             let age = now.since(pending.sent);
             if age >= FAILED_AFTER {
                 failed.push(*id);
-            } else if age >= LATE_AFTER && !pending.late {
+            } else if age >= pending.late_after && !pending.late {
                 pending.late = true;
                 late.push(*pending);
             }
@@ -341,6 +344,12 @@ impl Node {
         let pending = Pending {
             to,
             sent: now,
+            // Behind a ping nobody else waits to be asked.
+            late_after: if method == Method::Ping {
+                LATE_MAX
+            } else {
+                self.round_trips.late_after()
+            },
             late: false,
             purpose,
         };

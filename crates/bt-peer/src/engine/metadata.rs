@@ -455,6 +455,8 @@ impl Engine {
         let is_allowed = conn.metadata.take(now, most);
         let message = served.and_then(|served| served.message(piece));
         if let Some(message) = message.filter(|_| is_allowed) {
+            // It goes out at once, since somebody's download begins with it, and blocks wait for it.
+            self.upload.limiter.charge(now, message.len() as u64);
             tell(&mut self.out, now, conn, message);
             return Ok(());
         }

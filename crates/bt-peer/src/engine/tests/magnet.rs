@@ -15,6 +15,7 @@ use bt_wire::extension::ExtensionHandshake;
 use bt_wire::metadata::PIECE_BYTES as METADATA_PIECE;
 use bt_wire::{Message, MetadataMessage, Reserved};
 use bytes::Bytes;
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 const PIECES: u32 = 6;
@@ -280,6 +281,23 @@ fn faults_54_requests_out_of_range_and_floods_are_rejected() {
     let given = sent(&mut lone).iter().filter(|sent| is_data(sent)).count();
     assert!(given <= 20, "{given} pieces");
     assert!(lone.engine.conns.is_empty(), "and the flood is closed");
+}
+
+#[test]
+fn metadata_counts_in_the_upload_limit() {
+    let mut config = Config::new(OWN_ID);
+    config.up_limit = Some(METADATA_PIECE.into());
+    let torrent = torrent(PIECES, Bitfield::full(PIECES));
+    let engine = Engine::new(torrent, config, 1).with_metadata(info());
+    let mut lone = Lone::of(engine, layout(PIECES));
+    let conn = lone.open(1, SPEAKS);
+    lone.receive(conn, greeting(None));
+    let limiter = |lone: &Lone| lone.engine.upload.limiter.ready_at(lone.now) - lone.now;
+    assert_eq!(limiter(&lone), Duration::ZERO);
+    lone.receive(conn, to_us(&MetadataMessage::Request { piece: 0 }));
+    // A second's worth, but for the burst of a tenth.
+    assert!(limiter(&lone) > Duration::from_millis(900));
+    assert!(limiter(&lone) < Duration::from_millis(1_100));
 }
 
 #[test]
