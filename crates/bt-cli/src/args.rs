@@ -42,6 +42,7 @@ pub(crate) enum Command {
     Seed(Box<commands::seed::Args>),
     Publish(Box<commands::publish::Args>),
     Scrape(commands::scrape::Args),
+    Announce(commands::announce::Args),
     Dht(commands::dht::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),

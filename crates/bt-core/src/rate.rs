@@ -125,7 +125,7 @@ impl RateLimiter {
         self.refill(now);
         let open = self.balance >= 0;
         if open {
-            self.balance -= i128::from(bytes) * 1_000_000_000;
+            self.charge(now, bytes);
         }
         open
     }

@@ -6,21 +6,23 @@
 //! **Invariant:** once it has its turn, an announce ends within its deadline, DNS included, and always with an answer for
 //! the engine. No more than `ANNOUNCES_MAX` are out at a time, whatever the number of torrents; a stop takes no turn.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, random_seed};
 use crate::config::STOP_DEADLINE;
 use crate::external::External;
 use crate::http::{self, Bounds, Http, HttpError, Reply};
+use crate::open::PEER_ID_PREFIX;
 use crate::reach::{self, Family};
 use crate::udp::{self, Udp};
-use bt_core::InfoHash;
 use bt_core::addr::is_dialable;
-use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse, Event, NamedPeer};
+use bt_core::{InfoHash, PeerId, Rng};
+pub use bt_tracker::announce::{AnnounceFailure, AnnounceResponse};
+use bt_tracker::announce::{AnnounceRequest, Event, NamedPeer};
 use bt_tracker::http::{self as protocol, REPLY_MAX_BYTES};
 use bt_tracker::scrape::ScrapeResponse;
 
 use core::time::Duration;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use url::Url;
@@ -221,6 +223,66 @@ pub(crate) async fn resolve(named: Vec<NamedPeer>) -> Vec<SocketAddr> {
     peers
 }
 
+/// A client that announces one torrent by hand: it asks for peers, and takes no connection.
+#[derive(Debug)]
+pub struct Visit {
+    http: Http,
+    udp: Udp,
+    turns: Semaphore,
+    external: External,
+    request: AnnounceRequest,
+}
+
+impl Visit {
+    /// Asks from `bind`, or from any address. Trackers are told of `port`, and that a byte is still lacked, since seeders
+    /// are not told of seeders.
+    #[must_use]
+    pub fn new(bind: Option<IpAddr>, info_hash: InfoHash, port: u16, numwant: Option<u32>) -> Self {
+        let mut rng = Rng::new(random_seed());
+        let peer_id = PeerId::generate(PEER_ID_PREFIX, &mut rng);
+        let mut request = AnnounceRequest::new(info_hash, peer_id, port, 1);
+        request.numwant = numwant;
+        request.compact = Some(true);
+        Self {
+            http: Http::new(bind),
+            udp: Udp::new(bind, Clock::start()),
+            turns: Semaphore::new(1),
+            external: External::new(None),
+            request,
+        }
+    }
+
+    /// Announces to a tracker, over HTTP or UDP as its URL says.
+    ///
+    /// # Errors
+    /// [`AnnounceFailure`] if it refuses, or does not answer.
+    pub async fn ask(&self, tracker: &str) -> Result<AnnounceResponse, AnnounceFailure> {
+        self.announce(tracker, Event::Started).await
+    }
+
+    /// Tells the tracker that we are gone. Whether it heard is nobody's concern.
+    pub async fn leave(&self, tracker: &str) {
+        let _ = self.announce(tracker, Event::Stopped).await;
+    }
+
+    async fn announce(
+        &self,
+        tracker: &str,
+        event: Event,
+    ) -> Result<AnnounceResponse, AnnounceFailure> {
+        let mut request = self.request.clone();
+        request.event = event;
+        let Self {
+            http,
+            udp,
+            turns,
+            external,
+            ..
+        } = self;
+        announce(http, udp, turns, external, tracker, &request).await
+    }
+}
+
 /// Asks the tracker with this announce URL for the numbers of some torrents (BEP 48).
 ///
 /// # Errors
@@ -396,7 +458,7 @@ mod tests {
         let (http, turns) = (Http::new(None), Semaphore::new(0));
         let udp = Udp::new(None, Clock::start());
         let external = External::new(None);
-        let id = bt_core::PeerId([1; 20]);
+        let id = PeerId([1; 20]);
         let mut request = AnnounceRequest::new(InfoHash([1; 20]), id, 1, 0);
         let asking = announce(&http, &udp, &turns, &external, &url, &request);
         let waited = tokio::time::timeout(2 * ANNOUNCE_DEADLINE, asking).await;

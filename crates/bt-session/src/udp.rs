@@ -474,6 +474,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_visit_asks_over_udp_too() {
+        let (addr, connects, _serving) = tracker(false).await;
+        let bind = Some(Ipv4Addr::LOCALHOST.into());
+        let visit = crate::announce::Visit::new(bind, InfoHash([1; 20]), 6881, None);
+        let url = format!("udp://{addr}/announce");
+        assert_eq!(visit.ask(&url).await.unwrap().complete, Some(9));
+        visit.leave(&url).await;
+        assert_eq!(*lock(&connects), 1);
+    }
+
+    #[tokio::test]
     async fn a_refusal_is_told_in_its_words() {
         let (addr, _, _serving) = tracker(true).await;
         let url = format!("udp://{addr}");

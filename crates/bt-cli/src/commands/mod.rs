@@ -1,5 +1,6 @@
 //! The commands, and what they share.
 
+pub(crate) mod announce;
 pub(crate) mod completions;
 pub(crate) mod create;
 pub(crate) mod dht;
@@ -42,6 +43,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Get(args) => get::run(&args, context),
         Command::Seed(args) => seed::run(&args, context),
         Command::Publish(args) => publish::run(&args, context),
+        Command::Announce(args) => announce::run(&args, context),
         Command::Scrape(args) => scrape::run(&args, context),
         Command::Dht(args) => dht::run(&args, context),
         Command::Completions(args) => completions::run(&args),

@@ -46,23 +46,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 }
 
 async fn ask(args: &Args, context: &Context) -> Result<(), Failure> {
-    let (trackers, torrents) = if args.info_hash.is_empty() {
-        if is_tracker(&args.source) {
-            let message = format!(
-                "{}: name the info hashes to ask this tracker for",
-                args.source
-            );
-            return Err(Failure::new(Exit::Usage, message));
-        }
-        let metainfo = network::load(&args.source, &context.stop).await?;
-        let trackers: Vec<String> = metainfo.trackers.into_iter().flatten().collect();
-        (trackers, vec![metainfo.info_hash])
-    } else {
-        (vec![args.source.clone()], args.info_hash.clone())
-    };
-    if trackers.is_empty() {
-        return Err(Failure::new(Exit::Invalid, "the torrent names no tracker"));
-    }
+    let (trackers, torrents) = trackers(&args.source, &args.info_hash, context).await?;
     let output = Output::new(args.json);
     let mut answers = 0;
     let mut last = None;
@@ -98,6 +82,30 @@ async fn ask(args: &Args, context: &Context) -> Result<(), Failure> {
         Some(error) if answers == 0 => Err(failure(error)),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Which trackers are to be asked about which torrents.
+///
+/// # Errors
+/// If the source is none, or names no tracker; or a tracker's URL stands without info hashes.
+pub(super) async fn trackers(
+    source: &str,
+    info_hashes: &[InfoHash],
+    context: &Context,
+) -> Result<(Vec<String>, Vec<InfoHash>), Failure> {
+    if !info_hashes.is_empty() {
+        return Ok((vec![source.to_owned()], info_hashes.to_vec()));
+    }
+    if is_tracker(source) {
+        let message = format!("{source}: name the info hashes to ask this tracker for");
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let metainfo = network::load(source, &context.stop).await?;
+    let trackers: Vec<String> = metainfo.trackers.into_iter().flatten().collect();
+    if trackers.is_empty() {
+        return Err(Failure::new(Exit::Invalid, "the torrent names no tracker"));
+    }
+    Ok((trackers, vec![metainfo.info_hash]))
 }
 
 /// True for an announce URL: one whose last part begins so (BEP 48), or of a scheme that only trackers have.

@@ -100,6 +100,35 @@ fn a_scrape_counts_who_is_there() {
 }
 
 #[test]
+fn an_announce_names_the_peers_and_leaves_no_trace() {
+    let place = Place::new();
+    let (mut publisher, url) = place.publish();
+    let info_hash = publisher.event("tracker")["info_hash"].clone();
+    let info_hash = info_hash.as_str().unwrap();
+    let answer = |arguments: &[&str]| {
+        let ended = place.bt("getter", arguments).end();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.stdout
+    };
+    let said = answer(&["announce", &url, "--json", "--bind", "127.0.0.1"]);
+    let said: Value = serde_json::from_str(&said[0]).unwrap();
+    assert_eq!(said["complete"], 1, "{said}");
+    assert_eq!(said["external_ip"], "127.0.0.1");
+    let peers = said["peers"].as_array().unwrap();
+    assert_eq!(peers.len(), 1, "the publisher: {said}");
+    let scraped = answer(&["scrape", &url, "--json"]);
+    assert!(scraped[0].contains("\"incomplete\":0"), "{scraped:?}");
+    let tracker = url.replace("data.torrent", "announce");
+    let said = answer(&["announce", &tracker, info_hash, "--keep"]);
+    assert!(said[0].starts_with(info_hash), "{said:?}");
+    assert_eq!(peers[0].as_str().unwrap(), said[1]);
+    let scraped = answer(&["scrape", &url, "--json"]);
+    assert!(scraped[0].contains("\"incomplete\":1"), "{scraped:?}");
+    let ended = place.bt("getter", &["announce", &url, "--port", "0"]).end();
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+}
+
+#[test]
 fn the_trackers_of_a_publisher_serve_nobody_else() {
     let place = Place::new();
     let (_publisher, url) = place.publish();
