@@ -54,8 +54,8 @@ fn steps(args: &Args) -> Vec<Step> {
     ];
     if !args.no_interop {
         let interop = match args.install {
-            true => "xtask interop --size 4M --install",
-            false => "xtask interop --size 4M",
+            true => "xtask interop --size 4M --no-ways --install",
+            false => "xtask interop --size 4M --no-ways",
         };
         steps.push(Step::new("interop", interop));
     }

@@ -2,13 +2,19 @@
 //! over opentracker; and both read each other's torrents alike.
 
 mod agree;
+mod capture;
 mod cell;
 pub(crate) mod client;
+mod drive;
+mod feature;
 mod install;
+mod meet;
 pub(crate) mod net;
+mod private;
+mod report;
+mod stream;
 mod tracker;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -16,13 +22,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use comfy_table::{Cell as TableCell, Table, presets};
-use serde_json::json;
 
 use crate::programs::{self, Programs};
-use crate::units::{parse_duration, parse_size, show_seconds};
+use crate::units::{parse_duration, parse_size};
 use cell::{Cell, Prepared};
 use client::{Client, FOREIGN, Tools};
+use feature::{Direction, FEATURES, Feature};
+use meet::Meeting;
+use report::Report;
 use tracker::{TRACKERS, Tracker};
 
 /// Transfers at a time: most of them wait for somebody's timer.
@@ -45,11 +52,17 @@ pub(crate) struct Args {
     /// Only these transfers, as `SEEDER:LEECHER`, whoever they are
     #[arg(long, value_delimiter = ',', value_parser = parse_pair)]
     pairs: Vec<(Client, Client)>,
-    /// Only over this tracker
+    /// Only transfers over this tracker
     #[arg(long, value_enum)]
     tracker: Option<Tracker>,
+    /// Leave the second matrix out
+    #[arg(long)]
+    no_ways: bool,
+    /// Only these ways to meet, of the second matrix
+    #[arg(long, value_enum, value_delimiter = ',')]
+    feature: Vec<Feature>,
     /// A transfer must be over by then
-    #[arg(long, value_name = "DUR", default_value = "2m", value_parser = parse_duration)]
+    #[arg(long, value_name = "DUR", default_value = "3m", value_parser = parse_duration)]
     timeout: Duration,
     /// Print one JSON object a line instead of the matrix
     #[arg(long)]
@@ -131,42 +144,87 @@ fn inside(args: &Args, folder: &Path) -> Result<()> {
         .iter()
         .map(|it| Reading::take(it, &tools))
         .collect::<Result<_>>()?;
+    let meetings = meetings(args, work.path(), &tools)?;
     let hashes: Vec<String> = readings
         .iter()
         .map(|reading| reading.info_hash.clone())
+        .chain(meetings.iter().map(|meeting| meeting.info_hash.clone()))
         .collect();
-    let used: BTreeSet<Tracker> = prepared.iter().map(|it| it.cell.tracker).collect();
     let mut trackers = Vec::new();
-    for tracker in used {
+    for tracker in TRACKERS {
         trackers.push(tracker.start(&tools, &hashes, work.path())?);
     }
-    let results = transfer_all(&prepared, &hashes, args.timeout, &tools)?;
-    let failed = results.iter().filter(|result| result.is_err()).count()
-        + readings
-            .iter()
-            .filter(|reading| !reading.differences.is_empty())
-            .count();
-    if args.json {
-        print_json(&prepared, &results, &readings);
-    } else {
-        print_matrix(&prepared, &results, &readings, &tools);
+    // Those that wait longest come first: they wait beside all others.
+    let mut jobs: Vec<Job<'_>> = Vec::new();
+    for meeting in &meetings {
+        let hold = || meeting.hold(args.timeout, &tools);
+        jobs.push((meeting.to_string(), Box::new(hold)));
     }
+    for (it, hash) in prepared.iter().zip(&hashes) {
+        let transfer = || it.transfer(hash, args.timeout, &tools);
+        jobs.push((it.cell.to_string(), Box::new(transfer)));
+    }
+    let mut met = do_all(&jobs)?;
+    let results = met.split_off(meetings.len());
+    let report = Report {
+        prepared: &prepared,
+        results: &results,
+        readings: &readings,
+        meetings: &meetings,
+        met: &met,
+    };
+    if args.json {
+        report.print_json();
+    } else {
+        report.print(&tools);
+    }
+    let failed = report.failed();
     if failed > 0 {
-        bail!(
-            "interop: {failed} of {} checks failed",
-            results.len() + readings.len()
-        );
+        bail!("interop: {failed} checks failed");
     }
     println!(
         "interop: {} transfers identical, {} torrents read alike",
-        results.len(),
+        results.len() + met.len(),
         readings.len()
     );
     Ok(())
 }
 
-/// Every transfer asked for.
+/// Those of the second matrix, ready to be held.
+fn meetings(args: &Args, work: &Path, tools: &Tools) -> Result<Vec<Meeting>> {
+    (0..)
+        .zip(meetings_wanted(args))
+        .map(|(number, what)| Meeting::prepare(what, number, args.size, work, tools))
+        .collect()
+}
+
+/// Every cell of the second matrix asked for, of those that can be; those that wait longest first.
+fn meetings_wanted(args: &Args) -> Vec<(Feature, Client, Direction)> {
+    if args.no_ways || !args.pairs.is_empty() || args.tracker.is_some() {
+        return Vec::new();
+    }
+    let wanted = |client: &Client| args.with.is_empty() || args.with.contains(client);
+    let mut all = Vec::new();
+    for feature in FEATURES.into_iter().rev() {
+        if !args.feature.is_empty() && !args.feature.contains(&feature) {
+            continue;
+        }
+        for foreign in FOREIGN.into_iter().filter(wanted) {
+            for direction in Direction::BOTH {
+                if feature.cannot(foreign, direction).is_none() {
+                    all.push((feature, foreign, direction));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Every transfer of the first matrix asked for.
 fn cells(args: &Args, work: &Path) -> Vec<Cell> {
+    if !args.feature.is_empty() {
+        return Vec::new();
+    }
     let pairs: Vec<(Client, Client)> = if args.pairs.is_empty() {
         FOREIGN
             .into_iter()
@@ -211,39 +269,27 @@ impl Reading {
 
 type Outcome = Result<Duration>;
 
-/// Makes the transfers, several at a time. A child dies with the thread that started it, and each transfer stays on one.
-fn transfer_all(
-    prepared: &[Prepared],
-    hashes: &[String],
-    patience: Duration,
-    tools: &Tools,
-) -> Result<Vec<Outcome>> {
+/// What it is called, and the work.
+type Job<'a> = (String, Box<dyn Fn() -> Outcome + Sync + 'a>);
+
+/// Does the jobs, several at a time. A child dies with the thread that started it, and each job stays on one.
+fn do_all(jobs: &[Job<'_>]) -> Result<Vec<Outcome>> {
     let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<Outcome>>> = prepared.iter().map(|_| Mutex::new(None)).collect();
+    let results: Vec<Mutex<Option<Outcome>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    let (Some(it), Some(hash), Some(result)) =
-                        (prepared.get(index), hashes.get(index), results.get(index))
+                    let (Some((name, work)), Some(result)) = (jobs.get(index), results.get(index))
                     else {
                         return;
                     };
-                    let outcome = it.transfer(hash, patience, tools);
-                    let Cell {
-                        seeder,
-                        leecher,
-                        tracker,
-                        ..
-                    } = &it.cell;
-                    eprintln!(
-                        "{} → {} over {}: {}",
-                        seeder.name(),
-                        leecher.name(),
-                        tracker.name(),
-                        word(&outcome)
-                    );
+                    let outcome = work();
+                    match &outcome {
+                        Ok(_) => eprintln!("{name}: {}", report::word(&outcome)),
+                        Err(error) => eprintln!("{name}: FAILED: {error:#}"),
+                    }
                     *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
                 }
             });
@@ -254,104 +300,4 @@ fn transfer_all(
         .map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner))
         .map(|result| result.ok_or_else(|| anyhow!("a transfer was not made")))
         .collect()
-}
-
-fn word(outcome: &Outcome) -> String {
-    match outcome {
-        Ok(took) => format!("{} s", show_seconds(*took)),
-        Err(_) => "FAILED".to_owned(),
-    }
-}
-
-/// A row for each foreign program, a column for each direction and tracker; then what failed, in full.
-fn print_matrix(prepared: &[Prepared], results: &[Outcome], readings: &[Reading], tools: &Tools) {
-    let foreign_of = |cell: &Cell| match (cell.seeder, cell.leecher) {
-        (Client::Bt, other) | (other, _) => other,
-    };
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_header([
-        "program",
-        "transfer",
-        "over bt-trackerd",
-        "over opentracker",
-        "torrent read alike",
-    ]);
-    let rows: BTreeSet<(Client, Client, Client)> = prepared
-        .iter()
-        .map(|it| (foreign_of(&it.cell), it.cell.seeder, it.cell.leecher))
-        .collect();
-    for (foreign, seeder, leecher) in rows {
-        let version = foreign.version(tools).unwrap_or_default();
-        let mut cells = vec![
-            TableCell::new(format!("{} {version}", foreign.name())),
-            TableCell::new(format!("{} → {}", seeder.name(), leecher.name())),
-        ];
-        let mut alike = Vec::new();
-        for tracker in TRACKERS {
-            let found = prepared
-                .iter()
-                .zip(results)
-                .zip(readings)
-                .find(|((it, _), _)| {
-                    (it.cell.seeder, it.cell.leecher, it.cell.tracker) == (seeder, leecher, tracker)
-                });
-            cells.push(TableCell::new(
-                found.map_or_else(String::new, |((_, it), _)| word(it)),
-            ));
-            if let Some(((it, _), reading)) = found {
-                let good = reading.differences.is_empty();
-                alike.push(if good {
-                    it.maker.to_owned()
-                } else {
-                    format!("{}: NO", it.maker)
-                });
-            }
-        }
-        alike.dedup();
-        cells.push(TableCell::new(alike.join(", ")));
-        table.add_row(cells);
-    }
-    println!("{table}");
-    for ((it, result), reading) in prepared.iter().zip(results).zip(readings) {
-        let Cell {
-            seeder,
-            leecher,
-            tracker,
-            ..
-        } = &it.cell;
-        if let Err(error) = result {
-            let way = format!(
-                "{} → {} over {}",
-                seeder.name(),
-                leecher.name(),
-                tracker.name()
-            );
-            println!("{way}: {error:#}");
-        }
-        for difference in &reading.differences {
-            println!("torrent by {}: {difference}", it.maker);
-        }
-    }
-}
-
-fn print_json(prepared: &[Prepared], results: &[Outcome], readings: &[Reading]) {
-    for ((it, result), reading) in prepared.iter().zip(results).zip(readings) {
-        let Cell {
-            seeder,
-            leecher,
-            tracker,
-            ..
-        } = &it.cell;
-        let object = json!({
-            "event": "transfer",
-            "seeder": seeder.name(),
-            "leecher": leecher.name(),
-            "tracker": tracker.name(),
-            "seconds": result.as_ref().ok().map(Duration::as_secs_f64),
-            "error": result.as_ref().err().map(|error| format!("{error:#}")),
-            "torrent_by": it.maker,
-            "torrent_differences": reading.differences,
-        });
-        println!("{object}");
-    }
 }

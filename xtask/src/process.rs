@@ -49,7 +49,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `command`; its stdout goes line by line to `lines`, the last of its stderr is kept.
+    /// Starts `command`; its stdout goes line by line to `lines`, the last of its stderr is kept, and of
+    /// its stdout if nobody listens.
     pub(crate) fn spawn(
         name: impl Into<String>,
         mut command: Command,
@@ -69,27 +70,21 @@ impl Process {
         let tail = Arc::new(Mutex::new(VecDeque::new()));
         let mut readers = Vec::new();
         if let Some(stdout) = child.stdout.take() {
+            let tail = Arc::clone(&tail);
             readers.push(std::thread::spawn(move || {
                 each_line(stdout, |text| {
-                    // Nobody listens any more once the test is over; the pipe is drained all the same.
-                    let _ = lines.send(Line {
-                        from,
-                        at: Instant::now(),
-                        text,
-                    });
+                    let at = Instant::now();
+                    // What nobody listens to is among the last words.
+                    if let Err(unheard) = lines.send(Line { from, at, text }) {
+                        remember(&tail, unheard.0.text);
+                    }
                 });
             }));
         }
         if let Some(stderr) = child.stderr.take() {
             let tail = Arc::clone(&tail);
             readers.push(std::thread::spawn(move || {
-                each_line(stderr, |text| {
-                    let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-                    if tail.len() == TAIL_LINES_MAX {
-                        tail.pop_front();
-                    }
-                    tail.push_back(text);
-                });
+                each_line(stderr, |text| remember(&tail, text));
             }));
         }
         Ok(Self {
@@ -256,6 +251,18 @@ fn die_with_parent(command: &mut Command) {
             Ok(())
         });
     }
+}
+
+/// Keeps a line among the last words. That it goes on is said every second, and would bury them.
+fn remember(tail: &Mutex<VecDeque<String>>, text: String) {
+    if text.starts_with("{\"event\":\"progress\"") {
+        return;
+    }
+    let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+    if tail.len() == TAIL_LINES_MAX {
+        tail.pop_front();
+    }
+    tail.push_back(text);
 }
 
 fn each_line(stream: impl Read, mut take: impl FnMut(String)) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::http;
-use crate::interop::client::{API_PORT, Client, Place, RTORRENT_SOCKET, Role, Tools};
+use crate::interop::client::{API_PORT, Client, Place, RTORRENT_SOCKET, Role, Source, Tools, Ways};
 use crate::process::{Line, Process};
 
 /// One side of a transfer.
@@ -221,20 +221,20 @@ impl Seat {
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))
             .context("a script")?;
         let place = Place {
-            torrent: &payload.torrent,
+            source: Source::File(&payload.torrent),
             data: &self.data,
             home: &self.home,
             listen: self.listen,
             peers: &self.peers,
+            ways: Ways {
+                stays: self.stays,
+                ..Ways::default()
+            },
             up_limit: self.terms.up_limit,
             super_seed: self.terms.super_seed && self.role == Role::Seed,
             done: (self.role == Role::Leech).then_some(script.as_path()),
         };
-        let mut command = client.command(self.role, &place, &programs.tools)?;
-        if client == Client::Bt && self.stays && self.role == Role::Leech {
-            command.arg("--seed");
-        }
-        Ok(command)
+        client.command(self.role, &place, &programs.tools)
     }
 
     /// A file that stands for "done".

@@ -1,5 +1,6 @@
 //! One transfer of the matrix: one program seeds, another downloads, and this one compares.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::client::{ANYWHERE, Client, Place, Role, Tools};
+use super::client::{ANYWHERE, Client, Place, Role, Source, Tools, Ways};
 use super::net::Host;
 use super::tracker::Tracker;
 use crate::process::Process;
@@ -20,14 +21,14 @@ use crate::{compare, payload};
 const SEED_PATIENCE: Duration = Duration::from_secs(40);
 
 /// Between two looks at the leecher's folder.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A program asked to stop has this long before it is killed; how it ends is no part of the matrix. Ours has as long to end
 /// by itself when it is done.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Small files of a payload: an empty one, deep folders and many scripts among them.
-const SMALL_FILES: u32 = 60;
+pub(super) const SMALL_FILES: u32 = 60;
 
 /// One transfer to make.
 #[derive(Debug, Clone)]
@@ -52,6 +53,13 @@ pub(crate) struct Prepared {
     pub(crate) torrent: PathBuf,
     /// Who made it.
     pub(crate) maker: &'static str,
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seeder, leecher) = (self.seeder.name(), self.leecher.name());
+        write!(f, "{seeder} → {leecher} over {}", self.tracker.name())
+    }
 }
 
 impl Cell {
@@ -148,8 +156,8 @@ impl Prepared {
             seeder,
             leecher,
             tracker,
-            number,
             folder,
+            ..
         } = &self.cell;
         let source = self.cell.source();
         let have = source.parent().context("the source's folder")?.to_owned();
@@ -157,9 +165,9 @@ impl Prepared {
         fs::create_dir_all(&want).context("a folder for the copy")?;
         let copy = want.join(source.file_name().context("the source's name")?);
 
-        let mut seeding = self.start(*seeder, Role::Seed, &have, 2 * number + 1, tools)?;
+        let mut seeding = self.start(*seeder, Role::Seed, &have, tools)?;
         let deadline = Instant::now() + SEED_PATIENCE;
-        while tracker.seeders(info_hash)? == 0 {
+        while tracker.scrape(info_hash)?.0 == 0 {
             if seeding.wait(LOOK_EVERY)?.is_some() || Instant::now() > deadline {
                 bail!(
                     "{} does not tell the tracker that it seeds: {}",
@@ -169,83 +177,115 @@ impl Prepared {
             }
         }
         let started = Instant::now();
-        let mut leeching = self.start(*leecher, Role::Leech, &want, 2 * number + 2, tools)?;
-        let mut differences = vec!["nothing arrived".to_owned()];
-        while !differences.is_empty() {
-            if started.elapsed() > patience {
-                bail!(
-                    "after {patience:?}: {}\n  {}\n  {}",
-                    differences.join("; "),
-                    leeching.obituary(),
-                    seeding.obituary()
-                );
-            }
-            // Ours ends when it is done, and must say so; others go on.
-            let ended = leeching.wait(LOOK_EVERY)?;
-            if ended.is_some_and(|status| !status.success()) {
-                bail!("{}\n  {}", leeching.obituary(), seeding.obituary());
-            }
-            differences = compare::copies(&source, std::slice::from_ref(&copy))?
-                .pop()
-                .map_or_else(Vec::new, |verdict| verdict.differences);
-            if ended.is_some() && !differences.is_empty() {
-                bail!(
-                    "ended too early: {}\n  {}",
-                    differences.join("; "),
-                    leeching.obituary()
-                );
-            }
-        }
+        let mut leeching = self.start(*leecher, Role::Leech, &want, tools)?;
+        let until = started + patience;
+        follow(*leecher, &mut leeching, &[&seeding], &source, &copy, until)?;
         let took = started.elapsed();
-        if *leecher == Client::Bt
-            && leeching
-                .wait(STOP_PATIENCE)?
-                .is_none_or(|end| !end.success())
-        {
-            bail!("has every byte and does not end: {}", leeching.obituary());
-        }
-        for mut process in [leeching, seeding] {
-            process.poll()?;
-            process.terminate();
-            process.wait(STOP_PATIENCE)?;
-        }
+        end([leeching, seeding])?;
         Ok(took)
     }
 
-    fn start(
-        &self,
-        client: Client,
-        role: Role,
-        data: &Path,
-        host: u16,
-        tools: &Tools,
-    ) -> Result<Process> {
+    fn start(&self, client: Client, role: Role, data: &Path, tools: &Tools) -> Result<Process> {
         let home = self.cell.folder.join(if role == Role::Seed {
             "seeder"
         } else {
             "leecher"
         });
-        fs::create_dir_all(&home).context("a home")?;
         let place = Place {
-            torrent: &self.torrent,
+            source: Source::File(&self.torrent),
             data,
             home: &home,
             listen: ANYWHERE,
             peers: &[],
+            ways: Ways::default(),
             up_limit: None,
             super_seed: false,
             done: None,
         };
-        let mut command = client.command(role, &place, tools)?;
-        // When a transfer fails, the last words of ours tell why it left whom.
-        command.env("RUST_LOG", "bt_session=debug");
-        let command = Host::new(host)?.inside(&command);
-        let (lines, _) = mpsc::channel();
-        Process::spawn(client.name(), command, 0, lines)
+        launch(client, role, &place, &Host::new()?, tools)
     }
 }
 
-fn remove_empty_files(source: &Path) -> Result<()> {
+/// Starts a program on a host.
+pub(super) fn launch(
+    client: Client,
+    role: Role,
+    place: &Place<'_>,
+    host: &Host,
+    tools: &Tools,
+) -> Result<Process> {
+    fs::create_dir_all(place.home).context("a home")?;
+    let mut command = client.command(role, place, tools)?;
+    // When a transfer fails, the last words of ours tell why it left whom.
+    command.env("RUST_LOG", "bt_session=debug");
+    let command = host.inside(&command);
+    let (lines, _) = mpsc::channel();
+    Process::spawn(client.name(), command, 0, lines)
+}
+
+/// Waits until the leecher's copy is the source, byte for byte. Ours must then end well, unless it was told to stay.
+pub(super) fn follow(
+    leecher: Client,
+    leeching: &mut Process,
+    others: &[&Process],
+    source: &Path,
+    copy: &Path,
+    until: Instant,
+) -> Result<()> {
+    let obituaries = |leeching: &Process| {
+        let all = std::iter::once(leeching).chain(others.iter().copied());
+        let all: Vec<String> = all.map(Process::obituary).collect();
+        all.join("\n  ")
+    };
+    let mut differences = vec!["nothing arrived".to_owned()];
+    while !differences.is_empty() {
+        if Instant::now() > until {
+            bail!(
+                "too late: {}\n  {}",
+                differences.join("; "),
+                obituaries(leeching)
+            );
+        }
+        // Ours ends when it is done, and must say so; others go on.
+        let ended = leeching.wait(LOOK_EVERY)?;
+        if ended.is_some_and(|status| !status.success()) {
+            bail!("{}", obituaries(leeching));
+        }
+        differences = compare::copies(source, &[copy.to_owned()])?
+            .pop()
+            .map_or_else(Vec::new, |verdict| verdict.differences);
+        if ended.is_some() && !differences.is_empty() {
+            bail!(
+                "ended too early: {}\n  {}",
+                differences.join("; "),
+                leeching.obituary()
+            );
+        }
+    }
+    if leecher == Client::Bt
+        && leeching
+            .wait(STOP_PATIENCE)?
+            .is_none_or(|end| !end.success())
+    {
+        bail!("has every byte and does not end: {}", leeching.obituary());
+    }
+    Ok(())
+}
+
+/// Asks all of them to stop, and sees to it.
+pub(super) fn end(processes: impl IntoIterator<Item = Process>) -> Result<()> {
+    let mut processes: Vec<Process> = processes.into_iter().collect();
+    for process in &mut processes {
+        process.poll()?;
+        process.terminate();
+    }
+    for process in &mut processes {
+        process.wait(STOP_PATIENCE)?;
+    }
+    Ok(())
+}
+
+pub(super) fn remove_empty_files(source: &Path) -> Result<()> {
     for (path, _) in compare::list(source)?
         .iter()
         .filter(|(_, length)| **length == 0)
@@ -256,6 +296,6 @@ fn remove_empty_files(source: &Path) -> Result<()> {
 }
 
 /// A hundred pieces or so: enough that pieces come in another order than they lie.
-fn piece_length(size: u64) -> u64 {
+pub(super) fn piece_length(size: u64) -> u64 {
     (size / 100).next_power_of_two().clamp(16 << 10, 4 << 20)
 }

@@ -1,13 +1,13 @@
 //! How each program is told to share one torrent. A seeder and a leecher are started alike: the one finds its data in the
 //! folder, the other finds it empty.
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
-use serde_json::json;
+use anyhow::Result;
+
+use super::drive;
 
 /// Where rqbit tells how far it is.
 pub(crate) const API_PORT: u16 = 3030;
@@ -68,11 +68,50 @@ pub(crate) enum Role {
     Leech,
 }
 
+/// What a program is told of the torrent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// A torrent file.
+    File(&'a Path),
+    /// A magnet link.
+    Link(&'a str),
+}
+
+impl Source<'_> {
+    /// As an argument.
+    pub(crate) fn as_arg(&self) -> &std::ffi::OsStr {
+        match self {
+            Self::File(path) => path.as_os_str(),
+            Self::Link(link) => link.as_ref(),
+        }
+    }
+}
+
+/// How a program finds peers beside its trackers and those it is told of, and what keeps it from sharing all at once.
+/// All is off where nothing is said.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ways {
+    /// It joins the DHT through these nodes.
+    pub(crate) dht: Vec<SocketAddrV4>,
+    /// It exchanges peers.
+    pub(crate) pex: bool,
+    /// It looks for peers on the local network.
+    pub(crate) lsd: bool,
+    /// It asks trackers over UDP; ours always does.
+    pub(crate) udp: bool,
+    /// It may use IPv6; ours always does.
+    pub(crate) ipv6: bool,
+    /// It downloads and uploads next to nothing: 1 KiB/s.
+    pub(crate) slow: bool,
+    /// Ours only: it goes on when it is done.
+    pub(crate) stays: bool,
+}
+
 /// One program's place in a transfer.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
-    /// The torrent file.
-    pub(crate) torrent: &'a Path,
+    /// The torrent.
+    pub(crate) source: Source<'a>,
     /// The folder that holds, or receives, the torrent's top.
     pub(crate) data: &'a Path,
     /// For its settings and state; empty.
@@ -81,6 +120,8 @@ pub(crate) struct Place<'a> {
     pub(crate) listen: SocketAddrV4,
     /// Peers it is told of, if it takes any without a tracker.
     pub(crate) peers: &'a [SocketAddrV4],
+    /// How else it finds peers.
+    pub(crate) ways: Ways,
     /// Its upload limit in bytes per second.
     pub(crate) up_limit: Option<u64>,
     /// It seeds as BEP 16 has it; ours and libtorrent can.
@@ -91,16 +132,16 @@ pub(crate) struct Place<'a> {
 
 impl Place<'_> {
     /// The address to bind, if it has not the network to itself.
-    fn bind(&self) -> Option<Ipv4Addr> {
+    pub(super) fn bind(&self) -> Option<Ipv4Addr> {
         Some(*self.listen.ip()).filter(|ip| !ip.is_unspecified())
     }
 
-    fn port(&self) -> u16 {
+    pub(super) fn port(&self) -> u16 {
         self.listen.port()
     }
 
     /// The peers as one list with commas.
-    fn peers(&self) -> String {
+    pub(super) fn peers(&self) -> String {
         let peers: Vec<String> = self.peers.iter().map(ToString::to_string).collect();
         peers.join(",")
     }
@@ -124,16 +165,16 @@ impl Client {
         self != Self::Transmission
     }
 
-    /// What to start. Encryption, µTP, DHT and local discovery are off: what is tested is the tracker and the wire
-    /// protocol, and what is measured is the way of the bytes.
+    /// What to start. Encryption and µTP are off: what is tested is how peers meet and the wire protocol, and what is
+    /// measured is the way of the bytes.
     pub(crate) fn command(self, role: Role, place: &Place<'_>, tools: &Tools) -> Result<Command> {
         let mut command = match self {
-            Self::Bt => bt(role, place, tools),
-            Self::Libtorrent => libtorrent(place, tools),
-            Self::Transmission => transmission(place)?,
-            Self::Aria2 => aria2(role, place),
-            Self::Rtorrent => rtorrent(place)?,
-            Self::Rqbit => rqbit(place, tools),
+            Self::Bt => drive::bt(role, place, tools),
+            Self::Libtorrent => drive::libtorrent(place, tools),
+            Self::Transmission => drive::transmission(place)?,
+            Self::Aria2 => drive::aria2(role, place),
+            Self::Rtorrent => drive::rtorrent(place)?,
+            Self::Rqbit => drive::rqbit(place, tools),
         };
         command
             .current_dir(place.home)
@@ -170,167 +211,6 @@ fn version_in(text: &str) -> Option<String> {
     text.split_ascii_whitespace()
         .find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'))
         .map(|word| word.trim_end_matches(['.', ',']).to_owned())
-}
-
-fn bt(role: Role, place: &Place<'_>, tools: &Tools) -> Command {
-    let mut command = Command::new(&tools.bt);
-    command
-        .arg(if role == Role::Seed { "seed" } else { "get" })
-        .arg(place.torrent)
-        .arg("-d")
-        .arg(place.data)
-        .arg("--port")
-        .arg(place.port().to_string())
-        .args(["--json", "--no-lsd"]);
-    if let Some(ip) = place.bind() {
-        command.arg("--bind").arg(ip.to_string());
-    }
-    for peer in place.peers {
-        command.arg("--peer").arg(peer.to_string());
-    }
-    if let Some(limit) = place.up_limit {
-        command.arg("--up-limit").arg(limit.to_string());
-    }
-    if place.super_seed {
-        command.arg("--super-seed");
-    }
-    command
-}
-
-fn libtorrent(place: &Place<'_>, tools: &Tools) -> Command {
-    let mut command = Command::new(&tools.python);
-    command
-        .arg(&tools.script)
-        .arg("share")
-        .arg(place.torrent)
-        .arg(place.data)
-        .arg(place.listen.to_string())
-        .arg(place.peers())
-        .args(place.done);
-    if let Some(limit) = place.up_limit {
-        command.env("UP_LIMIT", limit.to_string());
-    }
-    if place.super_seed {
-        command.env("SUPER_SEED", "1");
-    }
-    command
-}
-
-fn rqbit(place: &Place<'_>, tools: &Tools) -> Command {
-    let mut command = Command::new(&tools.rqbit);
-    command.args(["-v", "info", "--disable-dht", "--disable-lsd"]);
-    command.args(["--disable-upnp-port-forward", "--ipv4-only"]);
-    command.arg("--listen-port").arg(place.port().to_string());
-    if let Some(ip) = place.bind() {
-        command.arg("--listen-ip").arg(ip.to_string());
-        let api = SocketAddrV4::new(ip, API_PORT);
-        command.arg("--http-api-listen-addr").arg(api.to_string());
-    }
-    if let Some(limit) = place.up_limit {
-        command.arg("--ratelimit-upload").arg(limit.to_string());
-    }
-    command
-        .args(["download", "--overwrite", "-o"])
-        .arg(place.data);
-    if !place.peers.is_empty() {
-        command.arg("--initial-peers").arg(place.peers());
-    }
-    command.arg(place.torrent);
-    command
-}
-
-/// The daemon finds the torrent in its watch folder.
-fn transmission(place: &Place<'_>) -> Result<Command> {
-    let (watch, config) = (place.home.join("watch"), place.home.join("config"));
-    fs::create_dir_all(&watch).context("a watch folder")?;
-    fs::create_dir_all(&config).context("a settings folder")?;
-    fs::copy(place.torrent, watch.join("it.torrent")).context("a torrent to watch")?;
-    let mut settings = json!({
-        "peer-port": place.port(), "dht-enabled": false, "lpd-enabled": false,
-        "pex-enabled": false, "utp-enabled": false, "encryption": 0,
-        "port-forwarding-enabled": false, "rpc-enabled": false,
-        "download-dir": place.data, "incomplete-dir-enabled": false,
-        "start-added-torrents": true, "watch-dir": watch, "watch-dir-enabled": true,
-        "trash-original-torrent-files": false, "message-level": 2,
-        "speed-limit-up-enabled": place.up_limit.is_some(),
-        "speed-limit-up": place.up_limit.unwrap_or(0) / 1000,
-        "script-torrent-done-enabled": place.done.is_some(),
-        "script-torrent-done-filename": place.done.unwrap_or(Path::new("")),
-    });
-    if let (Some(ip), Some(settings)) = (place.bind(), settings.as_object_mut()) {
-        settings.insert("bind-address-ipv4".to_owned(), json!(ip));
-        settings.insert("bind-address-ipv6".to_owned(), json!("::1"));
-    }
-    fs::write(config.join("settings.json"), settings.to_string()).context("settings")?;
-    let mut command = Command::new("transmission-daemon");
-    command.args(["--foreground", "--config-dir"]).arg(config);
-    Ok(command)
-}
-
-fn aria2(role: Role, place: &Place<'_>) -> Command {
-    let mut command = Command::new("aria2c");
-    command.args([
-        "--no-conf",
-        "--enable-dht=false",
-        "--bt-enable-lpd=false",
-        "--enable-peer-exchange=false",
-        "--file-allocation=none",
-        "--summary-interval=0",
-        "--show-console-readout=false",
-        "--disable-ipv6=true",
-        "--seed-ratio=0",
-        "--seed-time=1000",
-    ]);
-    command
-        .arg(format!("--listen-port={}", place.port()))
-        .arg(format!("--dir={}", place.data.display()));
-    if let Some(ip) = place.bind() {
-        command.arg(format!("--interface={ip}"));
-    }
-    if let Some(limit) = place.up_limit {
-        command.arg(format!("--max-overall-upload-limit={limit}"));
-    }
-    if let Some(script) = place.done {
-        command.arg(format!("--on-bt-download-complete={}", script.display()));
-    }
-    if role == Role::Seed {
-        command.arg("--check-integrity=true");
-    }
-    command.arg(place.torrent);
-    command
-}
-
-fn rtorrent(place: &Place<'_>) -> Result<Command> {
-    let session = place.home.join("session");
-    fs::create_dir_all(&session).context("a session folder")?;
-    let port = place.port();
-    let mut settings = format!(
-        "directory.default.set = {}\nsession.path.set = {}\nnetwork.port_range.set = {port}-{port}\n\
-         network.port_random.set = no\ndht.mode.set = off\nprotocol.pex.set = no\ntrackers.use_udp.set = no\n\
-         protocol.encryption.set = none\nsystem.daemon.set = true\n",
-        place.data.display(),
-        session.display(),
-    );
-    if let Some(ip) = place.bind() {
-        settings += &format!("network.bind_address.set = {ip}\n");
-    }
-    if let Some(limit) = place.up_limit {
-        settings += &format!("throttle.global_up.max_rate.set_kb = {}\n", limit / 1024);
-    }
-    if place.done.is_some() {
-        let socket = place.home.join(RTORRENT_SOCKET);
-        settings += &format!("network.scgi.open_local = {}\n", socket.display());
-    }
-    settings += &format!("load.start = {}\n", place.torrent.display());
-    let file = place.home.join("rtorrent.rc");
-    fs::write(&file, settings).context("settings")?;
-    let mut command = Command::new("rtorrent");
-    command
-        .arg("-n")
-        .arg("-o")
-        .arg(format!("import={}", file.display()))
-        .env("TERM", "xterm");
-    Ok(command)
 }
 
 #[cfg(test)]

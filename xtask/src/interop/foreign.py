@@ -2,12 +2,14 @@
 
     foreign.py show TORRENT                          what libtorrent reads in it
     foreign.py create SOURCE OUT ANNOUNCE PIECE      a version 1 torrent of a file or folder
-    foreign.py share TORRENT DIR IP:PORT [PEERS [SCRIPT]]
-                                                     seeds, or downloads and then seeds, until stopped; runs the script
-                                                     once it has everything. UP_LIMIT (bytes per second) and
-                                                     SUPER_SEED are taken from the environment
+    foreign.py share TORRENT|LINK DIR IP:PORT [--peers=IP:PORT,…] [--done=SCRIPT] [--dht=IP:PORT] [--pex] [--lsd]
+                     [--ipv6] [--slow]               seeds, or downloads and then seeds, until stopped; runs the script
+                                                     once it has everything; slow is 1 KiB/s.
+                                                     UP_LIMIT (bytes per second) and SUPER_SEED are taken from the
+                                                     environment
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -44,16 +46,30 @@ def create(source, out, announce, piece):
         file.write(lt.bencode(torrent.generate()))
 
 
-def share(torrent, folder, listen, peers="", script=None):
-    address = listen.split(":")[0]
+def share(arguments):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("source")
+    parser.add_argument("folder")
+    parser.add_argument("listen")
+    parser.add_argument("--peers", default="")
+    parser.add_argument("--done")
+    parser.add_argument("--dht")
+    for flag in ("--pex", "--lsd", "--ipv6", "--slow"):
+        parser.add_argument(flag, action="store_true")
+    it = parser.parse_args(arguments)
+    address, port = it.listen.split(":")
     session = lt.session(
         {
-            "listen_interfaces": listen,
+            "listen_interfaces": it.listen + (f",[::]:{port}" if it.ipv6 else ""),
             "outgoing_interfaces": "" if address == "0.0.0.0" else address,
             "in_enc_policy": 2,
             "out_enc_policy": 2,
-            "enable_dht": False,
-            "enable_lsd": False,
+            "dht_bootstrap_nodes": it.dht or "",
+            "dht_restrict_routing_ips": False,
+            "dht_restrict_search_ips": False,
+            "dht_announce_interval": 5,
+            "enable_dht": it.dht is not None,
+            "enable_lsd": it.lsd,
             "enable_upnp": False,
             "enable_natpmp": False,
             "enable_outgoing_utp": False,
@@ -64,9 +80,14 @@ def share(torrent, folder, listen, peers="", script=None):
             | lt.alert.category_t.tracker_notification,
         }
     )
-    wanted = lt.add_torrent_params()
-    wanted.ti = lt.torrent_info(torrent)
-    wanted.save_path = folder
+    if it.source.startswith("magnet:"):
+        wanted = lt.parse_magnet_uri(it.source)
+    else:
+        wanted = lt.add_torrent_params()
+        wanted.ti = lt.torrent_info(it.source)
+    wanted.save_path = it.folder
+    if not it.pex:
+        wanted.flags |= lt.torrent_flags.disable_pex
     # A local peer, as all of a test are, is under no limit otherwise.
     unclassified = lt.ip_filter()
     unclassified.add_rule("0.0.0.0", "255.255.255.255", 1)
@@ -74,14 +95,17 @@ def share(torrent, folder, listen, peers="", script=None):
     handle = session.add_torrent(wanted)
     if "SUPER_SEED" in os.environ:
         handle.set_flags(lt.torrent_flags.super_seeding)
-    for peer in filter(None, peers.split(",")):
+    if it.slow:
+        handle.set_upload_limit(1024)
+        handle.set_download_limit(1024)
+    for peer in filter(None, it.peers.split(",")):
         ip, port = peer.rsplit(":", 1)
         handle.connect_peer((ip, int(port)))
     while True:
         session.wait_for_alert(1000)
         for alert in session.pop_alerts():
-            if script and isinstance(alert, lt.torrent_finished_alert):
-                subprocess.run([script], check=True)
+            if it.done and isinstance(alert, lt.torrent_finished_alert):
+                subprocess.run([it.done], check=True)
             print(alert.message(), file=sys.stderr, flush=True)
 
 
@@ -92,7 +116,7 @@ def main():
     elif verb == "create":
         create(*arguments)
     elif verb == "share":
-        share(*arguments)
+        share(arguments)
     else:
         sys.exit(__doc__)
 

@@ -8,11 +8,12 @@ use anyhow::{Context, Result, bail};
 use crate::programs::is_installed;
 
 /// Program and the Debian package that has it.
-const DEBIAN: [(&str, &str); 7] = [
+const DEBIAN: [(&str, &str); 8] = [
     ("unshare", "util-linux"),
     ("ip", "iproute2"),
     ("transmission-daemon", "transmission-daemon"),
     ("transmission-create", "transmission-cli"),
+    ("transmission-remote", "transmission-cli"),
     ("aria2c", "aria2"),
     ("rtorrent", "rtorrent"),
     ("opentracker", "opentracker"),
@@ -42,6 +43,8 @@ pub(crate) fn check(folder: &Path, install: bool) -> Result<()> {
         .iter()
         .filter(|(program, _)| !is_installed(program))
         .map(|(_, package)| *package)
+        .collect::<std::collections::BTreeSet<&str>>()
+        .into_iter()
         .collect();
     let python = folder.join("venv/bin/python");
     let has_libtorrent = Command::new(&python)

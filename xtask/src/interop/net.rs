@@ -4,14 +4,22 @@
 //! tracker, and a tracker tells two peers on one address apart by port only. Nothing here can reach another network, and all
 //! of it is gone with the process that entered it.
 
-use std::net::Ipv4Addr;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, Result, bail};
 
 /// Where the trackers listen: the bridge itself.
 pub(crate) const BRIDGE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+
+/// The same over IPv6.
+pub(crate) const BRIDGE6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
+
+/// Hosts made so far. No two share a number, and so an address.
+static HOSTS: AtomicU16 = AtomicU16::new(0);
 
 /// The bridge's own link address: one of those that anybody may choose (IEEE 802, locally administered).
 const BRIDGE_MAC: &str = "02:00:00:00:00:01";
@@ -51,45 +59,73 @@ pub(crate) fn set_up() -> Result<()> {
         "ip",
         &["addr", "add", &format!("{BRIDGE}/16"), "dev", "bridge"],
     )?;
-    run("ip", &["link", "set", "bridge", "up"])
+    run("ip", &["link", "set", "bridge", "up"])?;
+    // Addresses here are unique: nobody needs to look for another holder of one before it can be used.
+    run(
+        "ip",
+        &[
+            "addr",
+            "add",
+            &format!("{BRIDGE6}/64"),
+            "dev",
+            "bridge",
+            "nodad",
+        ],
+    )
 }
 
-/// A namespace with one address.
+/// A namespace with one address of each family.
 #[derive(Debug)]
 pub(crate) struct Host {
+    number: u16,
     name: String,
 }
 
 impl Host {
-    /// Host `number` of the network, from 1.
-    pub(crate) fn new(number: u16) -> Result<Self> {
-        let [high, low] = (1 + number).to_be_bytes();
-        let address = Ipv4Addr::new(10, 77, high, low);
+    /// The next host of the network.
+    pub(crate) fn new() -> Result<Self> {
+        let number = 1 + HOSTS.fetch_add(1, Ordering::Relaxed);
         let name = format!("host{number}");
-        let cable = format!("cable{number}");
-        run("ip", &["netns", "add", &name])?;
-        run(
-            "ip",
-            &[
-                "link", "add", &cable, "type", "veth", "peer", "name", "eth0", "netns", &name,
-            ],
+        let it = Self { number, name };
+        let (name, cable) = (&it.name, it.cable());
+        batch(
+            &[],
+            &format!(
+                "netns add {name}\n\
+                 link add {cable} type veth peer name eth0 netns {name}\n\
+                 link set {cable} master bridge up\n"
+            ),
         )?;
-        run("ip", &["link", "set", &cable, "master", "bridge", "up"])?;
-        run(
-            "ip",
-            &[
-                "-n",
-                &name,
-                "addr",
-                "add",
-                &format!("{address}/16"),
-                "dev",
-                "eth0",
-            ],
+        // Who sends to a group of the local network sends it to the bridge.
+        batch(
+            &["-n", name],
+            &format!(
+                "addr add {}/16 dev eth0\n\
+                 addr add {}/64 dev eth0 nodad\n\
+                 link set eth0 up\n\
+                 link set lo up\n\
+                 route add 224.0.0.0/4 dev eth0\n",
+                it.ip(),
+                it.ip6(),
+            ),
         )?;
-        run("ip", &["-n", &name, "link", "set", "eth0", "up"])?;
-        run("ip", &["-n", &name, "link", "set", "lo", "up"])?;
-        Ok(Self { name })
+        Ok(it)
+    }
+
+    /// Its address.
+    pub(crate) fn ip(&self) -> Ipv4Addr {
+        let [high, low] = (1 + self.number).to_be_bytes();
+        Ipv4Addr::new(10, 77, high, low)
+    }
+
+    /// The same over IPv6.
+    pub(crate) fn ip6(&self) -> Ipv6Addr {
+        Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1 + self.number)
+    }
+
+    /// The bridge's end of its cable: all that it sends and is sent passes there.
+    pub(crate) fn cable(&self) -> String {
+        format!("cable{}", self.number)
     }
 
     /// The same command, run there.
@@ -107,6 +143,26 @@ impl Host {
         }
         inside
     }
+}
+
+/// Several commands of `ip` at the price of one process.
+fn batch(arguments: &[&str], commands: &str) -> Result<()> {
+    let mut child = Command::new("ip")
+        .args(arguments)
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("ip")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(commands.as_bytes()).context("ip -batch")?;
+    }
+    let output = child.wait_with_output().context("ip -batch")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("ip -batch: {}\n{commands}", said.trim());
+    }
+    Ok(())
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<()> {

@@ -46,6 +46,11 @@ impl Tracker {
         SocketAddr::new(IpAddr::V4(net::BRIDGE), port)
     }
 
+    /// Where it listens with IPv6, if it does.
+    pub(crate) fn addr6(self) -> SocketAddr {
+        SocketAddr::new(IpAddr::V6(net::BRIDGE6), self.addr().port())
+    }
+
     /// What clients are told.
     pub(crate) fn announce_url(self) -> String {
         format!("http://{}/announce", self.addr())
@@ -56,7 +61,11 @@ impl Tracker {
         let mut command = match self {
             Self::Ours => {
                 let mut command = Command::new(&tools.trackerd);
-                command.args(["--http", &self.addr().to_string(), "--json"]);
+                for addr in [self.addr(), self.addr6()] {
+                    let addr = addr.to_string();
+                    command.args(["--http", &addr, "--udp", &addr]);
+                }
+                command.arg("--json");
                 command
             }
             Self::Opentracker => {
@@ -65,6 +74,7 @@ impl Tracker {
                 std::fs::create_dir(&folder).context("a folder for opentracker")?;
                 std::fs::write(folder.join("allowed"), hashes.join("\n") + "\n")
                     .context("a list")?;
+                // One port for both transports.
                 let (ip, port) = (self.addr().ip().to_string(), self.addr().port().to_string());
                 let mut command = Command::new("opentracker");
                 command.args(["-i", &ip, "-p", &port, "-P", &port, "-w", "allowed", "-d"]);
@@ -84,24 +94,28 @@ impl Tracker {
         Ok(process)
     }
 
-    /// How many peers have everything, as the tracker sees it.
-    pub(crate) fn seeders(self, info_hash: &str) -> Result<u64> {
+    /// How many peers have everything, and how many do not, as the tracker sees it.
+    pub(crate) fn scrape(self, info_hash: &str) -> Result<(u64, u64)> {
         let escaped: String = info_hash
             .as_bytes()
             .chunks(2)
             .map(|byte| format!("%{}", String::from_utf8_lossy(byte)))
             .collect();
         let body = http::fetch(self.addr(), &format!("/scrape?info_hash={escaped}"))?;
-        Ok(complete_in(&body).unwrap_or(0))
+        let number = |key| number_in(&body, key).unwrap_or(0);
+        Ok((number(COMPLETE), number(INCOMPLETE)))
     }
 }
 
-/// The number behind `8:completei` in a scrape's answer.
-fn complete_in(body: &[u8]) -> Option<u64> {
-    const KEY: &[u8] = b"8:completei";
-    let at = body.windows(KEY.len()).position(|window| window == KEY)?;
+/// What stands before the numbers in a scrape's answer.
+const COMPLETE: &[u8] = b"8:completei";
+const INCOMPLETE: &[u8] = b"10:incompletei";
+
+/// The number behind `key` in a scrape's answer.
+fn number_in(body: &[u8], key: &[u8]) -> Option<u64> {
+    let at = body.windows(key.len()).position(|window| window == key)?;
     let digits = body
-        .get(at + KEY.len()..)?
+        .get(at + key.len()..)?
         .split(|byte| *byte == b'e')
         .next()?;
     std::str::from_utf8(digits).ok()?.parse().ok()
@@ -109,7 +123,7 @@ fn complete_in(body: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::complete_in;
+    use super::{COMPLETE, INCOMPLETE, number_in};
 
     #[test]
     fn a_scrape_is_read() {
@@ -122,9 +136,10 @@ mod tests {
             (b"d8:completeiXe", None),
             (b"8:completei", None),
         ];
+        assert_eq!(number_in(rows[0].0, INCOMPLETE), Some(1));
         for (body, expected) in rows {
             assert_eq!(
-                complete_in(body),
+                number_in(body, COMPLETE),
                 expected,
                 "{}",
                 String::from_utf8_lossy(body)
