@@ -43,8 +43,8 @@ pub struct ExtensionHandshake {
     pub ipv4: Option<Ipv4Addr>,
     /// `ipv6`: where else the sender can be reached.
     pub ipv6: Option<Ipv6Addr>,
-    /// `upload_only`: the sender wants nothing (BEP 21).
-    pub upload_only: bool,
+    /// `upload_only`: whether the sender wants nothing (BEP 21). A later handshake that leaves it out changes nothing.
+    pub upload_only: Option<bool>,
 }
 
 /// Why bytes are no extension handshake.
@@ -88,7 +88,7 @@ impl ExtensionHandshake {
                 .or_else(|| ipv6("yourip").map(IpAddr::from)),
             ipv4: ipv4("ipv4").map(Ipv4Addr::from),
             ipv6: ipv6("ipv6").map(Ipv6Addr::from),
-            upload_only: number(&dict, "upload_only").is_some_and(|value: u64| value != 0),
+            upload_only: number(&dict, "upload_only").map(|value: u64| value != 0),
         })
     }
 
@@ -114,7 +114,10 @@ impl ExtensionHandshake {
         );
         add("ipv4", self.ipv4.map(|ip| Node::from(&ip.octets())));
         add("ipv6", self.ipv6.map(|ip| Node::from(&ip.octets())));
-        add("upload_only", self.upload_only.then(|| Node::from(1_u8)));
+        add(
+            "upload_only",
+            self.upload_only.map(|only| Node::from(u8::from(only))),
+        );
         Node::dict(entries).encode()
     }
 }

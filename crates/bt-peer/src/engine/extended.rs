@@ -64,7 +64,7 @@ impl Engine {
             extensions.insert(pex::NAME.to_owned(), 0);
         }
         conn.pex.offered = may_exchange;
-        conn.told_upload_only = Some(self.complete);
+        let told = conn.told_upload_only.replace(self.complete);
         let handshake = ExtensionHandshake {
             extensions,
             metadata_bytes: self.info.length_bytes(),
@@ -72,7 +72,8 @@ impl Engine {
             listen_port: (port != 0).then_some(port),
             requests_max: u32::try_from(UPLOAD_QUEUE_MAX).ok(),
             your_ip: Some(conn.addr.ip().to_canonical()),
-            upload_only: self.complete,
+            // Who was told nothing takes us for one who wants something.
+            upload_only: (self.complete || told == Some(true)).then_some(self.complete),
             ..ExtensionHandshake::default()
         };
         let payload = Bytes::from(handshake.encode());
@@ -107,7 +108,7 @@ impl Engine {
             let requests_max = usize::try_from(requests_max).unwrap_or(usize::MAX);
             conn.requests.set_reqq(requests_max);
         }
-        conn.upload_only = handshake.upload_only;
+        conn.upload_only = handshake.upload_only.unwrap_or(conn.upload_only);
         if let Some(ip) = handshake.your_ip {
             let by = conn.addr.ip().to_canonical();
             self.out.push_back(Output::SeenAt { by, ip });

@@ -134,10 +134,18 @@ fn numbers_and_texts() {
         (
             b"d11:upload_onlyi1ee",
             ExtensionHandshake {
-                upload_only: true,
+                upload_only: Some(true),
                 ..none()
             },
         ),
+        (
+            b"d11:upload_onlyi0ee",
+            ExtensionHandshake {
+                upload_only: Some(false),
+                ..none()
+            },
+        ),
+        (b"d11:upload_only1:1e", none()),
         // Unsorted, with unknown keys.
         (
             b"d1:pi1e1:md1:ai3ee4:whatl1:xee",
@@ -203,7 +211,7 @@ proptest! {
         ),
         your_ip in any::<Option<IpAddr>>(),
         (ipv4, ipv6) in (any::<Option<Ipv4Addr>>(), any::<Option<Ipv6Addr>>()),
-        upload_only in any::<bool>(),
+        upload_only in any::<Option<bool>>(),
     ) {
         let handshake = ExtensionHandshake {
             extensions: names,

@@ -260,7 +260,7 @@ fn the_extension_handshake_is_exchanged() {
         panic!("{sent:?}");
     };
     let ours = ExtensionHandshake::decode(payload).unwrap();
-    assert_eq!((ours.requests_max, ours.upload_only), (Some(2_000), false));
+    assert_eq!((ours.requests_max, ours.upload_only), (Some(2_000), None));
     assert_eq!(ours.your_ip, Some([10, 0, 0, 1].into()));
     let plain = lone.open(2, FAST);
     assert_eq!(
@@ -302,12 +302,33 @@ fn a_partial_seed_is_redundant_to_a_seed() {
     lone.receive(conn, bits(&[0x80, 0]));
     assert_eq!(lone.close_reason(conn), None);
     let upload_only = ExtensionHandshake {
-        upload_only: true,
+        upload_only: Some(true),
         ..ExtensionHandshake::default()
     };
     let payload = upload_only.encode().into();
     lone.receive(conn, Message::Extended { id: 0, payload });
     assert_eq!(lone.close_reason(conn), Some(crate::CloseReason::Redundant));
+}
+
+#[test]
+fn a_later_handshake_says_nothing_of_what_it_leaves_out() {
+    // BEP 10: it adds to what was said before.
+    let mut lone = Lone::leecher(PIECES);
+    let conn = lone.open(1, FAST.with_extension_protocol());
+    lone.receive(conn, bits(&[0x80, 0]));
+    let mut say = |upload_only: Option<bool>| {
+        let handshake = ExtensionHandshake {
+            upload_only,
+            ..ExtensionHandshake::default()
+        };
+        let payload = handshake.encode().into();
+        lone.receive(conn, Message::Extended { id: 0, payload });
+        lone.engine.conns[&conn].upload_only
+    };
+    assert!(!say(None));
+    assert!(say(Some(true)));
+    assert!(say(None), "nothing has changed");
+    assert!(!say(Some(false)));
 }
 
 #[test]
@@ -330,7 +351,7 @@ fn peers_hear_again_whether_we_want_anything() {
                 let Message::Extended { id: 0, payload } = message else {
                     return None;
                 };
-                Some(ExtensionHandshake::decode(payload).unwrap().upload_only)
+                Some(ExtensionHandshake::decode(payload).unwrap().upload_only?)
             })
             .collect::<Vec<_>>()
     };
