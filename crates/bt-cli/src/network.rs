@@ -36,6 +36,9 @@ pub(crate) struct NetworkArgs {
     /// Upload to at most so many peers at a time for each torrent [default: by the upload rate]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     upload_slots: Option<usize>,
+    /// Show each peer a piece or two of complete torrents at a time, and each piece to one peer first
+    #[arg(long)]
+    super_seed: bool,
     /// Ask no tracker
     #[arg(long)]
     no_tracker: bool,
@@ -102,6 +105,7 @@ impl NetworkArgs {
         }
         Ok(TorrentOptions {
             peers,
+            super_seed: self.super_seed,
             no_tracker: self.no_tracker,
             no_pex: self.no_pex,
             peers_max: self.max_peers,

@@ -26,6 +26,8 @@ pub struct Config {
     pub upload_goal: Option<u64>,
     /// Ask for pieces in order instead of rarest first.
     pub sequential: bool,
+    /// What is complete from the start is shown to peers piece by piece, each once before any twice (BEP 16).
+    pub super_seed: bool,
     /// No tracker is asked.
     pub no_tracker: bool,
     /// Peers are told of each other (BEP 11), unless the torrent is private.
@@ -51,6 +53,7 @@ impl Config {
             up_limit: None,
             upload_goal: None,
             sequential: false,
+            super_seed: false,
             no_tracker: false,
             pex: true,
         }

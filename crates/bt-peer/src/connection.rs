@@ -6,6 +6,7 @@
 
 use crate::Account;
 use crate::engine::pex::Exchange;
+use crate::engine::super_seed::Shown;
 use crate::engine::{ConnId, Direction};
 use crate::limits::{ALLOWED_FAST_BYTES_MAX, ALLOWED_FAST_MAX, FAULTS_MAX, NEW_PEER, SNUB};
 use crate::requests::Requests;
@@ -163,7 +164,9 @@ pub(crate) struct Connection {
     pub(crate) allowed_bytes_left: u64,
     /// The piece that was under way when we choked it, and how many bytes of that it may still have.
     rest: Option<(PieceIndex, u64)>,
-    /// Pieces we suggested to it and it has not asked for.
+    /// What a super-seeder has shown it; `None` if we are none, or it has not said what it has.
+    pub(crate) shown: Option<Shown>,
+    /// Pieces we suggested to it, or showed it, and it has not asked for.
     pub(crate) suggested: Vec<PieceIndex>,
     pub(crate) heard_at: Time,
     pub(crate) sent_at: Time,
@@ -223,6 +226,7 @@ impl Connection {
             allowed_to_peer: Vec::new(),
             allowed_bytes_left: 0,
             rest: None,
+            shown: None,
             suggested: Vec::new(),
             heard_at: now,
             sent_at: now,

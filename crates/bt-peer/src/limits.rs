@@ -130,6 +130,18 @@ pub const SLOT_GRACE: Duration = Duration::from_secs(1);
 /// Pieces that are suggested to a peer beyond those that it has asked for: it has a next one while a message is under way.
 pub const SUGGESTED_AHEAD: usize = 2;
 
+/// Pieces that a super-seeder shows a peer before it is seen that others got the last ones from it: one, and a next one
+/// while the word of the first is under way.
+pub const SHOWN_MAX: usize = 2;
+
+/// What a super-seeder shows counts for this long, whether it is passed on or not. A peer that gives nothing to anybody
+/// gets two pieces in this time; one that gets nothing from anybody else waits as long for a piece that others have.
+pub const SHOWN_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A peer that has said nothing for this long has nothing, for a super-seeder. Without the fast extension it need not say
+/// so (BEP 3, "bitfield"), and would wait for somebody to have something.
+pub const SILENT_NEWCOMER: Duration = Duration::from_secs(5);
+
 /// The most upload slots that are chosen by measurement.
 pub const UPLOAD_SLOTS_MAX: usize = 100;
 

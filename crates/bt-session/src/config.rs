@@ -54,6 +54,8 @@ pub struct TorrentOptions {
     pub choose: Option<Choose>,
     /// Ask for pieces in order instead of rarest first.
     pub sequential: bool,
+    /// Show peers a torrent that is complete piece by piece, each once before any twice (BEP 16).
+    pub super_seed: bool,
     /// Ask no tracker.
     pub no_tracker: bool,
     /// Tell peers of nobody, and hear of nobody from them (BEP 11).

@@ -239,6 +239,7 @@ pub(crate) fn configure(shared: &Shared, options: &TorrentOptions) -> bt_peer::C
     config.down_limit = shared.config.down_limit;
     config.up_limit = shared.config.up_limit;
     config.sequential = options.sequential;
+    config.super_seed = options.super_seed;
     config.no_tracker = options.no_tracker;
     config.pex = !options.no_pex;
     config.upload_goal = options.upload_goal;

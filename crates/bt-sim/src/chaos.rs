@@ -85,6 +85,7 @@ fn draw_host(rng: &mut Rng, seeder: bool) -> Host {
         dialable: rng.chance(80),
         fast: rng.chance(80),
         slots: rng.chance(30).then(|| 1 + rng.index(6)),
+        super_seed: seeder && rng.chance(25),
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Host {
     pub dialable: bool,
     /// It speaks the fast extension (BEP 6).
     pub fast: bool,
+    /// It shows its pieces one by one (BEP 16).
+    pub super_seed: bool,
     /// Its upload slots; `None`: as many as the engine thinks right.
     pub slots: Option<usize>,
 }
@@ -59,6 +61,7 @@ impl Default for Host {
             disk: 200_000_000,
             dialable: true,
             fast: true,
+            super_seed: false,
             slots: None,
         }
     }

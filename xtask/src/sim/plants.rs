@@ -82,9 +82,9 @@ pub(super) const PLANTS: &[Plant] = plants! {
         "if self.pending_bytes >= WRITES_MAX_BYTES {" => "if self.pending_bytes > WRITES_MAX_BYTES * 1_000 {";
     // What peers are told.
     "have lost" in "crates/bt-peer/src/engine/disk.rs":
-        "if !conn.has.get(piece) {" => "if !conn.has.get(piece) && conn.peer_interested {";
+        "if !conn.has.get(piece) && !self" => "if !conn.has.get(piece) && conn.peer_interested && !self";
     "interest not told when a have comes" in "crates/bt-peer/src/engine/receive.rs":
-        "conn.interesting += 1;\n            self.update_interest(now, id);" => "conn.interesting += 1;";
+        "if needed {\n            self.update_interest(now, id);" => "if needed {";
     "fast extension not negotiated" in "crates/bt-peer/src/engine/receive.rs":
         "if message.is_fast_extension() && !conn.fast {" => "if message.is_fast_extension() && conn.fast && conn.begun && !conn.fast {";
     "a choke under the fast extension drops requests" in "crates/bt-peer/src/engine/receive.rs":
@@ -111,7 +111,7 @@ pub(super) const PLANTS: &[Plant] = plants! {
     "slots are not counted" in "crates/bt-peer/src/engine/slots.rs":
         "let free = slots.saturating_sub(self.slots_taken(now));" => "let free = slots + 100 - self.slots_taken(now).min(slots);";
     "completion is not told again" in "crates/bt-peer/src/engine/extended.rs":
-        "is_some_and(|told| told != self.complete)" => "is_some_and(|told| told && !self.complete)";
+        "is_some_and(|told| told != self.is_upload_only())" => "is_some_and(|told| told && !self.complete)";
     "what a choked peer asked stays queued" in "crates/bt-peer/src/engine/slots.rs":
         "uploads.clear(|block| conn.fast && conn.use_allowance(block));" => "uploads.clear(|block| block.length > 0);";
     "the optimistic unchoke never rotates" in "crates/bt-peer/src/choker.rs":

@@ -196,7 +196,7 @@ impl Engine {
             let Some(conn) = self.conns.get_mut(&id) else {
                 continue;
             };
-            if !conn.has.get(piece) {
+            if !conn.has.get(piece) && !self.upload.super_seeding {
                 send(
                     &mut self.out,
                     now,
@@ -325,10 +325,11 @@ impl Engine {
 
     /// The piece is beyond doubt: announces it to those who lack it and came when it was not.
     fn tell_newcomers(&mut self, now: Time, piece: PieceIndex, since: Time) {
+        let told_all = !self.upload.super_seeding;
         let newcomers = self
             .conns
             .values_mut()
-            .filter(|conn| conn.opened_at >= since && !conn.has.get(piece));
+            .filter(|conn| told_all && conn.opened_at >= since && !conn.has.get(piece));
         for conn in newcomers {
             let message = Message::Have { piece: piece.get() };
             send(&mut self.out, now, conn, message);

@@ -37,7 +37,7 @@ impl Engine {
     pub(super) fn tell_upload_only(&mut self, now: Time) {
         let told = |conn: &&Connection| {
             conn.told_upload_only
-                .is_some_and(|told| told != self.complete)
+                .is_some_and(|told| told != self.is_upload_only())
         };
         let outdated: Vec<ConnId> = self
             .conns
@@ -50,9 +50,15 @@ impl Engine {
         }
     }
 
+    /// A super-seeder does not say that it wants nothing, since it says that it has nothing either.
+    fn is_upload_only(&self) -> bool {
+        self.complete && !self.is_super_seeding()
+    }
+
     /// Sends our handshake: the first, or one with news.
     pub(super) fn greet_again(&mut self, now: Time, id: ConnId) {
         let may_exchange = self.may_exchange();
+        let upload_only = self.is_upload_only();
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
@@ -64,7 +70,7 @@ impl Engine {
             extensions.insert(pex::NAME.to_owned(), 0);
         }
         conn.pex.offered = may_exchange;
-        let told = conn.told_upload_only.replace(self.complete);
+        let told = conn.told_upload_only.replace(upload_only);
         let handshake = ExtensionHandshake {
             extensions,
             metadata_bytes: self.info.length_bytes(),
@@ -73,7 +79,7 @@ impl Engine {
             requests_max: u32::try_from(UPLOAD_QUEUE_MAX).ok(),
             your_ip: Some(conn.addr.ip().to_canonical()),
             // Who was told nothing takes us for one who wants something.
-            upload_only: (self.complete || told == Some(true)).then_some(self.complete),
+            upload_only: (upload_only || told == Some(true)).then_some(upload_only),
             ..ExtensionHandshake::default()
         };
         let payload = Bytes::from(handshake.encode());

@@ -3,7 +3,7 @@
 //! A machine: facts go in by [`Engine::handle`], orders come out of [`Engine::poll`]. It knows no clock, no socket and no
 //! file. Its parts live in files of their own: [`contract`] (the plain data), `swarm` (connections come and go), `receive`
 //! (what peers say), `extended`, `metadata` (the info dictionary), `pex` (peers that peers name), `download` (what is asked
-//! of them), `disk` (what becomes of blocks), `upload` (what they get), `slots` (who gets it), and `trackers`.
+//! of them), `disk` (what becomes of blocks), `upload` (what they get), `slots` (who gets it), `super_seed`, and `trackers`.
 //!
 //! **Invariant:** a piece is announced, counted or uploaded only after its hash matched. What a stranger sends can close
 //! its connection, and nothing else.
@@ -16,6 +16,7 @@ mod metadata;
 pub(crate) mod pex;
 mod receive;
 mod slots;
+pub(crate) mod super_seed;
 mod swarm;
 mod trackers;
 mod upload;
@@ -251,6 +252,7 @@ impl Engine {
         if complete && self.config.upload_slots != Some(0) {
             self.upload.spread = Some(Spread::new(&self.layout, &mut self.rng));
         }
+        self.upload.super_seeding = complete && self.config.super_seed;
         self.announce(now, client::Input::Start { complete });
         if self.complete {
             self.emit(Event::Complete);

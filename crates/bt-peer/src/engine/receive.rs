@@ -68,10 +68,7 @@ impl Engine {
                 conn.peer_interested = true;
                 self.unchoke_if_free(now, id);
             }
-            Message::NotInterested => {
-                conn.peer_interested = false;
-                self.fill_free_slots(now);
-            }
+            Message::NotInterested => self.not_interested(now, id),
             Message::Request(address) => self.requested(now, id, address)?,
             Message::Cancel(address) => self.cancelled(now, id, address),
             Message::Piece { piece, begin, data } => {
@@ -96,6 +93,15 @@ impl Engine {
             },
         }
         Ok(())
+    }
+
+    fn not_interested(&mut self, now: Time, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.peer_interested = false;
+        }
+        self.fill_free_slots(now);
+        // It may have said before that it wants nothing of anybody.
+        self.close_if_redundant(now, id);
     }
 
     /// The peer's first word about its pieces, or a later one: aria2 sends a bitfield, or have all, where it would be
@@ -136,6 +142,7 @@ impl Engine {
         if starting {
             self.offer_allowed_fast(now, id);
         }
+        self.show_first(now, id);
         self.close_if_redundant(now, id);
         Ok(())
     }
@@ -148,6 +155,7 @@ impl Engine {
             .conns
             .get_mut(&id)
             .filter(|conn| conn.fast && !have.is_empty() && self.upload.spread.is_none())
+            .filter(|_| !self.upload.super_seeding)
         else {
             return;
         };
@@ -178,8 +186,10 @@ impl Engine {
             return Ok(());
         }
         self.picker.peer_has(piece);
-        if self.picker.needs(piece) {
-            conn.interesting += 1;
+        let needed = self.picker.needs(piece);
+        conn.interesting += u32::from(needed);
+        self.note_passed_on(now, id, piece);
+        if needed {
             self.update_interest(now, id);
             self.wants_requests(now, id);
         } else {

@@ -53,7 +53,7 @@ impl Engine {
     /// those who ask for something, or may be about to: a line must not lie idle because who is unchoked needs nothing. A
     /// number of slots that the user set is kept to strictly.
     fn slots_taken(&self, now: Time) -> usize {
-        let strict = self.complete || self.config.upload_slots.is_some();
+        let strict = self.gives_turns() || self.config.upload_slots.is_some();
         let takes = |conn: &&Connection| {
             let may_ask = !conn.am_choking && conn.peer_interested;
             let fresh = strict || now - conn.choke_changed_at < SLOT_GRACE;
@@ -62,13 +62,19 @@ impl Engine {
         self.conns.values().filter(takes).count()
     }
 
+    /// True if a peer keeps its slot for a while, whatever it makes of it. What a super-seeder gives is little at a time: it
+    /// would give a few pieces a round and lie idle.
+    pub(super) fn gives_turns(&self) -> bool {
+        self.complete && !self.is_super_seeding()
+    }
+
     /// How many more peers may be unchoked before the next round. A seeder gives each slot once, so that nobody can collect
     /// turns by changing its mind; whoever is gone has given its turn back, also if it wanted nothing any more when it
     /// left. A leecher's line is everybody's who asks for something.
     fn slots_to_give(&self, now: Time) -> usize {
         let slots = self.slots();
         let free = slots.saturating_sub(self.slots_taken(now));
-        if !self.complete {
+        if !self.gives_turns() {
             return free;
         }
         let given = self.conns.values().filter(|conn| conn.unchoked_at_once);
@@ -130,6 +136,9 @@ impl Engine {
 
     /// Names pieces to the peer that nobody else is being sent (BEP 6, "suggest piece"): those after what it has asked for.
     fn suggest(&mut self, now: Time, id: ConnId) {
+        if self.is_super_seeding() {
+            return;
+        }
         let Some(spread) = &mut self.upload.spread else {
             return;
         };
@@ -185,7 +194,10 @@ impl Engine {
         let mut uploads = core::mem::take(&mut conn.uploads);
         let dropped = uploads.clear(|block| conn.fast && conn.use_allowance(block));
         conn.uploads = uploads;
-        if let Some(spread) = &mut self.upload.spread {
+        // What a super-seeder has shown stays shown.
+        if let Some(spread) = &mut self.upload.spread
+            && conn.shown.is_none()
+        {
             spread.withdraw(conn.suggested.drain(..));
             spread.unsent(dropped.iter().map(|block| block.piece));
         }

@@ -11,7 +11,7 @@ use crate::limits::{
 };
 use crate::peers::Source;
 use crate::{Account, CloseReason, Event};
-use bt_core::{PeerId, Time};
+use bt_core::{Bitfield, PeerId, Time};
 use bt_tracker::client;
 use bt_wire::client::client_name;
 use bt_wire::{Message, Reserved};
@@ -65,10 +65,14 @@ impl Engine {
 
     /// The first message: what we have (BEP 3 "bitfield"; BEP 6 "have all/have none").
     fn introduce(&mut self, now: Time, id: ConnId) {
+        let have = if self.is_super_seeding() {
+            Bitfield::new(self.layout.pieces_count())
+        } else {
+            self.disk.trusted(self.picker.have())
+        };
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
-        let have = self.disk.trusted(self.picker.have());
         let message = match (conn.fast, have.is_empty(), have.is_full()) {
             (true, true, _) => Message::HaveNone,
             (true, _, true) => Message::HaveAll,
@@ -316,6 +320,7 @@ impl Engine {
         for id in self.conns.keys().copied().collect::<Vec<_>>() {
             self.tend(now, id);
         }
+        self.tend_shown(now);
         self.disk_tick(now);
         self.tell_peers(now);
         if now >= self.upload.rechoke_at {

@@ -25,6 +25,8 @@ pub(super) struct Upload {
     pub(super) rechoke_at: Time,
     /// What goes out first, until each piece has gone out once.
     pub(super) spread: Option<Spread>,
+    /// We were complete from the start, and show each peer a piece or two at a time (BEP 16).
+    pub(super) super_seeding: bool,
     /// Slots of the last round.
     pub(super) slots: Option<usize>,
     /// The user was told that the upload goal is reached.
@@ -39,6 +41,7 @@ impl Upload {
             at: None,
             rechoke_at: Time::ZERO,
             spread: None,
+            super_seeding: false,
             slots: None,
             goal_told: false,
         }
@@ -71,7 +74,7 @@ impl Engine {
                 length: asked.length,
             });
         };
-        if !self.picker.have().get(block.piece) {
+        if !self.picker.have().get(block.piece) || !Self::is_shown(conn, block.piece) {
             conn.fault(Fault::UnknownPiece)?;
             reject(&mut self.out, now, conn, block);
             return Ok(());
@@ -125,12 +128,15 @@ impl Engine {
             }
         }
         match result {
-            Ok(()) => self.counters.up.add(now, u64::from(block.length)),
+            Ok(()) => {
+                self.counters.up.add(now, u64::from(block.length));
+                self.note_sent(now, id, block);
+            }
             Err(error) => self.doubt(now, block.piece, error),
         }
         self.wants_upload(id);
         let conn = self.conns.get(&id);
-        if !self.complete && conn.is_some_and(|conn| !conn.uploads.is_active()) {
+        if !self.gives_turns() && conn.is_some_and(|conn| !conn.uploads.is_active()) {
             self.fill_free_slots(now);
         }
     }

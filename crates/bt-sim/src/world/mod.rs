@@ -330,6 +330,7 @@ impl World {
         let mut config = Config::new(peer_id);
         config.listen_port = PORT;
         config.upload_slots = node.host.slots;
+        config.super_seed = node.host.super_seed;
         if node.host.nature == Nature::FreeRider {
             config.upload_slots = Some(0);
         }

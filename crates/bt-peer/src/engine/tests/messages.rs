@@ -311,6 +311,23 @@ fn a_partial_seed_is_redundant_to_a_seed() {
 }
 
 #[test]
+fn a_partial_seed_may_say_last_that_it_is_not_interested() {
+    let mut lone = Lone::seeder(PIECES);
+    let conn = lone.open(1, FAST.with_extension_protocol());
+    lone.receive(conn, bits(&[0x80, 0]));
+    lone.receive(conn, Message::Interested);
+    let upload_only = ExtensionHandshake {
+        upload_only: Some(true),
+        ..ExtensionHandshake::default()
+    };
+    let payload = upload_only.encode().into();
+    lone.receive(conn, Message::Extended { id: 0, payload });
+    assert_eq!(lone.close_reason(conn), None, "it wants something yet");
+    lone.receive(conn, Message::NotInterested);
+    assert_eq!(lone.close_reason(conn), Some(crate::CloseReason::Redundant));
+}
+
+#[test]
 fn a_later_handshake_says_nothing_of_what_it_leaves_out() {
     // BEP 10: it adds to what was said before.
     let mut lone = Lone::leecher(PIECES);
@@ -351,7 +368,7 @@ fn peers_hear_again_whether_we_want_anything() {
                 let Message::Extended { id: 0, payload } = message else {
                     return None;
                 };
-                Some(ExtensionHandshake::decode(payload).unwrap().upload_only?)
+                ExtensionHandshake::decode(payload).unwrap().upload_only
             })
             .collect::<Vec<_>>()
     };

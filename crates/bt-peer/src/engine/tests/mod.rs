@@ -8,6 +8,7 @@ mod lone;
 mod magnet;
 mod messages;
 mod pex;
+mod super_seed;
 mod swarm;
 mod transfers;
 mod uploading;

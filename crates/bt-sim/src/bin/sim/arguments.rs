@@ -5,7 +5,7 @@ use bt_sim::{DiskKind, Scenario};
 use core::time::Duration;
 use std::num::NonZeroUsize;
 
-pub(crate) const USAGE: &str = "usage: sim [--scenario chaos|flash|even|thousand|ten-thousand] \
+pub(crate) const USAGE: &str = "usage: sim [--scenario chaos|flash|even|super|thousand|ten-thousand] \
 [--size MIB] [--piece KIB] \
 [--seed N] [--seeds N] [--minutes M] [--threads N] [--trace FILE] [--csv FILE] [--verbose]";
 
@@ -23,8 +23,10 @@ pub(crate) struct Arguments {
     pub(crate) verbose: bool,
     /// The swarm of a seed.
     pub(crate) scenario: fn(u64) -> Scenario,
-    /// The payload and its pieces, in place of the scenario's own; for `even`.
+    /// The payload and its pieces, in place of the scenario's own; for `even` and `super`.
     pub(crate) layout: Option<Layout>,
+    /// The seeder shows its pieces one by one.
+    pub(crate) super_seed: bool,
     /// Some seeds are run twice, to see that both runs are the same.
     pub(crate) repeats: bool,
 }
@@ -35,6 +37,7 @@ fn named(name: &str) -> Option<fn(u64) -> Scenario> {
         "chaos" => Scenario::random,
         "flash" => |seed| crowd(seed, 50, 64 << 20, 1 << 18),
         "even" => even,
+        "super" => |seed| super_seeded(even(seed)),
         "thousand" => |seed| crowd(seed, 1_000, 16 << 20, 1 << 18),
         "ten-thousand" => |seed| crowd(seed, 10_000, 2 << 20, 1 << 17),
         _ => return None,
@@ -57,7 +60,15 @@ fn even(seed: u64) -> Scenario {
     )
 }
 
-/// The same with a payload of another size.
+/// The same with a seeder that shows its pieces one by one.
+pub(crate) fn super_seeded(mut scenario: Scenario) -> Scenario {
+    for (host, _) in &mut scenario.hosts {
+        host.super_seed = host.seeder;
+    }
+    scenario
+}
+
+/// An even crowd with a payload of another size.
 pub(crate) fn even_of(seed: u64, layout: Layout) -> Scenario {
     const LINE: u64 = 1_250_000;
     let mut scenario = Scenario::flash_crowd(seed, layout, 50, LINE);
@@ -81,6 +92,7 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments
         verbose: false,
         scenario: Scenario::random,
         layout: None,
+        super_seed: false,
         repeats: true,
     };
     let (mut seeds, mut seed) = (None, None);
@@ -106,7 +118,8 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments
             "--size" => size_mebibytes = Some(number()?),
             "--piece" => piece_kibibytes = Some(number()?),
             "--scenario" => {
-                is_even = value == "even";
+                is_even = value == "even" || value == "super";
+                arguments.super_seed = value == "super";
                 let known = named(&value);
                 arguments.scenario = known.ok_or(format!("{value:?} is no scenario"))?;
                 // The large ones take too long to be run twice.
@@ -148,7 +161,7 @@ fn layout_of(
         return Ok(None);
     }
     if !is_even {
-        return Err("--size and --piece are of --scenario even".to_owned());
+        return Err("--size and --piece are of --scenario even or super".to_owned());
     }
     let (size, piece) = (size.unwrap_or(256), piece.unwrap_or(1_024));
     let wrong = || format!("{size} MiB in pieces of {piece} KiB is no torrent");

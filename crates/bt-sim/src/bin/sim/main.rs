@@ -121,6 +121,9 @@ fn check(seed: u64, arguments: &Arguments) -> Result<Report, String> {
 
 fn run(seed: u64, arguments: &Arguments) -> Result<Report, String> {
     let scenario = match arguments.layout {
+        Some(layout) if arguments.super_seed => {
+            arguments::super_seeded(arguments::even_of(seed, layout))
+        }
         Some(layout) => arguments::even_of(seed, layout),
         None => (arguments.scenario)(seed),
     };

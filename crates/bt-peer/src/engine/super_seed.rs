@@ -1,0 +1,194 @@
+//! Super-seeding (BEP 16): who has everything says that it has nothing, and shows each peer a piece or two at a time.
+//!
+//! First each piece is shown to one peer only. A peer is shown another one when the last has come to somebody else, or when
+//! there is nobody else to give it to. Two things keep a swarm from stalling: what is shown counts for
+//! [`SHOWN_PATIENCE`] at most, whatever becomes of it; and what other peers have already is shown to whoever has got
+//! nothing for that long.
+//!
+//! **Invariant:** a piece is told of, and served, only to whom it was shown.
+
+use super::{ConnId, Engine, send};
+use crate::connection::Connection;
+use crate::limits::{SHOWN_MAX, SHOWN_PATIENCE, SILENT_NEWCOMER};
+use bt_core::{Bitfield, Block, PieceIndex, Time};
+use bt_wire::Message;
+
+/// What one peer was shown.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    /// All pieces that it was told of.
+    pub(crate) told: Bitfield,
+    /// Those of which it is not known yet that it gave them to others, and since when it could have: not while it waits
+    /// for us.
+    open: Vec<(PieceIndex, Time)>,
+    /// When it was shown a piece, or got one, last.
+    progress: Time,
+}
+
+impl Shown {
+    fn nothing(now: Time, pieces_count: u32) -> Self {
+        Self {
+            told: Bitfield::new(pieces_count),
+            open: Vec::new(),
+            progress: now,
+        }
+    }
+
+    fn is_open(&self, piece: PieceIndex) -> bool {
+        self.open.iter().any(|(open, _)| *open == piece)
+    }
+
+    fn close(&mut self, piece: PieceIndex) {
+        self.open.retain(|(open, _)| *open != piece);
+    }
+}
+
+impl Engine {
+    /// True if peers are shown pieces one by one. A copy that is not whole has nothing to hide.
+    pub(super) fn is_super_seeding(&self) -> bool {
+        self.upload.super_seeding
+    }
+
+    /// True if the peer may know that we have the piece.
+    pub(super) fn is_shown(conn: &Connection, piece: PieceIndex) -> bool {
+        let shown = conn.shown.as_ref();
+        shown.is_none_or(|shown| shown.told.get(piece))
+    }
+
+    /// The peer said for the first time what it has.
+    pub(super) fn show_first(&mut self, now: Time, id: ConnId) {
+        if self.is_super_seeding()
+            && let Some(conn) = self.conns.get_mut(&id)
+        {
+            conn.shown = Some(Shown::nothing(now, self.layout.pieces_count()));
+            self.show(now, id);
+        }
+    }
+
+    /// The peer has one piece more: whoever was shown it has passed it on, or has it and nobody else needs it.
+    pub(super) fn note_passed_on(&mut self, now: Time, id: ConnId, piece: PieceIndex) {
+        if !self.is_super_seeding() {
+            return;
+        }
+        let needed = |conn: &Connection| conn.begun && !conn.has.get(piece);
+        let is_needed = self.conns.values().any(needed);
+        let mut free = Vec::new();
+        for conn in self.conns.values_mut() {
+            let passed_on = conn.id != id || !is_needed;
+            let Some(shown) = &mut conn.shown else {
+                continue;
+            };
+            if conn.id == id {
+                shown.progress = now;
+            }
+            if shown.is_open(piece) && passed_on {
+                shown.close(piece);
+                free.push(conn.id);
+            }
+        }
+        for id in free {
+            self.show(now, id);
+        }
+    }
+
+    /// The peer was sent a block. With the last one of a piece it has that: it tells only those who lack it.
+    pub(super) fn note_sent(&mut self, now: Time, id: ConnId, block: Block) {
+        let end = self.layout.piece_length(block.piece);
+        if self.is_super_seeding()
+            && block.begin + block.length == end
+            && let Some(conn) = self.conns.get_mut(&id)
+            && conn.has.set(block.piece)
+        {
+            self.picker.peer_has(block.piece);
+            self.note_passed_on(now, id, block.piece);
+        }
+    }
+
+    /// Looks for those who wait for others in vain, once a second.
+    pub(super) fn tend_shown(&mut self, now: Time) {
+        if !self.is_super_seeding() {
+            return;
+        }
+        let silent = |conn: &&Connection| !conn.begun && now - conn.opened_at >= SILENT_NEWCOMER;
+        let silent: Vec<ConnId> = self.conns.values().filter(silent).map(|c| c.id).collect();
+        for id in silent {
+            // It has nothing, or too little to speak of. A bitfield with news is taken later too.
+            let begun = self.begin(now, id, Bitfield::new(self.layout.pieces_count()));
+            begun.expect("it had not begun");
+        }
+        let mut free = Vec::new();
+        for conn in self.conns.values_mut() {
+            let served = conn.uploads.is_active() && conn.up.bytes_per_s(now) > 0;
+            let waits_for_us = served || (conn.am_choking && conn.peer_interested);
+            if let Some(shown) = &mut conn.shown {
+                for (piece, since) in &mut shown.open {
+                    if waits_for_us && !conn.has.get(*piece) {
+                        *since = now;
+                    }
+                }
+                let is_fresh = |since: Time| now - since < SHOWN_PATIENCE;
+                shown.open.retain(|(_, since)| is_fresh(*since));
+                if shown.open.is_empty() {
+                    free.push(conn.id);
+                }
+            }
+        }
+        for id in free {
+            self.show(now, id);
+        }
+    }
+
+    /// Shows the peer as many pieces as it may be shown now.
+    fn show(&mut self, now: Time, id: ConnId) {
+        loop {
+            let Some(piece) = self.next_to_show(now, id) else {
+                return;
+            };
+            let Some(conn) = self.conns.get_mut(&id) else {
+                return;
+            };
+            let Some(shown) = &mut conn.shown else {
+                return;
+            };
+            shown.told.set(piece);
+            shown.open.push((piece, now));
+            shown.progress = now;
+            // Until it asks for it; if it leaves before, the piece is another's.
+            conn.suggested.push(piece);
+            let message = Message::Have { piece: piece.get() };
+            send(&mut self.out, now, conn, message);
+        }
+    }
+
+    fn next_to_show(&mut self, now: Time, id: ConnId) -> Option<PieceIndex> {
+        let conn = self.conns.get(&id)?;
+        let shown = conn.shown.as_ref()?;
+        if shown.open.len() >= SHOWN_MAX {
+            return None;
+        }
+        if let Some(spread) = &mut self.upload.spread {
+            let picker = &self.picker;
+            if let Some(piece) = spread.offer(|piece| picker.availability(piece) > 0) {
+                return Some(piece);
+            }
+            self.upload.spread = None;
+        }
+        let starving = now - shown.progress >= SHOWN_PATIENCE;
+        let mut rarest = None;
+        let hidden = self.picker.have().iter_minus(&conn.has);
+        for piece in hidden.filter(|piece| !shown.told.get(*piece)) {
+            let copies = self.picker.availability(piece);
+            if rarest.is_none_or(|(least, _)| copies < least) && !self.is_open_anywhere(piece) {
+                rarest = Some((copies, piece));
+            }
+        }
+        let (copies, piece) = rarest?;
+        (copies == 0 || starving).then_some(piece)
+    }
+
+    /// True if somebody was shown the piece of late and it is not known to have passed it on.
+    fn is_open_anywhere(&self, piece: PieceIndex) -> bool {
+        let mut shown = self.conns.values().filter_map(|conn| conn.shown.as_ref());
+        shown.any(|shown| shown.is_open(piece))
+    }
+}

@@ -1,0 +1,226 @@
+//! What a super-seeder tells whom (BEP 16).
+
+use super::lone::*;
+use crate::engine::ConnId;
+use crate::limits::{SHOWN_MAX, SHOWN_PATIENCE};
+use crate::{CloseReason, Config, Input};
+use bt_core::{Bitfield, Block};
+use bt_wire::Message;
+use bt_wire::extension::ExtensionHandshake;
+use std::collections::BTreeSet;
+
+const PIECES: u32 = 12;
+
+fn seeder() -> Lone {
+    let mut config = Config::new(OWN_ID);
+    config.super_seed = true;
+    Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config)
+}
+
+/// A newcomer, and what it is shown.
+fn newcomer(lone: &mut Lone, n: u8) -> (ConnId, Vec<u32>) {
+    let conn = lone.open(n, FAST);
+    assert_eq!(lone.sent(conn), [Message::HaveNone], "nothing to be seen");
+    lone.receive(conn, Message::HaveNone);
+    let shown = shown(lone, conn);
+    lone.receive(conn, Message::Interested);
+    (conn, shown)
+}
+
+/// The pieces that it was told of since it was last asked.
+fn shown(lone: &mut Lone, conn: ConnId) -> Vec<u32> {
+    let sent = lone.sent(conn);
+    let piece = |message: &Message| {
+        let hint = matches!(
+            message,
+            Message::SuggestPiece { .. } | Message::AllowedFast { .. }
+        );
+        assert!(!hint, "{message:?}");
+        if let Message::Have { piece } = message {
+            return Some(*piece);
+        }
+        None
+    };
+    sent.iter().filter_map(piece).collect()
+}
+
+fn has(lone: &mut Lone, conn: ConnId, piece: u32) {
+    lone.receive(conn, Message::Have { piece });
+}
+
+#[test]
+fn each_peer_is_shown_pieces_of_its_own() {
+    let mut lone = seeder();
+    let mut all = BTreeSet::new();
+    for n in 1..=6 {
+        let (_, shown) = newcomer(&mut lone, n);
+        assert_eq!(shown.len(), SHOWN_MAX);
+        assert!(shown.iter().all(|piece| all.insert(*piece)), "{shown:?}");
+    }
+    // All are out, and for a while nobody is shown one that somebody else has in hand.
+    let (late, shown) = newcomer(&mut lone, 7);
+    assert_eq!(shown, []);
+    assert_eq!(lone.close_reason(late), None);
+}
+
+#[test]
+fn the_next_piece_comes_when_the_last_was_passed_on() {
+    let mut lone = seeder();
+    let (first, pieces) = newcomer(&mut lone, 1);
+    let (second, _) = newcomer(&mut lone, 2);
+    has(&mut lone, first, pieces[0]);
+    assert_eq!(shown(&mut lone, first), [], "it keeps it to itself");
+    has(&mut lone, second, pieces[0]);
+    assert_eq!(shown(&mut lone, first).len(), 1, "it gave it to another");
+    // It tells nothing of a piece that it got from us: another's word is enough.
+    has(&mut lone, second, pieces[1]);
+    assert_eq!(shown(&mut lone, first).len(), 1);
+}
+
+#[test]
+fn with_nobody_else_there_is_nothing_to_wait_for() {
+    let mut lone = seeder();
+    let (only, mut next) = newcomer(&mut lone, 1);
+    let mut seen = BTreeSet::new();
+    while let Some(piece) = next.pop() {
+        assert!(seen.insert(piece), "{piece} twice");
+        // It does not tell us of what it got from us.
+        let blocks = lone.layout.blocks(lone.layout.piece(piece).unwrap());
+        for block in blocks.collect::<Vec<_>>() {
+            lone.receive(only, Message::Request(address(block)));
+            assert_eq!(lone.uploads(only), [block]);
+            let (conn, result) = (only, Ok(()));
+            let sent = Input::Uploaded {
+                conn,
+                block,
+                result,
+            };
+            lone.handle(sent);
+        }
+        next.extend(shown(&mut lone, only));
+    }
+    assert_eq!(seen.len(), PIECES as usize, "all, without a pause");
+}
+
+#[test]
+fn who_passes_nothing_on_gets_little_and_stalls_nobody() {
+    let mut lone = seeder();
+    let (miser, pieces) = newcomer(&mut lone, 1);
+    let (other, _) = newcomer(&mut lone, 2);
+    pieces
+        .iter()
+        .for_each(|piece| has(&mut lone, miser, *piece));
+    lone.pass(SHOWN_PATIENCE / 2);
+    assert_eq!(shown(&mut lone, miser), []);
+    let mut told = BTreeSet::new();
+    let spans = PIECES as usize / SHOWN_MAX;
+    for _ in 0..2 * spans {
+        lone.pass(SHOWN_PATIENCE);
+        let next = shown(&mut lone, miser);
+        assert!(next.len() <= SHOWN_MAX, "{next:?}");
+        told.extend(shown(&mut lone, other));
+        lone.receive(other, Message::KeepAlive);
+        lone.receive(miser, Message::KeepAlive);
+    }
+    // What the miser has and does not give comes from us in the end.
+    for piece in pieces {
+        assert!(told.contains(&piece), "{piece} of {told:?}");
+    }
+}
+
+#[test]
+fn what_waits_for_our_line_is_not_shown_to_others_meanwhile() {
+    let mut config = Config::new(OWN_ID);
+    (config.super_seed, config.upload_slots) = (true, Some(1));
+    let mut lone = Lone::with(torrent(2, Bitfield::full(2)), config);
+    let (first, pieces) = newcomer(&mut lone, 1);
+    let (second, nothing) = newcomer(&mut lone, 2);
+    assert_eq!((pieces.len(), nothing), (2, Vec::new()));
+    // Unchoked, it asks for neither: then they are another's.
+    lone.pass(SHOWN_PATIENCE / 2);
+    assert_eq!(shown(&mut lone, second), []);
+    lone.pass(SHOWN_PATIENCE);
+    assert_eq!(shown(&mut lone, second).len(), 2);
+    // Choked, it can do nothing about it.
+    let mut config = Config::new(OWN_ID);
+    (config.super_seed, config.upload_slots) = (true, Some(0));
+    let mut lone = Lone::with(torrent(2, Bitfield::full(2)), config);
+    newcomer(&mut lone, 1);
+    let (second, _) = newcomer(&mut lone, 2);
+    lone.pass(SHOWN_PATIENCE * 2);
+    assert_eq!(shown(&mut lone, second), []);
+    assert_eq!(lone.close_reason(first), None);
+}
+
+#[test]
+fn who_says_nothing_has_nothing() {
+    let mut lone = seeder();
+    let conn = lone.open(1, PLAIN);
+    assert_eq!(lone.sent(conn), []);
+    lone.pass_secs(4);
+    assert_eq!(shown(&mut lone, conn), [], "its bitfield may be under way");
+    lone.pass_secs(2);
+    let first = shown(&mut lone, conn);
+    assert_eq!(first.len(), SHOWN_MAX);
+    let full = Bitfield::full(PIECES).to_bytes();
+    lone.receive(conn, Message::Bitfield(full.into()));
+    assert_eq!(lone.close_reason(conn), Some(CloseReason::Redundant));
+}
+
+#[test]
+fn what_was_not_shown_is_not_there() {
+    let mut lone = seeder();
+    let (conn, pieces) = newcomer(&mut lone, 1);
+    let block = |lone: &Lone, piece: u32| -> Block {
+        let piece = lone.layout.piece(piece).unwrap();
+        lone.layout.blocks(piece).next().unwrap()
+    };
+    let hidden = (0..PIECES).find(|piece| !pieces.contains(piece)).unwrap();
+    let (hidden, seen) = (block(&lone, hidden), block(&lone, pieces[0]));
+    lone.sent(conn);
+    lone.receive(conn, Message::Request(address(hidden)));
+    assert_eq!(
+        lone.sent(conn),
+        [Message::RejectRequest(address(hidden))],
+        "as if it were missing"
+    );
+    lone.receive(conn, Message::Request(address(seen)));
+    assert_eq!(lone.uploads(conn), [seen]);
+}
+
+#[test]
+fn what_a_leaving_peer_never_asked_for_is_shown_to_another() {
+    let mut lone = seeder();
+    let mut pieces = Vec::new();
+    for n in 1..=6 {
+        pieces.push(newcomer(&mut lone, n));
+    }
+    let (gone, lost) = pieces.remove(0);
+    let reason = CloseReason::Gone;
+    lone.handle(Input::Closed { conn: gone, reason });
+    let (_, mut shown) = newcomer(&mut lone, 9);
+    shown.sort_unstable();
+    let mut lost = lost;
+    lost.sort_unstable();
+    assert_eq!(shown, lost);
+}
+
+#[test]
+fn it_does_not_call_itself_a_seeder() {
+    let mut lone = seeder();
+    let conn = lone.open(1, FAST.with_extension_protocol());
+    let sent = lone.sent(conn);
+    let [Message::HaveNone, Message::Extended { id: 0, payload }] = &sent[..] else {
+        panic!("{sent:?}");
+    };
+    let ours = ExtensionHandshake::decode(payload).unwrap();
+    assert_eq!(ours.upload_only, None);
+    // Who is not complete hides nothing.
+    let mut config = Config::new(OWN_ID);
+    config.super_seed = true;
+    let mut have = Bitfield::full(PIECES);
+    have.clear(lone.layout.piece(3).unwrap());
+    let mut part = Lone::with(torrent(PIECES, have), config);
+    let conn = part.open(1, FAST);
+    assert!(matches!(part.sent(conn)[..], [Message::Bitfield(_)]));
+}
