@@ -2,7 +2,8 @@
 //!
 //! **Invariant:** the file at the path is always whole: a new one is written beside it, synced and renamed, and the one before
 //! stays as `….old`. What cannot be read is renamed to `….bad`, said, and the one before it read instead; so a damaged file
-//! costs what happened in two intervals, and a killed process what happened in one.
+//! costs what happened in two intervals, and a killed process what happened in one. A server that was dropped changes nothing
+//! there any more, even if it was in the middle of writing.
 
 use crate::shard::Shards;
 use crate::state::{Secrets, State};
@@ -15,7 +16,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use tracing::{info, warn};
 
@@ -146,7 +147,32 @@ pub(crate) struct Keeper {
     path: PathBuf,
     /// Held while one is written, so that two never write at once.
     turn: Mutex<()>,
+    /// Whether a server is there whose snapshots these are; held while files are made, renamed or removed.
+    in_service: Mutex<bool>,
     last: Mutex<Last>,
+}
+
+/// As long as this lives, snapshots are written.
+#[derive(Debug)]
+pub(crate) struct Service(Arc<State>);
+
+impl Service {
+    pub(crate) fn begin(state: Arc<State>) -> Self {
+        if let Some(keeper) = &state.keeper {
+            *keeper.in_service() = true;
+        }
+        Self(state)
+    }
+}
+
+/// A thread that writes cannot be stopped. It finds out, and leaves the files to whoever begins next at the same path. This
+/// waits for two renames at most.
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(keeper) = &self.0.keeper {
+            *keeper.in_service() = false;
+        }
+    }
 }
 
 /// What became of the snapshots.
@@ -165,11 +191,15 @@ impl Keeper {
     /// # Errors
     /// Nothing can be written there.
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
-        // Now, and not with the first snapshot minutes later.
-        open(&beside(path, ".new"))?;
+        // Now, and not with the first snapshot minutes later. What is there is left alone: the tracker that this one takes
+        // over from may be writing it.
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(MODE);
+        options.open(beside(path, ".new"))?;
         Ok(Self {
             path: path.to_owned(),
             turn: Mutex::default(),
+            in_service: Mutex::default(),
             last: Mutex::default(),
         })
     }
@@ -214,7 +244,8 @@ impl Keeper {
         let written = self.try_write(state);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match written {
-            Ok(bytes) => {
+            Ok(None) => {}
+            Ok(Some(bytes)) => {
                 last.written += 1;
                 last.bytes = bytes;
                 last.at = Some(state.now());
@@ -227,24 +258,65 @@ impl Keeper {
         }
     }
 
-    fn try_write(&self, state: &State) -> io::Result<u64> {
-        let fresh = beside(&self.path, ".new");
-        let mut file = open(&fresh)?;
-        let bytes = write(state, &mut file).and_then(|bytes| file.sync_all().map(|()| bytes));
-        if bytes.is_err() {
+    /// Returns how many bytes it was; `None` if the server has gone.
+    fn try_write(&self, state: &State) -> io::Result<Option<u64>> {
+        let Some(mut file) = self.make()? else {
+            return Ok(None);
+        };
+        let written = write(state, &mut file).and_then(|bytes| file.sync_all().map(|()| bytes));
+        let is_put = self.put(written.is_ok());
+        let bytes = written?;
+        Ok(is_put?.then_some(bytes))
+    }
+
+    /// A file of our own beside the path: whoever still writes to one of that name does not write to this.
+    fn make(&self) -> io::Result<Option<File>> {
+        let in_service = self.in_service();
+        if !*in_service {
+            return Ok(None);
+        }
+        let fresh = self.fresh();
+        match fs::remove_file(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(MODE);
+        options.open(&fresh).map(Some)
+    }
+
+    /// Puts the file in the place of the last one, if it is whole; else removes it. False if the server has gone meanwhile.
+    fn put(&self, is_whole: bool) -> io::Result<bool> {
+        let in_service = self.in_service();
+        if !*in_service {
+            return Ok(false);
+        }
+        let fresh = self.fresh();
+        if !is_whole {
             // On a full disk it would only be in the way.
             let _ = fs::remove_file(&fresh);
+            return Ok(true);
         }
-        let bytes = bytes?;
         match fs::rename(&self.path, beside(&self.path, ".old")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
         fs::rename(&fresh, &self.path)?;
+        drop(in_service);
         // The names have to last too.
         let folder = self.path.parent().filter(|path| path.as_os_str() != "");
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-        Ok(bytes)
+        Ok(true)
+    }
+
+    fn fresh(&self) -> PathBuf {
+        beside(&self.path, ".new")
+    }
+
+    fn in_service(&self) -> MutexGuard<'_, bool> {
+        self.in_service
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How it went.
@@ -253,14 +325,60 @@ impl Keeper {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(MODE);
-    options.open(path)
-}
-
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(keeper: &Keeper, in_service: bool) {
+        *keeper.in_service() = in_service;
+    }
+
+    #[test]
+    fn who_is_dropped_while_it_writes_leaves_the_files_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("swarms");
+        let read = |path: &Path| fs::read(path).unwrap();
+        let first = Keeper::new(&path).unwrap();
+        set(&first, true);
+        let mut lost = first.make().unwrap().unwrap();
+        lost.write_all(b"lost").unwrap();
+        set(&first, false);
+
+        let second = Keeper::new(&path).unwrap();
+        set(&second, true);
+        for said in [b"one", b"two"] {
+            let mut file = second.make().unwrap().unwrap();
+            lost.write_all(b"lost").unwrap();
+            file.write_all(said).unwrap();
+            // Neither half of it nor all.
+            for is_whole in [false, true] {
+                assert!(!first.put(is_whole).unwrap());
+            }
+            assert!(first.make().unwrap().is_none());
+            assert!(second.put(true).unwrap());
+            assert_eq!(read(&path), said);
+        }
+        assert_eq!(read(&beside(&path, ".old")), b"one");
+        assert!(!beside(&path, ".new").exists());
+    }
+
+    #[test]
+    fn who_comes_to_take_over_disturbs_no_snapshot() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("swarms");
+        let old = Keeper::new(&path).unwrap();
+        set(&old, true);
+        let mut file = old.make().unwrap().unwrap();
+        file.write_all(b"half").unwrap();
+        let _new = Keeper::new(&path).unwrap();
+        file.write_all(b" and half").unwrap();
+        assert!(old.put(true).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"half and half");
+    }
 }

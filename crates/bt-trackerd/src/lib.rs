@@ -51,7 +51,7 @@ pub use state::Page;
 use core::time::Duration;
 use handover::Visit;
 use hyper::body::Bytes;
-use keep::{Begun, Keeper};
+use keep::{Begun, Keeper, Service};
 use listen::Sockets;
 use operator::Purpose;
 use state::{Rules, Secrets, State};
@@ -128,6 +128,7 @@ pub struct Server {
     /// Kept to be handed over.
     sockets: Sockets,
     snapshot_interval: Duration,
+    service: Service,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -155,6 +156,7 @@ fn run(
         admin,
         udp,
     } = sockets.try_clone().map_err(ServeError::Worker)?;
+    let service = Service::begin(Arc::clone(&state));
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let mut addrs = Vec::new();
@@ -208,6 +210,7 @@ fn run(
         state,
         sockets,
         snapshot_interval,
+        service,
         stop,
         tasks,
     })
@@ -311,8 +314,10 @@ impl Server {
                     state,
                     sockets,
                     snapshot_interval,
+                    service,
                     ..
                 } = self;
+                drop(service);
                 run(state, sockets, snapshot_interval).map(Some)
             }
         }
