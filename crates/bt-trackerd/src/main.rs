@@ -265,31 +265,42 @@ async fn reload(server: &Server, args: &Args, begun: &Config) {
     }
 }
 
-/// One line an address, in the form that scripts rely on. A closed stdout is no reason not to serve.
+/// One line an address, in the form that scripts rely on. A stdout that is full or closed is no reason not to serve, and
+/// whoever waits for the addresses finds them in the log.
 fn print_addresses(server: &Server, as_json: bool) {
+    let lines = address_lines(server, as_json);
+    let mut out = io::stdout().lock();
+    let mut printing = lines.iter().map(|line| writeln!(out, "{line}"));
+    let printed = printing.try_for_each(|printed| printed);
+    if let Err(error) = printed.and_then(|()| out.flush()) {
+        warn!(
+            "the addresses cannot be printed on stdout ({error}): {}",
+            lines.join("; ")
+        );
+    }
+}
+
+fn address_lines(server: &Server, as_json: bool) -> Vec<String> {
     let http = server.addrs().iter().map(|addr| ("http", addr));
     let https = server.tls_addrs().iter().map(|addr| ("https", addr));
     let udp = server.udp_addrs().iter().map(|addr| ("udp", addr));
-    let mut out = io::stdout().lock();
-    for (transport, addr) in http.chain(https).chain(udp) {
+    let trackers = http.chain(https).chain(udp).map(|(transport, addr)| {
         let announce = format!("{transport}://{addr}/announce");
-        let line = if as_json {
+        if as_json {
             json!({"event": "listening", "transport": transport, "addr": addr.to_string(), "announce": announce}).to_string()
         } else {
             format!("listening on {addr}: {announce}")
-        };
-        let _ = writeln!(out, "{line}");
-    }
+        }
+    });
     let metrics = server.metrics_addr().map(|addr| ("metrics", addr));
     let admin = server.admin_addr().map(|addr| ("admin", addr));
-    for (purpose, addr) in metrics.into_iter().chain(admin) {
+    let others = metrics.into_iter().chain(admin).map(|(purpose, addr)| {
         let url = format!("http://{addr}/{purpose}");
-        let line = if as_json {
+        if as_json {
             json!({"event": "listening", "transport": purpose, "addr": addr.to_string(), "url": url}).to_string()
         } else {
             format!("{purpose} on {addr}: {url}")
-        };
-        let _ = writeln!(out, "{line}");
-    }
-    let _ = out.flush();
+        }
+    });
+    trackers.chain(others).collect()
 }

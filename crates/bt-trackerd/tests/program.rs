@@ -15,10 +15,10 @@ use bt_tracker::udp::response::{self, Body};
 use bt_tracker::udp::{Family, TransactionId, request};
 use daemon::{Daemon, get, program};
 use rustix::process::Signal;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpStream, UdpSocket};
 use std::os::fd::IntoRawFd as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const ANNOUNCE: &str =
@@ -46,6 +46,30 @@ fn each_address_is_printed() {
         line.starts_with("listening on 127.0.0.1:") && line.ends_with("/announce"),
         "{line}"
     );
+}
+
+#[test]
+fn a_stdout_that_takes_nothing_is_told_in_the_log_and_it_serves() {
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    for stdout in [full.unwrap().into(), Stdio::from(closed)] {
+        let mut command = program();
+        command.args(["--http", "127.0.0.1:0"]).stdout(stdout);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let told = log.find_map(|line| {
+            let line = line.unwrap();
+            let (_, addr) = line.split_once("listening on ")?;
+            let addr = addr.split_once(": ").unwrap().0.parse().unwrap();
+            Some((line.contains("WARN"), get(addr, "/health")))
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let (is_warning, health) = told.expect("the address in the log");
+        assert!(is_warning);
+        assert!(health.ends_with("ok\n"), "{health}");
+    }
 }
 
 #[test]
