@@ -88,8 +88,10 @@ pub enum DiskErrorKind {
     Full,
     /// Read-only file system, no permission, or a file longer than it may be there. Does not pass by itself.
     Denied,
-    /// A file is missing, too short, or something else stands in its place.
+    /// A file is missing or too short.
     Missing,
+    /// Something else stands in the place of a file or of its folder: a folder, a link, a pipe. Does not pass by itself.
+    InTheWay,
     /// Any other error of the operating system.
     Io,
 }

@@ -32,10 +32,9 @@ fn kind(error: &io::Error) -> DiskErrorKind {
         Errno::NOSPC | Errno::DQUOT => DiskErrorKind::Full,
         // FBIG is said by file systems and limits that take no file as long as this one.
         Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::FBIG => DiskErrorKind::Denied,
+        Errno::NOENT => DiskErrorKind::Missing,
         // LOOP is said of a symbolic link that must not be followed, NXIO of a pipe or socket in a file's place.
-        Errno::NOENT | Errno::NOTDIR | Errno::ISDIR | Errno::LOOP | Errno::NXIO => {
-            DiskErrorKind::Missing
-        }
+        Errno::NOTDIR | Errno::ISDIR | Errno::LOOP | Errno::NXIO => DiskErrorKind::InTheWay,
         _ => DiskErrorKind::Io,
     }
 }
@@ -54,10 +53,10 @@ mod tests {
             (Errno::ROFS, DiskErrorKind::Denied),
             (Errno::FBIG, DiskErrorKind::Denied),
             (Errno::NOENT, DiskErrorKind::Missing),
-            (Errno::NOTDIR, DiskErrorKind::Missing),
-            (Errno::ISDIR, DiskErrorKind::Missing),
-            (Errno::LOOP, DiskErrorKind::Missing),
-            (Errno::NXIO, DiskErrorKind::Missing),
+            (Errno::NOTDIR, DiskErrorKind::InTheWay),
+            (Errno::ISDIR, DiskErrorKind::InTheWay),
+            (Errno::LOOP, DiskErrorKind::InTheWay),
+            (Errno::NXIO, DiskErrorKind::InTheWay),
             (Errno::IO, DiskErrorKind::Io),
             (Errno::MFILE, DiskErrorKind::Io),
         ];

@@ -179,6 +179,7 @@ const fn errno(kind: DiskErrorKind) -> Errno {
         DiskErrorKind::Full => Errno::NOSPC,
         DiskErrorKind::Denied => Errno::ACCESS,
         DiskErrorKind::Missing => Errno::NOENT,
+        DiskErrorKind::InTheWay => Errno::ISDIR,
         DiskErrorKind::Io => Errno::IO,
     }
 }

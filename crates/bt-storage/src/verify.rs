@@ -105,14 +105,16 @@ impl Verified {
             Found::Hash(_) => &mut self.wrong,
             Found::Nothing => &mut self.missing,
             Found::Error(file, error) => {
-                let kind = error.kind;
-                if !matches!(kind, DiskErrorKind::Missing) {
+                // Where something else stands, the file is not.
+                let is_missing =
+                    matches!(error.kind, DiskErrorKind::Missing | DiskErrorKind::InTheWay);
+                if !is_missing {
                     self.unreadable_files.insert(file);
                 }
                 if self.errors.len() < ERRORS_MAX && !self.errors.contains(&error) {
                     self.errors.push(error);
                 }
-                if kind == DiskErrorKind::Missing {
+                if is_missing {
                     &mut self.missing
                 } else {
                     &mut self.unreadable

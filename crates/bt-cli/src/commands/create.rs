@@ -266,8 +266,10 @@ fn hash(
             HashError::Cancelled => return context.stop.failure(),
             HashError::Changed { .. } => Exit::Failed,
             HashError::Layout(_) => Exit::Usage,
-            HashError::Disk(error) if error.kind == DiskErrorKind::Missing => Exit::Invalid,
-            HashError::Disk(_) => Exit::Disk,
+            HashError::Disk(error) => match error.kind {
+                DiskErrorKind::Missing | DiskErrorKind::InTheWay => Exit::Invalid,
+                DiskErrorKind::Full | DiskErrorKind::Denied | DiskErrorKind::Io => Exit::Disk,
+            },
         };
         Failure::new(exit, error)
     })

@@ -124,9 +124,10 @@ impl Swarm {
             Event::DiskTrouble(error) => {
                 let next = match error.kind {
                     DiskErrorKind::Full => "going on when there is space",
-                    DiskErrorKind::Denied | DiskErrorKind::Missing | DiskErrorKind::Io => {
-                        "trying again"
-                    }
+                    DiskErrorKind::Denied
+                    | DiskErrorKind::Missing
+                    | DiskErrorKind::InTheWay
+                    | DiskErrorKind::Io => "trying again",
                 };
                 let message = format!("{error}; {next}");
                 torrent.disk = Some(error);

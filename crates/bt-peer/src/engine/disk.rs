@@ -76,8 +76,8 @@ impl Failures {
             count: self.count.saturating_add(1),
             errors: match kind {
                 DiskErrorKind::Full => 0,
-                // Permissions do not come back by themselves.
-                DiskErrorKind::Denied => DISK_ERRORS_MAX,
+                // Permissions do not come back by themselves, and what stands in the way does not leave.
+                DiskErrorKind::Denied | DiskErrorKind::InTheWay => DISK_ERRORS_MAX,
                 DiskErrorKind::Missing | DiskErrorKind::Io => self.errors.saturating_add(1),
             },
         }

@@ -153,7 +153,7 @@ fn something_else_in_a_files_place() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         make(&path);
         let (kind, message) = trouble(&torrent, &torrent.open(temp.path(), &options(4)));
-        assert_eq!(kind, DiskErrorKind::Missing, "{message}");
+        assert_eq!(kind, DiskErrorKind::InTheWay, "{message}");
         assert!(
             message.contains(expected) && message.contains("dir0/f0"),
             "{message}"

@@ -95,7 +95,7 @@ fn troubles(lone: &mut Lone, seeder: ConnId, kinds: &[DiskErrorKind]) -> Vec<Eve
 
 #[test]
 fn a_broken_disk_is_given_up_and_a_full_one_is_not() {
-    use DiskErrorKind::{Denied, Full, Io, Missing};
+    use DiskErrorKind::{Denied, Full, InTheWay, Io, Missing};
     let max = crate::limits::DISK_ERRORS_MAX as usize;
     // (how it fails each time, whether it is given up)
     let rows = [
@@ -110,6 +110,8 @@ fn a_broken_disk_is_given_up_and_a_full_one_is_not() {
         ([vec![Full; max], vec![Io; max]].concat(), true),
         (vec![Denied], true),
         (vec![Full, Denied], true),
+        (vec![InTheWay], true),
+        (vec![Missing, InTheWay], true),
     ];
     for (kinds, is_given_up) in rows {
         let mut lone = Lone::leecher(200);
