@@ -33,6 +33,9 @@ pub(crate) const ANNOUNCES_MAX: usize = 50;
 /// How long an announce may take. As libtorrent's `tracker_completion_timeout`.
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long a scrape may take, since somebody waits for it: over UDP two tries of 15 s (BEP 15).
+const SCRAPE_DEADLINE: Duration = Duration::from_secs(30);
+
 /// Host names among a tracker's peers that are looked up, and addresses of each that are used.
 const NAMES_MAX: usize = 50;
 const ADDRESSES_MAX: usize = 4;
@@ -290,8 +293,8 @@ impl Visit {
 pub async fn scrape(tracker: &str, torrents: &[InfoHash]) -> Result<ScrapeResponse, ScrapeError> {
     if udp::is_udp(tracker) {
         let udp = Udp::new(None, Clock::start());
-        let scraping = tokio::time::timeout(ANNOUNCE_DEADLINE, udp.scrape(tracker, torrents));
-        let after = ANNOUNCE_DEADLINE;
+        let scraping = tokio::time::timeout(SCRAPE_DEADLINE, udp.scrape(tracker, torrents));
+        let after = SCRAPE_DEADLINE;
         let late = |_| ScrapeError::Http(HttpError::Deadline { after });
         return Ok(scraping.await.map_err(late)??);
     }
@@ -300,7 +303,7 @@ pub async fn scrape(tracker: &str, torrents: &[InfoHash]) -> Result<ScrapeRespon
         tracker: tracker.to_owned(),
     })?;
     let bounds = Bounds {
-        deadline: ANNOUNCE_DEADLINE,
+        deadline: SCRAPE_DEADLINE,
         body_max: REPLY_MAX_BYTES,
         family: Family::Any,
     };
@@ -433,6 +436,29 @@ mod tests {
             matches!(error, ScrapeError::Http(HttpError::Scheme { .. })),
             "{error}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scrape_of_a_silent_tracker_ends_after_two_tries() {
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        udp.set_nonblocking(true).unwrap();
+        let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let urls = [
+            format!("udp://{}/announce", udp.local_addr().unwrap()),
+            format!("http://{}/announce", http.local_addr().unwrap()),
+        ];
+        for url in urls {
+            let begun = tokio::time::Instant::now();
+            let error = scrape(&url, &[InfoHash([1; 20])]).await.unwrap_err();
+            assert!(matches!(error, ScrapeError::Http(_)), "{error:?}");
+            assert_eq!(error.to_string(), "no complete answer within 30 s");
+            assert!(begun.elapsed() < SCRAPE_DEADLINE + Duration::from_secs(1));
+        }
+        let mut connect = [0; 16];
+        for _ in 0..2 {
+            assert_eq!(udp.recv(&mut connect).unwrap(), 16);
+        }
+        assert!(udp.recv(&mut connect).is_err(), "a third try");
     }
 
     #[test]

@@ -200,6 +200,28 @@ async fn silence_and_drips_end_at_the_deadline() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_torrent_that_drips_is_given_up_after_a_minute() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/a.torrent", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _request = stream.read(&mut [0; 4_096]).await.unwrap();
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        while stream.write_all(b"d").await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    let after = FETCH_DEADLINE;
+    assert_eq!(
+        fetch(&url, 100_000).await,
+        Err(HttpError::Deadline { after })
+    );
+    server.abort();
+}
+
 #[tokio::test]
 async fn credentials_go_to_the_server_they_were_given_for_and_no_other() {
     let other = hostile(say("HTTP/1.1 200 OK\nContent-Length: 0\n\n")).await;
