@@ -22,6 +22,8 @@ pub(crate) enum Exit {
     Interrupted,
     /// Stopped by SIGTERM before it was done.
     Terminated,
+    /// Stopped by SIGHUP before it was done: the terminal has gone.
+    HungUp,
 }
 
 impl Exit {
@@ -36,6 +38,7 @@ impl Exit {
             Self::Disk => 6,
             Self::Interrupted => 130,
             Self::Terminated => 143,
+            Self::HungUp => 129,
         }
     }
 

@@ -8,7 +8,7 @@
 //! | [`output`] | [`output::Output`]: results on stdout, for a person or as JSON lines |
 //! | [`progress`] | bars on stderr, if it is a terminal |
 //! | [`log`] | `-q`, `-v` and `RUST_LOG` |
-//! | [`stop`] | [`stop::Stop`]: SIGINT and SIGTERM as a value that can be asked or awaited |
+//! | [`stop`] | [`stop::Stop`]: SIGINT, SIGTERM and SIGHUP as a value that can be asked or awaited |
 //! | [`units`] | sizes, rates and durations, read and written |
 //! | [`text`] | strangers' text made safe for a terminal |
 //! | [`description`] | what is known of a torrent, shown or as JSON |

@@ -1,13 +1,17 @@
-//! SIGINT and SIGTERM as a value.
+//! SIGINT, SIGTERM and SIGHUP as a value.
 //!
-//! The first signal asks the program to stop cleanly; the second ends it at once.
+//! The first signal asks the program to stop cleanly; a second SIGINT or SIGTERM ends it at once. SIGHUP, which says that the
+//! terminal has gone, comes twice from some shells, and counts once. Who started the program with SIGHUP ignored, as `nohup`
+//! does, wants it to go on: then it stays ignored.
 
 use crate::exit::{Exit, Failure};
 use anyhow::Context as _;
+use core::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::{io, ptr};
 use tokio::runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// SIGXFSZ, on Linux and macOS: a file grew beyond `ulimit -f`. It ends a program that has no handler; with one, the write
@@ -38,9 +42,10 @@ impl Stop {
             let _inside = runtime.enter();
             signal(SignalKind::from_raw(FILE_TOO_LARGE))
                 .and_then(|_handled| signal(SignalKind::interrupt()))
-                .and_then(|int| Ok((int, signal(SignalKind::terminate())?)))
+                .and_then(|int| Ok((int, signal(SignalKind::terminate())?, hang_ups()?)))
         };
-        let (mut interrupt, mut terminate) = signals.context("cannot wait for signals")?;
+        let (mut interrupt, mut terminate, mut hang_up) =
+            signals.context("cannot wait for signals")?;
         let wait = move || {
             runtime.block_on(async {
                 let mut first = true;
@@ -48,8 +53,12 @@ impl Stop {
                     let exit = tokio::select! {
                         _ = interrupt.recv() => Exit::Interrupted,
                         _ = terminate.recv() => Exit::Terminated,
+                        () = next(&mut hang_up) => Exit::HungUp,
                     };
                     if !first {
+                        if exit == Exit::HungUp {
+                            continue;
+                        }
                         std::process::exit(exit.code().into());
                     }
                     first = false;
@@ -91,5 +100,37 @@ impl Stop {
             self.requested().unwrap_or(Exit::Interrupted),
             "stopped before it was done",
         )
+    }
+}
+
+/// SIGHUP, unless it was ignored when the program was started.
+fn hang_ups() -> io::Result<Option<Signal>> {
+    let kind = SignalKind::hangup();
+    if is_ignored(kind) {
+        return Ok(None);
+    }
+    signal(kind).map(Some)
+}
+
+async fn next(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => core::future::pending().await,
+    }
+}
+
+#[allow(
+    unsafe_code,
+    reason = "no safe wrapper in use says what becomes of a signal"
+)]
+fn is_ignored(kind: SignalKind) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action the call changes nothing and only fills in the old one, for which there is room; all of
+    // whose fields may also be zero.
+    unsafe {
+        libc::sigaction(kind.as_raw_value(), ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
     }
 }

@@ -168,7 +168,10 @@ pub(crate) async fn telling(
     let result = work.await;
     if let Err(failure) = &result
         && !failure.told
-        && !matches!(failure.exit, Exit::Interrupted | Exit::Terminated)
+        && !matches!(
+            failure.exit,
+            Exit::Interrupted | Exit::Terminated | Exit::HungUp
+        )
     {
         let message = &failure.to_string();
         // If this cannot be told either, the exit code still speaks.

@@ -187,6 +187,42 @@ fn a_download_goes_on_after_sigterm_and_after_sigkill() {
 }
 
 #[test]
+fn a_terminal_that_closes_ends_a_download_cleanly_unless_nohup_started_it() {
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    let limit = ["--down-limit", "500K", "--json"];
+    let get = [&["get", &url, "-d", "copy"], &LOCAL[..], &limit[..]].concat();
+    let mut getter = place.bt("getter", &get);
+    while getter.event("progress")["bytes_done"] == 0 {}
+    // Some shells and the system say it both.
+    getter.signal(Signal::HUP);
+    getter.signal(Signal::HUP);
+    let ended = getter.end();
+    assert_eq!(ended.code, Some(129), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("what was verified is kept"),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stdout.last().unwrap().contains("\"stopped\""));
+
+    let mut command = std::process::Command::new("nohup");
+    let get = [&["get", &url, "-d", "copy", "--json"], &LOCAL[..]].concat();
+    command
+        .arg(env!("CARGO_BIN_EXE_bt"))
+        .args(&get)
+        .args(["--down-limit", "2M"])
+        .current_dir(place.path("."))
+        .env("HOME", place.path("getter"))
+        .env_remove("XDG_STATE_HOME");
+    let mut getter = Process::spawn(command);
+    assert_ne!(getter.event("checked")["pieces_have"], 0);
+    getter.signal(Signal::HUP);
+    assert_eq!(getter.end().code, Some(0));
+    place.assert_copied("copy");
+}
+
+#[test]
 fn what_is_not_from_a_download_is_not_replaced_unawares() {
     let place = Place::new();
     let (_publisher, url) = place.publish();
@@ -226,6 +262,49 @@ fn what_is_not_from_a_download_is_not_replaced_unawares() {
     let ended = place.bt("other", &get).end();
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert_eq!(fs::read(place.path(large)).unwrap(), longer);
+}
+
+#[test]
+fn something_else_in_the_place_of_a_file_ends_a_download_at_once() {
+    use std::os::unix::fs::symlink;
+    type Harm = fn(&std::path::Path);
+    // (what is done to the path, the path, what the message says)
+    let rows: [(Harm, &str, &str); 3] = [
+        (
+            |path| fs::create_dir_all(path).unwrap(),
+            "data/ä/large.bin",
+            "Is a directory",
+        ),
+        (
+            |path| fs::write(path, "").unwrap(),
+            "data/ä",
+            "Not a directory",
+        ),
+        (
+            |path| symlink("/nowhere", path).unwrap(),
+            "data/ä/large.bin",
+            "a symbolic link",
+        ),
+    ];
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    for (row, (harm, path, expected)) in rows.into_iter().enumerate() {
+        let copy = format!("copy{row}");
+        let named = format!("{copy}/{path}");
+        let path = place.path(&named);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        harm(&path);
+        let get = [&["get", &url, "-d", &copy, "--json"], &LOCAL[..]].concat();
+        let begun = std::time::Instant::now();
+        let ended = place.bt("getter", &get).end();
+        assert_eq!(ended.code, Some(6), "{expected}: {}", ended.stderr);
+        // Far below the two minutes for which other troubles of a disk are waited for.
+        assert!(begun.elapsed().as_secs() < 60, "{expected}");
+        for said in [expected, &named] {
+            assert!(ended.stderr.contains(said), "{said}: {}", ended.stderr);
+        }
+        assert!(!ended.stderr.contains("trying again"), "{}", ended.stderr);
+    }
 }
 
 #[test]

@@ -225,6 +225,7 @@ fn a_signal_leaves_nothing_behind() {
     for (signal, code) in [
         (rustix::process::Signal::INT, 130),
         (rustix::process::Signal::TERM, 143),
+        (rustix::process::Signal::HUP, 129),
     ] {
         let place = Place::new();
         let file = std::fs::File::create(place.path("big")).unwrap();
