@@ -20,6 +20,7 @@ pub(crate) fn init(args: &LogArgs) {
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(false)
+        .log_internal_errors(false)
         .with_writer(|| Stderr);
     if args.verbose == 0 {
         log.without_time().init();
@@ -35,12 +36,14 @@ pub(crate) fn failure(failure: &Failure) {
     let _unread = Stderr.write_all(message.as_bytes());
 }
 
-/// Stderr, with bars out of the way while something is written.
+/// Stderr, with bars out of the way of what is written.
 struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        progress::bars().suspend(|| io::stderr().write(bytes))
+        // They are drawn again at their next step. `suspend` would panic if the terminal has gone.
+        progress::bars().clear()?;
+        io::stderr().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
