@@ -7,16 +7,24 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// Fails if the file exists and must not be replaced: to be asked before a long work, not after.
+/// Fails if the file exists and must not be replaced: to be asked before a long work, not after. A device, pipe, link or
+/// folder is never replaced, by force or not: who names one means what is behind it.
 ///
 /// # Errors
 /// [`Exit::Failed`] if it exists.
 pub(crate) fn check_free(path: &Path, force: bool) -> Result<(), Failure> {
-    if !force && path.symlink_metadata().is_ok() {
-        let message = format!("{} exists; --force replaces it", path.display());
-        return Err(Failure::new(Exit::Failed, message));
-    }
-    Ok(())
+    let path_shown = path.display();
+    let message = match path.symlink_metadata() {
+        Err(_) => return Ok(()),
+        Ok(found) if !found.is_file() => {
+            format!(
+                "{path_shown} exists and is no regular file; --force would not replace it either"
+            )
+        }
+        Ok(_) if force => return Ok(()),
+        Ok(_) => format!("{path_shown} exists; --force replaces it"),
+    };
+    Err(Failure::new(Exit::Failed, message))
 }
 
 /// Writes the file under another name beside its place, and gives it its name once it is whole and on the disk.
@@ -77,6 +85,25 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"three");
         let names: Vec<_> = fs::read_dir(temp.path()).unwrap().collect();
         assert_eq!(names.len(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn nothing_but_a_regular_file_is_replaced() {
+        let temp = tempfile::TempDir::new().unwrap();
+        let [file, link, folder, socket] =
+            ["file", "link", "folder", "socket"].map(|name| temp.path().join(name));
+        fs::write(&file, b"one").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        fs::create_dir(&folder).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for path in [&link, &folder, &socket] {
+            let before = path.symlink_metadata().unwrap().file_type();
+            let failure = save(path, b"two", true).unwrap_err();
+            assert_eq!(failure.exit, Exit::Failed);
+            assert!(failure.to_string().contains("no regular file"), "{failure}");
+            assert_eq!(path.symlink_metadata().unwrap().file_type(), before);
+        }
+        assert_eq!(fs::read(&file).unwrap(), b"one");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Semaphore, watch};
 
 /// Names this program and its version in peer ids (BEP 20).
-pub(crate) const PEER_ID_PREFIX: &[u8; 8] = b"-BT0100-";
+pub(crate) const PEER_ID_PREFIX: &[u8; 8] = b"-bT0100-";
 
 /// Torrents whose files are opened, and whose state is read, at a time: some system calls each, which two for each core of
 /// a small machine keep going while one of them waits for the disk.

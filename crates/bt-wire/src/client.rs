@@ -233,6 +233,7 @@ const DASHED: &[(&[u8; 2], &str)] = &[
     (b"XT", "XanTorrent"),
     (b"XX", "Xtorrent"),
     (b"ZT", "ZipTorrent"),
+    (b"bT", "bt"),
     (b"lt", "libTorrent"),
     (b"qB", "qBittorrent"),
     (b"rQ", "rqbit"),
@@ -253,10 +254,11 @@ mod tests {
     #[test]
     fn known_programs() {
         // BEP 20 and the community specification, "peer_id"; the last ones follow no scheme at all.
-        let rows: [(&[u8], Option<&str>); 40] = [
+        let rows: [(&[u8], Option<&str>); 41] = [
             (b"-AZ2060-", Some("Azureus 2.0.6")),
             (b"-TR2940-", Some("Transmission 2.94")),
             (b"-TR4060-", Some("Transmission 4.0.6")),
+            (b"-bT0100-", Some("bt 0.1")),
             (b"-qB4520-", Some("qBittorrent 4.5.2")),
             (b"-DE13F0-", Some("Deluge 1.3.15")),
             (b"-lt0D80-", Some("libTorrent 0.13.8")),
