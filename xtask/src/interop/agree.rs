@@ -1,6 +1,5 @@
 //! Does `bt show` read a torrent as libtorrent reads it?
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -67,27 +66,25 @@ pub(crate) fn differences(ours: &Shown, theirs: &Shown) -> Vec<String> {
     compare("piece length", &ours.piece_length, &theirs.piece_length);
     compare("pieces", &ours.pieces, &theirs.pieces);
     compare("total length", &ours.total_length, &theirs.total_length);
-    let (ours, theirs) = (ours.by_path(), theirs.by_path());
-    for (path, length) in &ours {
-        compare(path, &Some(length), &theirs.get(path));
-    }
-    for path in theirs.keys().filter(|path| !ours.contains_key(*path)) {
-        compare(path, &"nothing", &"a file");
+    // One file too many shifts all behind it: the first place where the lists part says enough.
+    let (ours, theirs) = (ours.in_order(), theirs.in_order());
+    let parts_at = (0..ours.len().max(theirs.len())).find(|at| ours.get(*at) != theirs.get(*at));
+    if let Some(at) = parts_at {
+        compare(&format!("file {}", at + 1), &ours.get(at), &theirs.get(at));
     }
     found
 }
 
 impl Shown {
-    /// libtorrent's paths begin with the torrent's name.
-    fn by_path(&self) -> BTreeMap<&str, u64> {
+    /// Path and length of each file, in the torrent's order: it decides which bytes are whose. libtorrent's paths begin
+    /// with the torrent's name.
+    fn in_order(&self) -> Vec<(&str, u64)> {
         let top = format!("{}/", self.name);
         self.files
             .iter()
             .map(|file| {
-                (
-                    file.path.strip_prefix(&top).unwrap_or(&file.path),
-                    file.length,
-                )
+                let path = file.path.strip_prefix(&top).unwrap_or(&file.path);
+                (path, file.length)
             })
             .collect()
     }
@@ -144,7 +141,14 @@ mod tests {
                     files: vec![file("a", 9), file("d/b", 2)],
                     ..good.clone()
                 },
-                Some("a: ours"),
+                Some("file 1: ours"),
+            ),
+            (
+                Shown {
+                    files: vec![file("d/b", 2), file("a", 1)],
+                    ..good.clone()
+                },
+                Some("file 1: ours"),
             ),
         ];
         for (other, expected) in rows {
