@@ -3,6 +3,7 @@
 //! A killed leecher that comes back must claim exactly the pieces that lie whole on its disk: one more would be a lie to the
 //! swarm, one less would be downloaded again. What lies there is found by comparing it with the source, right after the kill.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -51,10 +52,10 @@ pub(crate) fn plan(leechers: usize, kills: u32, lasting: Duration, rng: &mut Rng
 pub(crate) struct Kill {
     /// Name of the leecher.
     pub(crate) name: String,
-    /// Pieces that lay whole on the disk right after it.
-    pub(crate) whole: u32,
-    /// Pieces of which a part lay there.
-    pub(crate) begun: u32,
+    /// What lay on the disk right after it.
+    pub(crate) held: Held,
+    /// How many begun pieces it caught on their way; what an earlier kill left and nobody touched since is none.
+    pub(crate) caught: u32,
     /// What the next process said.
     pub(crate) claim: Claim,
 }
@@ -73,7 +74,7 @@ pub(crate) enum Claim {
 impl Kill {
     /// What is wrong with the claim, if anything is.
     pub(crate) fn complaint(&self) -> Option<String> {
-        let Self { name, whole, .. } = self;
+        let (name, whole) = (&self.name, &self.held.whole);
         match self.claim {
             Claim::Pieces(claimed) if claimed > *whole => Some(format!(
                 "{name} claims {claimed} pieces after a kill, but only {whole} are right"
@@ -87,6 +88,17 @@ impl Kill {
     }
 }
 
+/// A complaint if there were to be kills and none caught a piece on its way: then nothing was seen of what becomes of one.
+pub(crate) fn caught_nothing(kills_per_leecher: u32, kills: &[Kill]) -> Option<String> {
+    let caught: u32 = kills.iter().map(|kill| kill.caught).sum();
+    (kills_per_leecher > 0 && caught == 0).then(|| {
+        format!(
+            "{} kills caught no piece on its way: take longer pieces or a lower upload limit",
+            kills.len()
+        )
+    })
+}
+
 /// How the torrent lays its files out.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
@@ -96,24 +108,58 @@ pub(crate) struct Layout {
     pub(crate) files: Vec<(PathBuf, u64)>,
 }
 
-/// Counts the pieces of `copy` that equal those of `source`: `(whole, begun)`.
-pub(crate) fn pieces_on_disk(layout: &Layout, source: &Path, copy: &Path) -> Result<(u32, u32)> {
+/// A block, in which pieces travel and are written.
+const BLOCK: usize = 16 << 10;
+
+/// What of a torrent lies on a disk, found by comparing it with the source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Pieces that are all right.
+    pub(crate) whole: u32,
+    /// Pieces of which a part lies there, and how many of its bytes are right, counted by blocks.
+    pub(crate) begun: BTreeMap<u32, u64>,
+}
+
+impl Held {
+    /// Begun pieces that are not as they were at `earlier`.
+    pub(crate) fn caught_since(&self, earlier: &Self) -> u32 {
+        let touched = self
+            .begun
+            .iter()
+            .filter(|(piece, right)| earlier.begun.get(piece) != Some(right));
+        u32::try_from(touched.count()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Compares the pieces of `copy` with those of `source`.
+pub(crate) fn held(layout: &Layout, source: &Path, copy: &Path) -> Result<Held> {
     let total: u64 = layout.files.iter().map(|file| file.1).sum();
-    let (mut whole, mut begun) = (0, 0);
+    let mut held = Held::default();
     let (mut source, mut copy) = (Reader::new(layout, source), Reader::new(layout, copy));
-    let mut from = 0;
+    let (mut from, mut piece) = (0, 0);
     while from < total {
         let len = layout.piece_length.min(total - from);
         let expected = source.read(from, len)?;
         let found = copy.read(from, len).unwrap_or_default();
         if expected == found {
-            whole += 1;
+            held.whole += 1;
         } else if found.iter().any(|byte| *byte != 0) {
-            begun += 1;
+            held.begun.insert(piece, right_bytes(&expected, &found));
         }
         from += len;
+        piece += 1;
     }
-    Ok((whole, begun))
+    Ok(held)
+}
+
+/// Bytes in the blocks of `found` that are as `expected`. Zeros are no sign that something was written.
+fn right_bytes(expected: &[u8], found: &[u8]) -> u64 {
+    expected
+        .chunks(BLOCK)
+        .zip(found.chunks(BLOCK))
+        .filter(|(expected, found)| expected == found && found.iter().any(|byte| *byte != 0))
+        .map(|(_, found)| found.len() as u64)
+        .sum()
 }
 
 /// Reads a torrent's bytes in order out of the files of one tree. The open file is kept.
@@ -214,7 +260,7 @@ mod tests {
             piece_length: 4,
             files,
         };
-        let rows: [(&str, &[u8], (u32, u32)); 6] = [
+        let rows: [(&str, &[u8], (u32, usize)); 6] = [
             ("b", b"89abcdefgh", (5, 0)),
             ("b", b"89abcdefgX", (4, 1)),
             ("b", b"X9abcdefgh", (4, 1)),
@@ -225,22 +271,68 @@ mod tests {
         for (name, text, expected) in rows {
             fs::write(copy.join("b"), "89abcdefgh").unwrap();
             fs::write(copy.join(name), text).unwrap();
-            assert_eq!(
-                pieces_on_disk(&layout, &source, &copy).unwrap(),
-                expected,
-                "{name} {text:?}"
-            );
+            let held = held(&layout, &source, &copy).unwrap();
+            assert_eq!((held.whole, held.begun.len()), expected, "{name} {text:?}");
         }
         fs::remove_dir_all(&copy).unwrap();
-        assert_eq!(pieces_on_disk(&layout, &source, &copy).unwrap(), (0, 0));
+        assert_eq!(held(&layout, &source, &copy).unwrap(), Held::default());
+    }
+
+    #[test]
+    fn the_right_blocks_of_a_begun_piece_are_counted() {
+        let expected: Vec<u8> = (1..=251).cycle().take(3 * BLOCK + 5).collect();
+        let rows: [(&[usize], u64); 4] = [
+            (&[], 3 * BLOCK as u64 + 5),
+            (&[0], 2 * BLOCK as u64 + 5),
+            (&[1, 3 * BLOCK], 2 * BLOCK as u64),
+            (&[0, BLOCK, 2 * BLOCK, 3 * BLOCK], 0),
+        ];
+        for (wrong, right) in rows {
+            let mut found = expected.clone();
+            for at in wrong {
+                found[*at] = 0;
+            }
+            assert_eq!(right_bytes(&expected, &found), right, "{wrong:?}");
+        }
+        assert_eq!(right_bytes(&[0; BLOCK], &[0; BLOCK]), 0);
+    }
+
+    fn begun(pieces: &[(u32, u64)]) -> Held {
+        Held {
+            whole: 5,
+            begun: pieces.iter().copied().collect(),
+        }
+    }
+
+    #[test]
+    fn a_kill_that_caught_nothing_new_shows_nothing() {
+        let earlier = begun(&[(1, 10), (2, 20)]);
+        for (now, caught) in [
+            (begun(&[]), 0),
+            (begun(&[(1, 10), (2, 20)]), 0),
+            (begun(&[(2, 30)]), 1),
+            (begun(&[(1, 10), (3, 10)]), 1),
+        ] {
+            assert_eq!(now.caught_since(&earlier), caught, "{now:?}");
+        }
+        let kill = |caught| Kill {
+            name: "x".to_owned(),
+            held: Held::default(),
+            caught,
+            claim: Claim::Awaited,
+        };
+        assert!(caught_nothing(3, &[]).is_some());
+        assert!(caught_nothing(3, &[kill(0), kill(0)]).is_some());
+        assert_eq!(caught_nothing(3, &[kill(0), kill(1)]), None);
+        assert_eq!(caught_nothing(0, &[]), None);
     }
 
     #[test]
     fn a_claim_must_be_what_lies_there() {
         let kill = |claim| Kill {
             name: "x".to_owned(),
-            whole: 5,
-            begun: 1,
+            held: begun(&[(7, 1)]),
+            caught: 1,
             claim,
         };
         assert_eq!(kill(Claim::Pieces(5)).complaint(), None);

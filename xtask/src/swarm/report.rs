@@ -130,10 +130,10 @@ fn remarks(outcome: &Outcome) -> Vec<String> {
         ));
     }
     if !outcome.kills.is_empty() {
-        let begun: u32 = outcome.kills.iter().map(|kill| kill.begun).sum();
+        let caught: u32 = outcome.kills.iter().map(|kill| kill.caught).sum();
         let again = sums.downloaded.saturating_sub(sums.copied);
         lines.push(format!(
-            "{} kills (seed {}) caught {begun} pieces on their way; {} were downloaded again",
+            "{} kills (seed {}) caught {caught} pieces on their way; {} were downloaded again",
             outcome.kills.len(),
             outcome.scenario.seed,
             show_size(again),

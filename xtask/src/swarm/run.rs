@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::churn::{self, Claim, Kill, Layout, Plan};
+use super::churn::{self, Claim, Held, Kill, Layout, Plan};
 use super::live::Live;
 use super::node::{Node, Role};
 use super::scenario::{Payload, Scenario};
@@ -381,36 +381,45 @@ impl Swarm {
         while let Some(plan) = self.plans.first().copied().filter(|plan| plan.at <= since) {
             self.plans.remove(0);
             let index = first_leecher + plan.leecher;
-            let Some(node) = self.nodes.get_mut(index).filter(|node| node.is_running()) else {
-                continue;
-            };
-            node.kill()?;
-            // What it said before it died belongs to the life that ended.
-            let (name, folder) = (node.name.clone(), node.folder.clone());
-            self.drain()?;
-            let copy = folder.join(self.source.file_name().context("the source has no name")?);
-            let layout = self.torrent.layout();
-            let (whole, begun) = churn::pieces_on_disk(&layout, &self.source, &copy)?;
-            if let Some(live) = &self.live {
-                live.say(&format!(
-                    "{:6.1} s  killed {name}: {whole} of {} pieces on disk, {begun} begun",
-                    since.as_secs_f64(),
-                    self.torrent.pieces
-                ));
+            if self.nodes.get(index).is_some_and(Node::is_running) {
+                self.kill(index, since)?;
+                self.restarts.push((since + plan.pause, index));
             }
-            for earlier in &mut self.kills {
-                if earlier.name == name && earlier.claim == Claim::Awaited {
-                    earlier.claim = Claim::KilledFirst;
-                }
-            }
-            self.kills.push(Kill {
-                name,
-                whole,
-                begun,
-                claim: Claim::Awaited,
-            });
-            self.restarts.push((since + plan.pause, index));
         }
+        Ok(())
+    }
+
+    /// Kills one leecher, and looks at what it leaves.
+    fn kill(&mut self, index: usize, since: Duration) -> Result<()> {
+        let node = self.nodes.get_mut(index).context("no such node")?;
+        node.kill()?;
+        // What it said before it died belongs to the life that ended.
+        let (name, folder) = (node.name.clone(), node.folder.clone());
+        self.drain()?;
+        let copy = folder.join(self.source.file_name().context("the source has no name")?);
+        let held = churn::held(&self.torrent.layout(), &self.source, &copy)?;
+        let mut earlier = self.kills.iter_mut().rev().filter(|kill| kill.name == name);
+        let before = earlier.next().map_or_else(Held::default, |kill| {
+            if kill.claim == Claim::Awaited {
+                kill.claim = Claim::KilledFirst;
+            }
+            kill.held.clone()
+        });
+        let caught = held.caught_since(&before);
+        if let Some(live) = &self.live {
+            live.say(&format!(
+                "{:6.1} s  killed {name}: {} of {} pieces on disk, {caught} on their way",
+                since.as_secs_f64(),
+                held.whole,
+                self.torrent.pieces
+            ));
+        }
+        self.kills.push(Kill {
+            name,
+            held,
+            caught,
+            claim: Claim::Awaited,
+        });
         Ok(())
     }
 
@@ -450,6 +459,10 @@ impl Swarm {
         }
         self.complaints
             .extend(self.kills.iter().filter_map(Kill::complaint));
+        self.complaints.extend(churn::caught_nothing(
+            self.scenario.kills_per_leecher,
+            &self.kills,
+        ));
         let Self {
             scenario,
             torrent,

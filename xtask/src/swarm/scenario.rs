@@ -126,9 +126,15 @@ pub(crate) const KILLS_PER_LEECHER: u32 = 3;
 /// A churned swarm must last, or it is done before the first kill.
 const CHURN_SECONDS_MIN: u64 = 10;
 
+/// A piece takes many blocks and, at the rate of a churned swarm, a good part of a second: nearly every kill catches one
+/// half written. The short pieces that `bt create` gives small data are written whole, and no kill would ever meet one.
+const CHURN_PIECE_LENGTH: u64 = 1 << 20;
+
 impl Scenario {
-    /// Slows the processes down so that the transfer lasts long enough to be killed in the middle of it.
+    /// Slows the processes down so that the transfer lasts long enough to be killed in the middle of it, and takes pieces
+    /// long enough to be killed in the middle of one; what was asked for stays.
     pub(crate) fn with_time_to_kill(mut self) -> Self {
+        self.piece_length.get_or_insert(CHURN_PIECE_LENGTH);
         if let (None, Some(len)) = (self.up_limit, self.payload_bytes()) {
             self.up_limit = Some((self.bytes_through_a_process(len) / CHURN_SECONDS_MIN).max(1));
         }
@@ -222,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn churn_gets_a_limit_that_lasts_unless_one_is_given() {
+    fn churn_gets_a_limit_that_lasts_and_long_pieces_unless_they_are_given() {
         let slow = scenario(1, 4, None).with_time_to_kill();
         assert_eq!(
             slow.time_min(1000),
@@ -232,6 +238,12 @@ mod tests {
             scenario(1, 4, Some(7)).with_time_to_kill().up_limit,
             Some(7)
         );
+        assert_eq!(slow.piece_length, Some(CHURN_PIECE_LENGTH));
+        let short = Scenario {
+            piece_length: Some(16 << 10),
+            ..scenario(1, 4, None)
+        };
+        assert_eq!(short.with_time_to_kill().piece_length, Some(16 << 10));
     }
 
     #[test]
@@ -247,7 +259,8 @@ mod tests {
             "{lengths:?}"
         );
         assert!(all.iter().any(|scenario| scenario.leechers == 20));
-        assert!(all.iter().any(|scenario| scenario.kills_per_leecher > 0));
+        let churned = all.iter().find(|scenario| scenario.kills_per_leecher > 0);
+        assert!(churned.is_some_and(|scenario| scenario.piece_length == Some(CHURN_PIECE_LENGTH)));
         assert!(
             all.iter()
                 .any(|scenario| matches!(scenario.payload, Payload::File(1)))
