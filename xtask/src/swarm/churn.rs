@@ -116,6 +116,8 @@ const BLOCK: usize = 16 << 10;
 pub(crate) struct Held {
     /// Pieces that are all right.
     pub(crate) whole: u32,
+    /// Their bytes.
+    pub(crate) whole_bytes: u64,
     /// Pieces of which a part lies there, and how many of its bytes are right, counted by blocks.
     pub(crate) begun: BTreeMap<u32, u64>,
 }
@@ -128,6 +130,16 @@ impl Held {
             .iter()
             .filter(|(piece, right)| earlier.begun.get(piece) != Some(right));
         u32::try_from(touched.count()).unwrap_or(u32::MAX)
+    }
+
+    /// The bytes that must have come since `earlier`, if nothing was lost in between: whole pieces that were not, and the
+    /// blocks that were added to begun ones.
+    pub(crate) fn gained_since(&self, earlier: &Self) -> u64 {
+        let added = self.begun.iter().map(|(piece, right)| {
+            let before = earlier.begun.get(piece).copied().unwrap_or(0);
+            right.saturating_sub(before)
+        });
+        self.whole_bytes.saturating_sub(earlier.whole_bytes) + added.sum::<u64>()
     }
 }
 
@@ -143,6 +155,7 @@ pub(crate) fn held(layout: &Layout, source: &Path, copy: &Path) -> Result<Held> 
         let found = copy.read(from, len).unwrap_or_default();
         if expected == found {
             held.whole += 1;
+            held.whole_bytes += len;
         } else if found.iter().any(|byte| *byte != 0) {
             held.begun.insert(piece, right_bytes(&expected, &found));
         }
@@ -300,6 +313,7 @@ mod tests {
     fn begun(pieces: &[(u32, u64)]) -> Held {
         Held {
             whole: 5,
+            whole_bytes: 500,
             begun: pieces.iter().copied().collect(),
         }
     }
@@ -325,6 +339,19 @@ mod tests {
         assert!(caught_nothing(3, &[kill(0), kill(0)]).is_some());
         assert_eq!(caught_nothing(3, &[kill(0), kill(1)]), None);
         assert_eq!(caught_nothing(0, &[]), None);
+    }
+
+    #[test]
+    fn what_came_between_two_kills_is_at_least_what_the_disk_gained() {
+        let earlier = begun(&[(1, 10), (2, 20)]);
+        let more = Held {
+            whole: 7,
+            whole_bytes: 700,
+            begun: [(2, 50), (3, 5)].into(),
+        };
+        assert_eq!(more.gained_since(&earlier), 200 + 30 + 5);
+        assert_eq!(more.gained_since(&Held::default()), 700 + 50 + 5);
+        assert_eq!(earlier.gained_since(&more), 10);
     }
 
     #[test]

@@ -30,6 +30,15 @@ pub(crate) struct Life {
     pub(crate) progress: Progress,
     /// The account at the end of the download.
     pub(crate) complete: Option<Complete>,
+    /// Bytes that its disk gained until it was killed; what it told last may be a second older.
+    pub(crate) gained: u64,
+}
+
+impl Life {
+    /// Payload bytes received; of a process that was killed, at least.
+    pub(crate) fn downloaded(&self) -> u64 {
+        self.progress.downloaded.max(self.gained)
+    }
 }
 
 /// A place in the swarm.
@@ -226,11 +235,12 @@ impl Node {
         })
     }
 
-    /// Sums over all its processes, as far as they told: `(downloaded, uploaded, wasted, hash failures)`.
+    /// Sums over all its processes. A killed one sent, received and wasted at least so much: its last words are up to a
+    /// second old, and it never told its waste.
     pub(crate) fn traffic(&self) -> Complete {
         let mut sum = Complete::default();
         for life in &self.lives {
-            sum.downloaded += life.progress.downloaded;
+            sum.downloaded += life.downloaded();
             sum.uploaded += life.progress.uploaded;
             sum.wasted += life.complete.map_or(0, |complete| complete.wasted);
             sum.hash_failures += life.complete.map_or(0, |complete| complete.hash_failures);

@@ -115,8 +115,14 @@ fn remarks(outcome: &Outcome) -> Vec<String> {
             show_seconds(outcome.took),
         ),
         format!(
-            "the initial seeder sent {:.2} × the size: {:.0} % of all that was downloaded came from it, the rest from other leechers",
+            "the initial seeder sent {:.2} × the size: {}{:.0} % of all that was downloaded came from it, the rest from other leechers",
             ratio(sums.from_seeders, total),
+            // What killed leechers received is known from below only.
+            if outcome.kills.is_empty() {
+                ""
+            } else {
+                "at most "
+            },
             100.0 * ratio(sums.from_seeders, sums.downloaded),
         ),
     ];
@@ -131,13 +137,16 @@ fn remarks(outcome: &Outcome) -> Vec<String> {
     }
     if !outcome.kills.is_empty() {
         let caught: u32 = outcome.kills.iter().map(|kill| kill.caught).sum();
-        let again = sums.downloaded.saturating_sub(sums.copied);
         lines.push(format!(
-            "{} kills (seed {}) caught {caught} pieces on their way; {} were downloaded again",
+            "{} kills (seed {}) caught {caught} pieces on their way; {}",
             outcome.kills.len(),
             outcome.scenario.seed,
-            show_size(again),
+            downloaded_again(&sums),
         ));
+        lines.push(
+            "down of a killed process: as it told last or as its disk shows; up, as it told last; wasted, unknown"
+                .to_owned(),
+        );
         if outcome.kills.iter().all(|kill| kill.complaint().is_none()) {
             lines.push("after each kill, exactly the pieces on the disk were kept".to_owned());
         }
@@ -155,6 +164,17 @@ fn remarks(outcome: &Outcome) -> Vec<String> {
     lines
 }
 
+/// What the leechers received beyond their copies. Fewer bytes than the copies have would be a wrong account.
+fn downloaded_again(sums: &Sums) -> String {
+    match sums.downloaded.checked_sub(sums.copied) {
+        Some(again) => format!("at least {} were downloaded again", show_size(again)),
+        None => format!(
+            "the leechers account for {} less than their copies hold",
+            show_size(sums.copied - sums.downloaded)
+        ),
+    }
+}
+
 /// `8 of 8`.
 fn identical(outcome: &Outcome) -> String {
     let leechers = outcome
@@ -168,6 +188,7 @@ fn identical(outcome: &Outcome) -> String {
     )
 }
 
+#[derive(Default)]
 struct Sums {
     /// Payload that seeders sent.
     from_seeders: u64,
@@ -272,4 +293,26 @@ fn cells<const N: usize>(texts: [String; N]) -> Vec<Cell> {
         .zip(texts)
         .map(|(index, text)| Cell::new(text).set_alignment(align(index)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_that_is_short_says_so() {
+        let said = |downloaded, copied| {
+            downloaded_again(&Sums {
+                downloaded,
+                copied,
+                ..Sums::default()
+            })
+        };
+        assert_eq!(said(150, 100), "at least 50 B were downloaded again");
+        assert_eq!(said(100, 100), "at least 0 B were downloaded again");
+        assert_eq!(
+            said(70, 100),
+            "the leechers account for 30 B less than their copies hold"
+        );
+    }
 }

@@ -406,6 +406,10 @@ impl Swarm {
             kill.held.clone()
         });
         let caught = held.caught_since(&before);
+        let node = self.nodes.get_mut(index).context("no such node")?;
+        if let Some(life) = node.lives.last_mut() {
+            life.gained = held.gained_since(&before);
+        }
         if let Some(live) = &self.live {
             live.say(&format!(
                 "{:6.1} s  killed {name}: {} of {} pieces on disk, {caught} on their way",
