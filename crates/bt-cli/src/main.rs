@@ -23,10 +23,6 @@
     clippy::disallowed_types,
     reason = "shell: owns the clock, files and threads"
 )]
-#![allow(
-    dead_code,
-    reason = "the commands that need the rest are being written"
-)]
 
 mod args;
 mod commands;

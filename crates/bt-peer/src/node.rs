@@ -91,11 +91,6 @@ impl Node {
         }
     }
 
-    /// Changes the limits; the next [`share`](Self::share) goes by them.
-    pub const fn set_limits(&mut self, limits: NodeLimits) {
-        self.limits = limits;
-    }
-
     /// What a torrent uses now. The first report makes it a member.
     pub fn report(&mut self, torrent: TorrentId, usage: Usage) {
         let member = self.torrents.entry(torrent).or_default();

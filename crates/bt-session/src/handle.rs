@@ -7,7 +7,6 @@ use bt_core::InfoHash;
 use bt_core::disk::DiskError;
 use bt_metainfo::Metainfo;
 use bt_peer::{Command, Stats};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -123,7 +122,6 @@ pub struct TorrentHandle {
     pub(crate) info_hash: InfoHash,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) commands: mpsc::Sender<Command>,
-    pub(crate) peers: mpsc::Sender<Vec<SocketAddr>>,
 }
 
 impl TorrentHandle {
@@ -149,11 +147,6 @@ impl TorrentHandle {
     pub async fn command(&self, command: Command) {
         // The only error is that the torrent is gone, which its events say better.
         let _ = self.commands.send(command).await;
-    }
-
-    /// Names peers that it may connect to.
-    pub async fn add_peers(&self, peers: Vec<SocketAddr>) {
-        let _ = self.peers.send(peers).await;
     }
 
     /// Leaves the swarm, saves the resume state, and waits until that is done: at most some seconds.

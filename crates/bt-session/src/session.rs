@@ -253,7 +253,6 @@ impl Session {
         start: Start,
     ) -> Result<(TorrentHandle, TorrentEvents), SessionError> {
         let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
-        let (peers, peers_named) = mpsc::channel(COMMANDS_MAX);
         let (gossip_in, gossip) = mpsc::channel(COMMANDS_MAX);
         let (events_in, events) = events();
         let (status_in, status) = watch::channel(Status {
@@ -266,7 +265,6 @@ impl Session {
         self.shared.enter(info_hash, commands.clone())?;
         let ends = Ends {
             commands: commanded,
-            peers: peers_named,
             gossip,
             gossip_in,
             events: events_in,
@@ -283,7 +281,6 @@ impl Session {
             info_hash,
             status,
             commands,
-            peers,
         };
         Ok((handle, events))
     }

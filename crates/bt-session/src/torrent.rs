@@ -90,8 +90,6 @@ pub(crate) enum Fact {
 /// The ends at which the torrent's owner holds the others.
 pub(crate) struct Ends {
     pub(crate) commands: mpsc::Receiver<Command>,
-    /// Peers that the owner names.
-    pub(crate) peers: mpsc::Receiver<Vec<SocketAddr>>,
     /// Peers that strangers name, in the DHT or on the local network.
     pub(crate) gossip: mpsc::Receiver<Vec<SocketAddr>>,
     /// The other end of `gossip`.
@@ -274,7 +272,6 @@ impl Torrent {
             let wake = self.wake();
             tokio::select! {
                 Some(command) = ends.commands.recv() => self.command(command),
-                Some(peers) = ends.peers.recv() => self.found(Source::User, peers),
                 Some(peers) = ends.gossip.recv() => self.found(Source::Gossip, peers),
                 _ = self.facts.recv_many(&mut batch, TURN_FACTS) => {
                     for fact in batch.drain(..) {

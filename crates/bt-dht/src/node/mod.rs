@@ -196,12 +196,6 @@ impl Node {
         &self.peers
     }
 
-    /// The items kept for others.
-    #[must_use]
-    pub const fn item_store(&self) -> &ItemStore {
-        &self.items
-    }
-
     /// What was done so far.
     #[must_use]
     pub const fn counters(&self) -> Counters {

@@ -34,19 +34,17 @@ async fn torrent(session: &Session, dir: &Path) -> (Torrent, mpsc::Sender<Fact>)
 /// The ends of a torrent, and what its owner holds.
 fn ends() -> (Ends, impl Sized) {
     let (commands_in, commands) = mpsc::channel(1);
-    let (peers_in, peers) = mpsc::channel(1);
     let (gossip_in, gossip) = mpsc::channel(1);
     let (status, shown) = watch::channel(Status::default());
     let (events, told) = crate::events::events();
     let ends = Ends {
         commands,
-        peers,
         gossip,
         gossip_in,
         events,
         status,
     };
-    (ends, (commands_in, peers_in, shown, told))
+    (ends, (commands_in, shown, told))
 }
 
 #[tokio::test]
