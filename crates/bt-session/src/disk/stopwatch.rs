@@ -26,13 +26,22 @@ pub(super) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let began = Instant::now();
     let result = work();
     let span = began.elapsed();
+    (result, WAITED.with(|before| took(span, before, waited)))
+}
+
+/// What is left of `span` without the waiting since `before`; `waited` is asked only about a long job.
+fn took(span: Duration, before: &Cell<Duration>, waited: fn() -> Option<Duration>) -> Duration {
     if span <= LONG {
-        return (result, span);
+        return span;
     }
-    let waited = fs::read_to_string(SCHEDSTAT).ok();
-    let waited = waited.and_then(|text| waited_of(&text)).unwrap_or_default();
-    let before = WAITED.replace(waited);
-    (result, span.saturating_sub(waited.saturating_sub(before)))
+    let waited = waited().unwrap_or_default();
+    let before = before.replace(waited);
+    span.saturating_sub(waited.saturating_sub(before))
+}
+
+/// How long this thread has waited for a core since it began.
+fn waited() -> Option<Duration> {
+    waited_of(&fs::read_to_string(SCHEDSTAT).ok()?)
 }
 
 fn waited_of(text: &str) -> Option<Duration> {
@@ -43,8 +52,7 @@ fn waited_of(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::thread;
+    use std::path::Path;
 
     #[test]
     fn the_system_says_how_long_a_thread_waited() {
@@ -57,31 +65,31 @@ mod tests {
         }
     }
 
+    /// A job's span, how long the thread has waited by then, and what is taken for the job's own; in [`LONG`]s.
+    type Row = (u32, fn() -> Option<Duration>, u32);
+
     #[test]
     fn waiting_for_the_disk_counts_and_waiting_for_a_core_does_not() {
-        timed(|| thread::sleep(2 * LONG));
-        let ((), slept) = timed(|| thread::sleep(3 * LONG));
-        assert!(slept > LONG, "{slept:?}");
-        let span = 20 * LONG;
-        let over = AtomicBool::new(false);
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        thread::scope(|scope| {
-            for _ in 0..8 * cores {
-                scope.spawn(|| {
-                    while !over.load(Ordering::Relaxed) {
-                        core::hint::spin_loop();
-                    }
-                });
-            }
-            let work = || {
-                let began = Instant::now();
-                while began.elapsed() < span {
-                    core::hint::spin_loop();
-                }
-            };
-            let (began, ((), spun)) = (Instant::now(), timed(work));
-            over.store(true, Ordering::Relaxed);
-            assert!(spun < began.elapsed() / 2, "{spun:?}");
-        });
+        let before = Cell::new(Duration::ZERO);
+        // The first long job has all that the thread ever waited taken off it; the next only what came since.
+        let rows: [Row; 7] = [
+            (3, || Some(2 * LONG), 1),
+            (3, || Some(2 * LONG), 3),
+            (20, || Some(20 * LONG), 2),
+            (1, || panic!("a short job is not looked into"), 1),
+            (5, || Some(30 * LONG), 0),
+            (4, || None, 4),
+            (40, || Some(30 * LONG), 10),
+        ];
+        for (span, waited, expected) in rows {
+            let took = took(span * LONG, &before, waited);
+            assert_eq!(took, expected * LONG, "{span}");
+        }
+    }
+
+    #[test]
+    fn where_the_system_tells_it_is_heard() {
+        let tells = Path::new("/proc/self/schedstat").exists();
+        assert_eq!(waited().is_some(), tells);
     }
 }

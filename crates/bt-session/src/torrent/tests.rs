@@ -8,6 +8,7 @@ use bt_storage::{
 };
 use std::io::IoSlice;
 use std::path::Path;
+use std::sync::Mutex;
 
 fn session(dir: &Path) -> Session {
     let config = SessionConfig {
@@ -89,17 +90,18 @@ async fn an_order_to_a_connection_that_ended_leaves_its_reason_to_be_heard() {
     assert!(torrent.inputs.is_empty() && torrent.conns.contains_key(&conn));
 }
 
-/// A disk that takes 256 KiB in 25 ms, and forgets them.
-struct SlowDisk;
+/// A disk that takes nothing until the other end of the channel is dropped, and then takes all and forgets it.
+struct StuckDisk(Mutex<std::sync::mpsc::Receiver<()>>);
 
-impl Storage for SlowDisk {
+impl Storage for StuckDisk {
     fn read_at(&self, _: FileIndex, _: u64, buffer: &mut [u8]) -> io::Result<usize> {
         buffer.fill(0);
         Ok(buffer.len())
     }
 
     fn write_at(&self, _: FileIndex, _: u64, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        std::thread::sleep(Duration::from_millis(25));
+        let is_free = self.0.lock().is_ok_and(|held| held.recv().is_err());
+        assert!(is_free, "nothing is sent");
         Ok(buffers.iter().map(|buffer| buffer.len()).sum())
     }
 
@@ -120,6 +122,8 @@ impl Storage for SlowDisk {
 async fn what_waits_for_a_slow_disk_is_bounded() {
     const LENGTH: u64 = 64 << 20;
     const PIECE: u32 = 1 << 20;
+    /// So often in a row nothing came: then nothing more is on its way.
+    const STILL_SLICES: u32 = 20;
     let dir = tempfile::tempdir().unwrap();
     let (there, here) = (dir.path().join("there"), dir.path().join("here"));
     std::fs::create_dir(&there).unwrap();
@@ -147,22 +151,37 @@ async fn what_waits_for_a_slow_disk_is_bounded() {
     let options = TorrentOptions::default();
     let opened = crate::open::open(leeching.shared(), metainfo, here, &options, &status).await;
     let mut opened = opened.unwrap();
-    opened.store = Arc::new(TorrentStore::with_storage(map, hashes, Box::new(SlowDisk)));
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let stuck = Box::new(StuckDisk(Mutex::new(held)));
+    opened.store = Arc::new(TorrentStore::with_storage(map, hashes, stuck));
     let (mut torrent, _facts) = Torrent::new(Arc::clone(leeching.shared()), opened);
+    torrent.disk.pretend_slow();
     let (mut ends, _handle) = ends();
     let peers = seeding.local_addrs().to_vec();
-    let waiting = |torrent: &Torrent| torrent.jobs.queued() as u64 * u64::from(BLOCK_BYTES);
-    let mut most = 0;
-    // Up to the upper mark, and down again to the lower one: by then all that was on its way has come.
-    while most < WRITES_MAX_BYTES || waiting(&torrent) > WRITES_RESUME_BYTES {
+    let on_the_way = REQUESTS_MAX as u64 * u64::from(BLOCK_BYTES);
+    let mut release = Some(release);
+    let (mut most, mut still) = (0, 0);
+    // Past the upper mark, until nothing more comes; then the disk works, down to the lower mark. How fast the machine is
+    // says only how soon.
+    loop {
         let a_while = Duration::from_millis(5);
         let run = torrent.run(&mut ends, peers.clone());
         assert!(
             tokio::time::timeout(a_while, run).await.is_err(),
             "it goes on"
         );
-        most = most.max(waiting(&torrent));
+        let waiting = torrent.jobs.queued() as u64 * u64::from(BLOCK_BYTES);
+        assert!(
+            waiting <= WRITES_MAX_BYTES + on_the_way,
+            "{waiting} bytes wait"
+        );
+        still = if waiting > most { 0 } else { still + 1 };
+        most = most.max(waiting);
+        if most >= WRITES_MAX_BYTES && still >= STILL_SLICES {
+            drop(release.take());
+        }
+        if release.is_none() && waiting <= WRITES_RESUME_BYTES {
+            return;
+        }
     }
-    let on_the_way = REQUESTS_MAX as u64 * u64::from(BLOCK_BYTES);
-    assert!(most <= WRITES_MAX_BYTES + on_the_way, "{most} bytes waited");
 }
