@@ -1,14 +1,16 @@
 //! SIGINT, SIGTERM and SIGHUP as a value.
 //!
-//! The first signal asks the program to stop cleanly; a second SIGINT or SIGTERM ends it at once. SIGHUP, which says that the
-//! terminal has gone, comes twice from some shells, and counts once. Who started the program with SIGHUP ignored, as `nohup`
-//! does, wants it to go on: then it stays ignored.
+//! The first signal asks the program to stop cleanly; a second SIGINT or SIGTERM, more than half a second later, ends it at
+//! once. SIGHUP, which says that the terminal has gone, comes twice from some shells, and counts once. Who started the
+//! program with SIGHUP ignored, as `nohup` does, wants it to go on: then it stays ignored.
 
 use crate::exit::{Exit, Failure};
 use anyhow::Context as _;
 use core::mem::MaybeUninit;
+use core::time::Duration;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 use std::{io, ptr};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,6 +19,10 @@ use tokio::sync::watch;
 /// SIGXFSZ, on Linux and macOS: a file grew beyond `ulimit -f`. It ends a program that has no handler; with one, the write
 /// fails as on any other disk that takes no more.
 const FILE_TOO_LARGE: i32 = 25;
+
+/// A signal that comes so soon after the first says the same: GNU `timeout` sends one to the program and one to its group,
+/// which it is in. Nobody who has seen the first do nothing presses Ctrl-C sooner.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Whether the program was asked to stop.
 #[derive(Clone, Debug)]
@@ -48,22 +54,22 @@ impl Stop {
             signals.context("cannot wait for signals")?;
         let wait = move || {
             runtime.block_on(async {
-                let mut first = true;
+                let mut first = None;
                 loop {
                     let exit = tokio::select! {
                         _ = interrupt.recv() => Exit::Interrupted,
                         _ = terminate.recv() => Exit::Terminated,
                         () = next(&mut hang_up) => Exit::HungUp,
                     };
-                    if !first {
-                        if exit == Exit::HungUp {
-                            continue;
-                        }
+                    let Some(first) = first else {
+                        first = Some(Instant::now());
+                        sender.send_replace(Some(exit));
+                        raised.store(true, Ordering::Relaxed);
+                        continue;
+                    };
+                    if is_another(exit, Instant::now() - first) {
                         std::process::exit(exit.code().into());
                     }
-                    first = false;
-                    sender.send_replace(Some(exit));
-                    raised.store(true, Ordering::Relaxed);
                 }
             });
         };
@@ -103,6 +109,11 @@ impl Stop {
     }
 }
 
+/// Whether a signal that comes `since` the first one ends the program at once.
+fn is_another(exit: Exit, since: Duration) -> bool {
+    exit != Exit::HungUp && since > SAME_SIGNAL
+}
+
 /// SIGHUP, unless it was ignored when the program was started.
 fn hang_ups() -> io::Result<Option<Signal>> {
     let kind = SignalKind::hangup();
@@ -132,5 +143,24 @@ fn is_ignored(kind: SignalKind) -> bool {
     unsafe {
         libc::sigaction(kind.as_raw_value(), ptr::null(), action.as_mut_ptr()) == 0
             && action.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_signal_in_the_same_moment_is_the_first() {
+        let millis = Duration::from_millis;
+        for (exit, since, expected) in [
+            (Exit::Terminated, Duration::ZERO, false),
+            (Exit::Interrupted, millis(500), false),
+            (Exit::Interrupted, millis(501), true),
+            (Exit::Terminated, millis(60_000), true),
+            (Exit::HungUp, millis(60_000), false),
+        ] {
+            assert_eq!(is_another(exit, since), expected, "{exit:?} {since:?}");
+        }
     }
 }

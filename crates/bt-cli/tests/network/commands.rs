@@ -187,6 +187,28 @@ fn a_download_goes_on_after_sigterm_and_after_sigkill() {
 }
 
 #[test]
+fn two_signals_in_one_moment_ask_for_a_clean_stop() {
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    let limit = ["--down-limit", "500K", "--json"];
+    let get = [&["get", &url, "-d", "copy"], &LOCAL[..], &limit[..]].concat();
+    let mut getter = place.bt("getter", &get);
+    while getter.event("progress")["bytes_done"] == 0 {}
+    // Both are there when it goes on; which it sees first is open.
+    for signal in [Signal::STOP, Signal::INT, Signal::TERM, Signal::CONT] {
+        getter.signal(signal);
+    }
+    let ended = getter.end();
+    assert!(
+        matches!(ended.code, Some(130 | 143)),
+        "{:?} {}",
+        ended.code,
+        ended.stderr
+    );
+    assert!(ended.stdout.last().unwrap().contains("\"stopped\""));
+}
+
+#[test]
 fn a_terminal_that_closes_ends_a_download_cleanly_unless_nohup_started_it() {
     let place = Place::new();
     let (_publisher, url) = place.publish();
