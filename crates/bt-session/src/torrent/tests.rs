@@ -143,7 +143,11 @@ async fn what_waits_for_a_slow_disk_is_bounded() {
         ..TorrentOptions::default()
     };
     let mut seeding = session(&there);
-    let _seeder = seeding.add(metainfo.clone(), &there, options).unwrap();
+    let seeder = seeding.add(metainfo.clone(), &there, options).unwrap();
+    // Who is dialled before it knows the torrent refuses, and is dialled again only some seconds later.
+    let mut phase = seeder.0.watch();
+    let runs = |status: &Status| status.phase == Phase::Running;
+    phase.wait_for(runs).await.unwrap();
 
     let leeching = session(&here);
     let (status, _) = watch::channel(Status::default());
