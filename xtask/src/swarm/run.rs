@@ -516,14 +516,15 @@ fn overdrawn(node: &Node, torrent: &Torrent, waste_max: u64) -> Option<String> {
         let lacked = torrent.total_length.saturating_sub(had);
         // A process that was killed did not say how much was wasted.
         let told = life.complete.map_or(waste_max, |complete| complete.wasted);
+        // What came after it was complete is in neither: blocks that were on their way.
+        let downloaded = life.complete.map_or_else(|| life.downloaded(), |complete| complete.downloaded);
         let wasted = told.min(waste_max);
         // The last piece is shorter than the others, and may be one of those it had.
         let slack = if had == 0 { 0 } else { torrent.piece_length };
-        (life.downloaded() > lacked + slack + wasted).then(|| {
+        (downloaded > lacked + slack + wasted).then(|| {
             format!(
-                "{} lacked {lacked} bytes and downloaded {}; at most {wasted} of them may be waste",
-                node.name,
-                life.downloaded()
+                "{} lacked {lacked} bytes and downloaded {downloaded}; at most {wasted} of them may be waste",
+                node.name
             )
         })
     })
@@ -597,6 +598,7 @@ mod tests {
                 ..Life::default()
             };
             life.complete = wasted.map(|wasted| Complete {
+                downloaded,
                 wasted,
                 ..Complete::default()
             });
