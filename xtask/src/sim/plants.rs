@@ -82,7 +82,7 @@ pub(super) const PLANTS: &[Plant] = plants! {
         "if self.pending_bytes >= WRITES_MAX_BYTES {" => "if self.pending_bytes > WRITES_MAX_BYTES * 1_000 {";
     // What peers are told.
     "have lost" in "crates/bt-peer/src/engine/disk.rs":
-        "if !conn.has.get(piece) && !self" => "if !conn.has.get(piece) && conn.peer_interested && !self";
+        "if !has && !self" => "if !has && conn.peer_interested && !self";
     "interest not told when a have comes" in "crates/bt-peer/src/engine/receive.rs":
         "if needed {\n            self.update_interest(now, id);" => "if needed {";
     "fast extension not negotiated" in "crates/bt-peer/src/engine/receive.rs":

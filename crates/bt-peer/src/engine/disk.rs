@@ -196,14 +196,15 @@ impl Engine {
             let Some(conn) = self.conns.get_mut(&id) else {
                 continue;
             };
-            if !conn.has.get(piece) && !self.upload.super_seeding {
+            let has = conn.has.get(piece);
+            if !has && !self.upload.super_seeding {
                 send(
                     &mut self.out,
                     now,
                     conn,
                     Message::Have { piece: piece.get() },
                 );
-            } else if was_needed {
+            } else if has && was_needed {
                 conn.interesting -= 1;
                 if conn.interesting == 0 {
                     sated.push(conn.id);

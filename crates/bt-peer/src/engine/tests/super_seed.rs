@@ -4,7 +4,8 @@ use super::lone::*;
 use crate::engine::ConnId;
 use crate::limits::{SHOWN_MAX, SHOWN_PATIENCE};
 use crate::{CloseReason, Config, Input};
-use bt_core::{Bitfield, Block};
+use bt_core::disk::{DiskError, DiskErrorKind, Done, Job, Verdict};
+use bt_core::{Bitfield, Block, PieceIndex};
 use bt_wire::Message;
 use bt_wire::extension::ExtensionHandshake;
 use std::collections::BTreeSet;
@@ -223,4 +224,49 @@ fn it_does_not_call_itself_a_seeder() {
     let mut part = Lone::with(torrent(PIECES, have), config);
     let conn = part.open(1, FAST);
     assert!(matches!(part.sent(conn)[..], [Message::Bitfield(_)]));
+}
+
+/// The peer asks for the first two blocks of a piece, and the disk cannot read the first.
+fn unreadable(lone: &mut Lone, conn: ConnId, piece: PieceIndex) {
+    let asked: Vec<Block> = lone.layout.blocks(piece).take(2).collect();
+    for block in &asked {
+        lone.receive(conn, Message::Request(address(*block)));
+    }
+    let error = DiskError {
+        kind: DiskErrorKind::Io,
+        message: String::new(),
+    };
+    let (block, result) = (asked[0], Err(error));
+    lone.handle(Input::Uploaded {
+        conn,
+        block,
+        result,
+    });
+    assert_eq!(lone.jobs(), [Job::Check { piece }]);
+}
+
+#[test]
+fn a_piece_that_was_lost_is_fetched_again_and_told_to_nobody() {
+    let mut lone = seeder();
+    let (taker, pieces) = newcomer(&mut lone, 1);
+    let piece = lone.layout.piece(pieces[0]).unwrap();
+    let (giver, _) = newcomer(&mut lone, 2);
+    let (other, _) = newcomer(&mut lone, 3);
+    has(&mut lone, giver, piece.get());
+    unreadable(&mut lone, taker, piece);
+    let verdict = Verdict::Bad {
+        digests: vec![0; 4],
+    };
+    lone.handle(Input::DiskDone(Done::Checked { piece, verdict }));
+    let sent = lone.sent(giver);
+    assert_eq!(sent.last(), Some(&Message::Interested), "{sent:?}");
+    lone.sent(other);
+    lone.receive(giver, Message::Unchoke);
+    let asked = lone.requests(giver);
+    assert_eq!(asked.len(), 4);
+    asked.iter().for_each(|block| lone.deliver(giver, *block));
+    lone.run_disk(|_| Verdict::Good);
+    assert_eq!(lone.engine.stats(lone.now).pieces_have, PIECES);
+    assert_eq!(lone.sent(giver), [Message::NotInterested]);
+    assert_eq!(lone.sent(other), [], "it was never shown the piece");
 }
