@@ -96,6 +96,7 @@ impl Engine {
         let end = self.layout.piece_length(block.piece);
         if self.is_super_seeding()
             && block.begin + block.length == end
+            && self.picker.have().get(block.piece)
             && let Some(conn) = self.conns.get_mut(&id)
             && conn.has.set(block.piece)
         {
@@ -166,18 +167,21 @@ impl Engine {
         if shown.open.len() >= SHOWN_MAX {
             return None;
         }
+        // What was lost since the start, or is in doubt, is shown to nobody.
+        let (picker, disk) = (&self.picker, &self.disk);
+        let is_here = |piece| picker.have().get(piece) && disk.trusts(piece);
         if let Some(spread) = &mut self.upload.spread {
-            let picker = &self.picker;
-            if let Some(piece) = spread.offer(|piece| picker.availability(piece) > 0) {
+            let passed_over = |piece| picker.availability(piece) > 0 || !is_here(piece);
+            if let Some(piece) = spread.offer(passed_over) {
                 return Some(piece);
             }
             self.upload.spread = None;
         }
         let starving = now - shown.progress >= SHOWN_PATIENCE;
         let mut rarest = None;
-        let hidden = self.picker.have().iter_minus(&conn.has);
-        for piece in hidden.filter(|piece| !shown.told.get(*piece)) {
-            let copies = self.picker.availability(piece);
+        let hidden = picker.have().iter_minus(&conn.has);
+        for piece in hidden.filter(|piece| !shown.told.get(*piece) && disk.trusts(*piece)) {
+            let copies = picker.availability(piece);
             if rarest.is_none_or(|(least, _)| copies < least) && !self.is_open_anywhere(piece) {
                 rarest = Some((copies, piece));
             }

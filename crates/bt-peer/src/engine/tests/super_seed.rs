@@ -246,6 +246,28 @@ fn unreadable(lone: &mut Lone, conn: ConnId, piece: PieceIndex) {
 }
 
 #[test]
+fn a_piece_in_doubt_is_shown_to_nobody_until_it_is_found_right() {
+    let mut lone = seeder();
+    let (conn, pieces) = newcomer(&mut lone, 1);
+    let piece = lone.layout.piece(pieces[0]).unwrap();
+    unreadable(&mut lone, conn, piece);
+    // It leaves, and what it waited for is another's.
+    let reason = CloseReason::Gone;
+    lone.handle(Input::Closed { conn, reason });
+    let mut told = BTreeSet::new();
+    for n in 2..=7 {
+        let (_, shown) = newcomer(&mut lone, n);
+        told.extend(shown);
+    }
+    assert_eq!(told.len(), PIECES as usize - 1);
+    assert!(!told.contains(&piece.get()), "{told:?}");
+    let verdict = Verdict::Good;
+    lone.handle(Input::DiskDone(Done::Checked { piece, verdict }));
+    let (_, shown) = newcomer(&mut lone, 8);
+    assert_eq!(shown, [piece.get()]);
+}
+
+#[test]
 fn a_piece_that_was_lost_is_fetched_again_and_told_to_nobody() {
     let mut lone = seeder();
     let (taker, pieces) = newcomer(&mut lone, 1);
