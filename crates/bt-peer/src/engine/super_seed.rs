@@ -55,10 +55,11 @@ impl Engine {
         shown.is_none_or(|shown| shown.told.get(piece))
     }
 
-    /// The peer said for the first time what it has.
+    /// The peer said for the first time what it has, or was silent for so long that it has nothing.
     pub(super) fn show_first(&mut self, now: Time, id: ConnId) {
         if self.is_super_seeding()
             && let Some(conn) = self.conns.get_mut(&id)
+            && conn.shown.is_none()
         {
             conn.shown = Some(Shown::nothing(now, self.layout.pieces_count()));
             self.show(now, id);
@@ -70,7 +71,7 @@ impl Engine {
         if !self.is_super_seeding() {
             return;
         }
-        let needed = |conn: &Connection| conn.begun && !conn.has.get(piece);
+        let needed = |conn: &Connection| conn.shown.is_some() && !conn.has.get(piece);
         let is_needed = self.conns.values().any(needed);
         let mut free = Vec::new();
         for conn in self.conns.values_mut() {
@@ -110,12 +111,12 @@ impl Engine {
         if !self.is_super_seeding() {
             return;
         }
-        let silent = |conn: &&Connection| !conn.begun && now - conn.opened_at >= SILENT_NEWCOMER;
+        let silent =
+            |conn: &&Connection| conn.shown.is_none() && now - conn.opened_at >= SILENT_NEWCOMER;
         let silent: Vec<ConnId> = self.conns.values().filter(silent).map(|c| c.id).collect();
         for id in silent {
-            // It has nothing, or too little to speak of. A bitfield with news is taken later too.
-            let begun = self.begin(now, id, Bitfield::new(self.layout.pieces_count()));
-            begun.expect("it had not begun");
+            // Its first word may come yet: whatever it says then is no second one.
+            self.show_first(now, id);
         }
         let mut free = Vec::new();
         for conn in self.conns.values_mut() {

@@ -292,3 +292,20 @@ fn a_piece_that_was_lost_is_fetched_again_and_told_to_nobody() {
     assert_eq!(lone.sent(giver), [Message::NotInterested]);
     assert_eq!(lone.sent(other), [], "it was never shown the piece");
 }
+
+#[test]
+fn a_first_word_that_comes_late_is_no_second_one() {
+    let none = Bitfield::new(PIECES).to_bytes();
+    for (reserved, word) in [
+        (FAST, Message::HaveNone),
+        (PLAIN, Message::Bitfield(none.into())),
+    ] {
+        let mut lone = seeder();
+        let conn = lone.open(1, reserved);
+        lone.pass_secs(6);
+        assert_eq!(shown(&mut lone, conn).len(), SHOWN_MAX);
+        lone.receive(conn, word);
+        assert_eq!(lone.close_reason(conn), None);
+        assert_eq!(shown(&mut lone, conn), [], "it has its pieces");
+    }
+}
