@@ -4,7 +4,7 @@
     foreign.py create SOURCE OUT ANNOUNCE PIECE      a version 1 torrent of a file or folder
     foreign.py share TORRENT|LINK DIR IP:PORT [--peers=IP:PORT,…] [--done=SCRIPT] [--dht=IP:PORT] [--pex] [--lsd]
                      [--ipv6] [--slow]               seeds, or downloads and then seeds, until stopped; runs the script
-                                                     once it has everything; slow is 1 KiB/s.
+                                                     once it has written everything; slow is 1 KiB/s.
                                                      UP_LIMIT (bytes per second) and SUPER_SEED are taken from the
                                                      environment
 """
@@ -77,6 +77,7 @@ def share(arguments):
             "upload_rate_limit": int(os.environ.get("UP_LIMIT", 0)),
             "alert_mask": lt.alert.category_t.status_notification
             | lt.alert.category_t.error_notification
+            | lt.alert.category_t.storage_notification
             | lt.alert.category_t.tracker_notification,
         }
     )
@@ -104,7 +105,10 @@ def share(arguments):
     while True:
         session.wait_for_alert(1000)
         for alert in session.pop_alerts():
+            # Finished is hashed, not written: whoever ends us then loses what is still on its way to the disk.
             if it.done and isinstance(alert, lt.torrent_finished_alert):
+                handle.flush_cache()
+            if it.done and isinstance(alert, lt.cache_flushed_alert):
                 subprocess.run([it.done], check=True)
             print(alert.message(), file=sys.stderr, flush=True)
 
