@@ -4,6 +4,17 @@ use std::path::{Path, PathBuf};
 
 use crate::process::{Process, run};
 
+/// A client on loopback that meets nobody but those it is told of, and says in JSON what it does.
+const ALONE: [&str; 7] = [
+    "--bind",
+    "127.0.0.1",
+    "--port",
+    "0",
+    "--no-tracker",
+    "--no-lsd",
+    "--json",
+];
+
 /// A file and its torrent in a temporary folder.
 pub struct Shared {
     /// Everything lies below it.
@@ -84,15 +95,7 @@ impl Shared {
     pub fn seed(&self, more: &[&str]) -> (Process, std::net::SocketAddr) {
         let source = self.folder.path().join("source");
         let mut arguments = vec!["seed", text(&self.torrent), "-d", text(&source)];
-        arguments.extend([
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--no-tracker",
-            "--no-lsd",
-            "--json",
-        ]);
+        arguments.extend(ALONE);
         arguments.extend(more);
         let mut process = Process::start("bt", &self.make("seeder"), &arguments);
         let listening = process.event("listening");
@@ -113,15 +116,7 @@ impl Shared {
             "--peer",
             &peer,
         ];
-        arguments.extend([
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--no-tracker",
-            "--no-lsd",
-            "--json",
-        ]);
+        arguments.extend(ALONE);
         arguments.extend(more);
         Process::start("bt", &self.make(&format!("{name}-home")), &arguments)
     }
