@@ -215,6 +215,19 @@ impl Process {
             .map_or(0, |kib| kib.parse::<u64>().expect("a number of KiB") * 1024)
     }
 
+    /// The processor time that it has used, of all its threads.
+    pub fn cpu(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        // The name, in brackets, may have spaces in it. User and system time are fields 14 and 15, the state is 3.
+        let fields = text.rsplit(')').next().unwrap_or_default();
+        let fields = fields.split_ascii_whitespace().skip(11).take(2);
+        let ticks: u64 = fields
+            .map(|field| field.parse::<u64>().expect("ticks"))
+            .sum();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
     /// How many files and sockets it has open.
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)

@@ -1,5 +1,5 @@
 //! Peers that attack a running `bt seed`. Each attack ends as its row says, honest peers are served within a second meanwhile,
-//! and memory does not grow.
+//! memory does not grow, and no attack costs a second of processor time or leaves a socket open.
 
 #![allow(
     clippy::disallowed_methods,
@@ -7,16 +7,17 @@
     reason = "shell: owns clocks, sockets and threads"
 )]
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bt_tests::peer::{
-    connect, fresh_id, handshake, handshake_with, honest, message, read_handshake, read_to_close,
-    request, serve_me,
+    connect, fresh_id, handshake, handshake_with, honest, message, read_handshake, read_message,
+    read_to_close, request, serve_me,
 };
 use bt_tests::process::{PATIENCE, Process};
 use bt_tests::shared::Shared;
+use socket2::SockRef;
 
 /// An honest peer is served within this time whatever others do.
 const HONEST_MAX: Duration = Duration::from_secs(1);
@@ -26,6 +27,18 @@ const HONEST_TRIES: usize = 4;
 
 /// What an attack may cost.
 const MEMORY_GROWTH_MAX_BYTES: u64 = 16 << 20;
+
+/// And that.
+const CPU_MAX: Duration = Duration::from_secs(1);
+
+/// What a connection held is given back by then.
+const FREED_MAX: Duration = Duration::from_secs(10);
+
+/// Files that may come to be open meanwhile: the data, and a connection that is about to end.
+const FILES_SPARE: usize = 2;
+
+/// Between two bytes of a handshake that takes its time: all 68 of them take three times as long as a handshake may.
+const DRIP_EVERY: Duration = Duration::from_millis(500);
 
 /// What is wrong from the first byte is closed at once; the rest is a busy machine.
 const CLOSE_AT_ONCE: Duration = Duration::from_secs(5);
@@ -48,6 +61,13 @@ impl Attack<'_> {
     /// Sends bytes on a new connection. A program that has closed already may refuse them.
     fn send(&self, bytes: &[u8]) -> TcpStream {
         let mut stream = self.connect();
+        let _ = stream.write_all(bytes);
+        stream
+    }
+
+    /// Sends bytes right behind the handshake, of which nobody has read the answer yet.
+    fn shout(&self, bytes: &[u8]) -> TcpStream {
+        let mut stream = self.send(&handshake(&self.shared.info_hash, &fresh_id()));
         let _ = stream.write_all(bytes);
         stream
     }
@@ -90,7 +110,8 @@ fn check(rows: &[Row]) {
     };
     serves_others(&mut seeder, &attack, "before any attack");
     for (name, end, run) in rows {
-        let before = seeder.peak_memory_bytes();
+        let (memory, cpu) = (seeder.peak_memory_bytes(), seeder.cpu());
+        let files = seeder.open_files();
         let streams = run(&attack);
         serves_others(&mut seeder, &attack, name);
         for mut stream in streams {
@@ -109,11 +130,14 @@ fn check(rows: &[Row]) {
                 }
             }
         }
-        let growth = seeder.peak_memory_bytes().saturating_sub(before);
+        let growth = seeder.peak_memory_bytes().saturating_sub(memory);
         assert!(
             growth < MEMORY_GROWTH_MAX_BYTES,
             "{name}: {growth} bytes more"
         );
+        let cpu = seeder.cpu().saturating_sub(cpu);
+        assert!(cpu < CPU_MAX, "{name}: {cpu:?} of processor time");
+        frees_files(&seeder, files, name);
     }
     seeder.signal(rustix::process::Signal::TERM);
     assert_eq!(seeder.end(), 0, "{}", seeder.stderr());
@@ -128,6 +152,30 @@ fn serves_others(seeder: &mut Process, attack: &Attack<'_>, name: &str) {
         seeder.stderr()
     );
     assert!(served, "{name}: an honest peer waits: {}", seeder.stderr());
+}
+
+/// Waits until no more files are open than before, once the connections of an attack are gone.
+fn frees_files(seeder: &Process, before: usize, name: &str) {
+    let deadline = Instant::now() + FREED_MAX;
+    while seeder.open_files() > before + FILES_SPARE {
+        assert!(
+            Instant::now() < deadline,
+            "{name}: {before} files were open, now {}",
+            seeder.open_files()
+        );
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// A peer that is gone with a block half read. What it has not read makes the kernel send a reset.
+fn reset_inside_a_block(attack: &Attack<'_>) {
+    let mut stream = attack.greet();
+    let wanted = [message(2, &[]), request(0, 0, 16_384)].concat();
+    stream.write_all(&message(2, &[])).expect("a good message");
+    while read_message(&mut stream).expect("it unchokes").0 != 1 {}
+    stream.write_all(&wanted.repeat(8)).expect("good messages");
+    let mut half = [0; 8_192];
+    stream.read_exact(&mut half).expect("half a block");
 }
 
 /// A length before a message that never comes.
@@ -312,11 +360,11 @@ fn requests() {
 #[test]
 fn floods() {
     check(&[
-        ("a million keep-alives", End::Any, |a| {
-            vec![a.say(&[0; 4 << 20])]
+        ("a million keep-alives", End::Served, |a| {
+            vec![a.shout(&[0; 4 << 20])]
         }),
-        ("100,000 unknown messages", End::Any, |a| {
-            vec![a.say(&message(99, &[]).repeat(100_000))]
+        ("100,000 unknown messages", End::Served, |a| {
+            vec![a.shout(&message(99, &[]).repeat(100_000))]
         }),
         ("300 resets", End::Any, |a| {
             for _ in 0..300 {
@@ -324,6 +372,34 @@ fn floods() {
                 drop(a.send(&handshake(&a.shared.info_hash, &fresh_id())));
             }
             Vec::new()
+        }),
+        ("100 resets inside a block that it sends", End::Any, |a| {
+            (0..100).for_each(|_| reset_inside_a_block(a));
+            Vec::new()
+        }),
+        ("100 resets inside a block that it gets", End::Any, |a| {
+            for _ in 0..100 {
+                let stream = a.say(&message(7, &[0; 16_392])[..9_000]);
+                let reset = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                reset.expect("a reset at the end");
+            }
+            Vec::new()
+        }),
+        ("a half-closed connection", End::Closed, |a| {
+            let stream = a.say(&message(2, &[]));
+            stream.shutdown(std::net::Shutdown::Write).expect("a FIN");
+            vec![stream]
+        }),
+        ("urgent data inside a handshake", End::Served, |a| {
+            let mut stream = a.connect();
+            let hello = handshake(&a.shared.info_hash, &fresh_id());
+            let (head, tail) = hello.split_at(30);
+            stream.write_all(head).expect("half a handshake");
+            // A byte that stands in no stream: whoever does not ask for it never sees it.
+            let urgent = SockRef::from(&stream).send_out_of_band(b"!");
+            assert_eq!(urgent.expect("an urgent byte"), 1);
+            stream.write_all(tail).expect("the other half");
+            vec![stream]
         }),
         ("a FIN inside a message", End::Closed, |a| {
             let stream = a.say(&[0, 0, 0, 13, 6, 0, 0]);
@@ -333,21 +409,45 @@ fn floods() {
         ("600 silent connections", End::Any, |a| {
             (0..600).map(|_| a.connect()).collect()
         }),
-        ("50 handshakes, a byte at a time", End::Any, |a| {
-            let mut streams: Vec<TcpStream> = (0..50).map(|_| a.connect()).collect();
-            for byte in &handshake(&a.shared.info_hash, &fresh_id())[..20] {
-                for stream in &mut streams {
-                    let _ = stream.write_all(&[*byte]);
-                }
-            }
-            streams
-        }),
         ("200 idle peers", End::Any, |a| {
             (0..200)
                 .map(|_| a.send(&handshake(&a.shared.info_hash, &fresh_id())))
                 .collect()
         }),
     ]);
+}
+
+/// A byte now and then does not keep a handshake alive: it has the time that a silent one has, and nobody waits for it.
+#[test]
+fn slow_handshakes() {
+    let shared = Shared::new(LENGTH, PIECE, "http://127.0.0.1:1/announce");
+    let (mut seeder, addr) = shared.seed(&[]);
+    let attack = Attack {
+        addr,
+        shared: &shared,
+    };
+    let files = seeder.open_files();
+    let mut streams: Vec<TcpStream> = (0..50).map(|_| attack.connect()).collect();
+    let mut sent = 0;
+    for byte in handshake(&shared.info_hash, &fresh_id()) {
+        for stream in &mut streams {
+            // Those that were closed refuse it.
+            let _ = stream.write_all(&[byte]);
+        }
+        sent += 1;
+        serves_others(&mut seeder, &attack, "50 handshakes, a byte at a time");
+        if read_to_close(&mut streams[0], DRIP_EVERY).is_some() {
+            break;
+        }
+    }
+    for stream in &mut streams {
+        let closed = read_to_close(stream, CLOSE_AT_ONCE);
+        assert!(closed.is_some(), "open after {sent} bytes");
+    }
+    // Whoever has sent all of it is a peer, and closed for other reasons.
+    assert!(sent < 68, "the whole handshake was waited for");
+    drop(streams);
+    frees_files(&seeder, files, "50 slow handshakes");
 }
 
 /// Good sessions with a byte changed, cut or doubled here and there: nothing may bring the seeder down.
@@ -398,13 +498,5 @@ fn mutations() {
         );
     }
     serves_others(&mut seeder, &attack, "after 400 mutated sessions");
-    let deadline = Instant::now() + PATIENCE;
-    while seeder.open_files() > files + 2 {
-        assert!(
-            Instant::now() < deadline,
-            "{} files stay open",
-            seeder.open_files()
-        );
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
+    frees_files(&seeder, files, "after 400 mutated sessions");
 }
