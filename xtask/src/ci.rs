@@ -19,6 +19,9 @@ pub(crate) struct Args {
 /// As many seeds of the simulation as fit into the time that is left for them: all of CI is to take half an hour.
 const SIM: &str = "xtask sim --seeds 1000 --minutes 4";
 
+/// The fuzz targets are compiled and not linked: so the fuzzer's own library, which takes a C++ compiler, may be anywhere.
+const UNLINKED: (&str, &str) = ("CUSTOM_LIBFUZZER_PATH", "nowhere/libfuzzer.a");
+
 /// One check: its name, and the command that makes it.
 struct Step {
     name: &'static str,
@@ -40,6 +43,10 @@ fn steps(args: &Args) -> Vec<Step> {
     let mut steps = vec![
         Step::new("format", "fmt --all --check"),
         Step::new("clippy", "clippy --workspace --all-targets -- -D warnings"),
+        Step {
+            environment: Some(UNLINKED),
+            ..Step::new("fuzz", "check --manifest-path tests/fuzz/Cargo.toml --bins")
+        },
         Step {
             environment: Some(("RUSTDOCFLAGS", "-D warnings")),
             ..Step::new("docs", "doc --workspace --no-deps")
