@@ -5,7 +5,8 @@
 //!
 //! The rule: every regular file belongs, hidden ones and empty ones too. A symbolic link below the folder is left out with
 //! a warning, wherever it leads: publishing must not give away what the publisher did not put there, and seeding never
-//! follows a link. So is what is no file at all (a pipe, socket or device). The path on the command line may be a link.
+//! follows a link. So is what is no file at all (a pipe, socket or device), and a folder with nothing in it, since a torrent
+//! lists files only. The path on the command line may be a link.
 
 use crate::exit::{Exit, Failure};
 use anyhow::Context as _;
@@ -112,6 +113,10 @@ impl Walk {
         let names: Result<Vec<OsString>, _> = fs::read_dir(folder)
             .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
         let mut names = names.with_context(|| format!("cannot read {}", folder.display()))?;
+        if names.is_empty() && !components.is_empty() {
+            let message = format!("{}: an empty folder", folder.display());
+            self.left_out.push(message);
+        }
         names.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
         for name in names {
             let path = folder.join(&name);
@@ -220,14 +225,13 @@ mod tests {
             symlink(target, top.join(format!("link{number}"))).unwrap();
         }
         let socket = std::os::unix::net::UnixListener::bind(top.join("socket")).unwrap();
+        fs::create_dir_all(top.join("outer/empty")).unwrap();
         let tree = walk(&top, Path::new("none")).unwrap();
         assert_eq!(paths(&tree), ["data/real"]);
-        assert_eq!(
-            tree.left_out.len(),
-            targets.len() + 1,
-            "{:?}",
-            tree.left_out
-        );
+        let left_out = &tree.left_out;
+        let empty = format!("{}: an empty folder", top.join("outer/empty").display());
+        assert!(left_out.contains(&empty), "{left_out:?}");
+        assert_eq!(left_out.len(), targets.len() + 2, "{left_out:?}");
         drop(socket);
 
         let link = temp.path().join("link");

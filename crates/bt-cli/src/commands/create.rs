@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Make a torrent of a file or folder
 ///
-/// Hidden and empty files belong to it. Symbolic links do not, and a warning names them.
+/// Hidden and empty files belong to it. Symbolic links and empty folders do not, and a warning names them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The file or folder
