@@ -236,24 +236,19 @@ impl Udp {
         if rest.is_empty() {
             return asking.await;
         }
-        let others = || Box::pin(self.ask_any(rest, question));
+        let is_answer = |result: &Result<Answer, AnnounceFailure>| {
+            !matches!(result, Err(AnnounceFailure::Unreachable { .. }))
+        };
+        let mut others = Box::pin(self.ask_any(rest, question));
         match tokio::time::timeout(NEXT_AFTER, asking.as_mut()).await {
-            Ok(Err(AnnounceFailure::Unreachable { .. }) | Ok(Answer::Silent)) => others().await,
-            Ok(answered) => answered,
-            Err(_) => {
-                // Maybe it is only slow.
-                let mut others = others();
-                tokio::select! {
-                    answer = &mut asking => match answer {
-                        Err(AnnounceFailure::Unreachable { .. }) | Ok(Answer::Silent) => others.await,
-                        answered => answered,
-                    },
-                    answer = &mut others => match answer {
-                        Err(AnnounceFailure::Unreachable { .. }) | Ok(Answer::Silent) => asking.await,
-                        answered => answered,
-                    },
-                }
-            }
+            Ok(result) if is_answer(&result) => return result,
+            Ok(_) => return others.await,
+            // Maybe it is only slow.
+            Err(_) => {}
+        }
+        tokio::select! {
+            result = &mut asking => if is_answer(&result) { result } else { others.await },
+            result = &mut others => if is_answer(&result) { result } else { asking.await },
         }
     }
 
@@ -292,6 +287,7 @@ impl Udp {
                         let retry_in = None;
                         return Err(AnnounceFailure::Refused { reason, retry_in });
                     }
+                    Output::Done(Answer::Silent) => return Err(silent()),
                     Output::Done(answer) => return Ok(answer),
                 }
             }

@@ -124,6 +124,24 @@ async fn faults_108_the_next_address_is_asked_when_one_is_silent() {
         began.elapsed() < DEADLINE,
         "not only when the first gave up"
     );
+    // Who is slow is still heard when the others cannot be asked at all.
+    let slow = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let trackers = [slow.local_addr().unwrap(), nowhere];
+    let mut asking = pin!(udp.ask_any(&trackers, &question));
+    let waited = tokio::time::timeout(2 * NEXT_AFTER, asking.as_mut()).await;
+    assert!(waited.is_err(), "{waited:?}");
+    let mut packet = [0; PACKET_MAX_BYTES];
+    let (length, from) = slow.recv_from(&mut packet).await.unwrap();
+    let request = request::read(&packet[..length]).unwrap();
+    let Request::Connect { transaction_id } = request else {
+        panic!("{request:?}");
+    };
+    let mut reply = Vec::new();
+    response::error(transaction_id, "no", &mut reply);
+    slow.send_to(&reply, from).await.unwrap();
+    let answer = asking.await;
+    assert!(matches!(answer, Err(AnnounceFailure::Refused { .. })));
     // A refusal is the tracker's word, whatever other addresses it has.
     let answer = udp.ask_any(&[refusing, addr], &question).await;
     assert!(matches!(answer, Err(AnnounceFailure::Refused { .. })));
