@@ -249,7 +249,7 @@ impl Visit {
         Self {
             http: Http::new(bind),
             udp: Udp::new(bind, Clock::start()),
-            turns: Semaphore::new(1),
+            turns: Semaphore::new(ANNOUNCES_MAX),
             external: External::new(None),
             request,
         }
@@ -436,6 +436,32 @@ mod tests {
             matches!(error, ScrapeError::Http(HttpError::Scheme { .. })),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_visit_asks_several_trackers_at_a_time() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/announce", listener.local_addr().unwrap());
+        let serving = async {
+            // Nobody is answered before both have come.
+            let mut streams = [listener.accept().await, listener.accept().await];
+            for stream in &mut streams {
+                let (stream, _) = stream.as_mut().unwrap();
+                let _request = stream.read(&mut [0; 4_096]).await.unwrap();
+                let answer =
+                    "HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\nd8:intervali1800e5:peers0:e";
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        };
+        let bind = Some(std::net::Ipv4Addr::LOCALHOST.into());
+        let visit = Visit::new(bind, InfoHash([1; 20]), 6881, None);
+        let asking = async { tokio::join!(visit.ask(&url), visit.ask(&url)) };
+        let both = tokio::select! {
+            () = async { serving.await; core::future::pending().await } => unreachable!(),
+            both = asking => both,
+        };
+        assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
     }
 
     #[tokio::test(start_paused = true)]

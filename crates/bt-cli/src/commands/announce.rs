@@ -5,10 +5,12 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::swarm;
 use crate::text::escape;
+use anyhow::Context as _;
 use bt_core::InfoHash;
 use bt_session::announce::{AnnounceResponse, Visit};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// Announce to trackers once, over HTTP or UDP, and print the peers that they name
 #[derive(Debug, clap::Args)]
@@ -74,14 +76,22 @@ async fn ask(args: &Args, context: &Context) -> Result<(), Failure> {
     let (mut answers, mut last) = (0, None);
     for info_hash in torrents {
         let visit = Visit::new(args.bind, info_hash, args.port, args.numwant);
-        for url in &trackers {
-            match visit.ask(url).await {
+        let (visit, keep) = (Arc::new(visit), args.keep);
+        let asked = scrape::ask_each(&trackers, |url| {
+            let visit = Arc::clone(&visit);
+            async move {
+                let answer = visit.ask(&url).await;
+                if answer.is_ok() && !keep {
+                    visit.leave(&url).await;
+                }
+                answer
+            }
+        });
+        for (url, answer) in asked {
+            match answer.await.context("the asking ended early")? {
                 Ok(response) => {
                     answers += 1;
                     print(output, url, info_hash, &response)?;
-                    if !args.keep {
-                        visit.leave(url).await;
-                    }
                 }
                 Err(failure) => {
                     let error = failure.to_string();

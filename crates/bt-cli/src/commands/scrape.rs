@@ -6,9 +6,12 @@ use crate::network;
 use crate::output::Output;
 use crate::swarm;
 use crate::text::escape;
+use anyhow::Context as _;
 use bt_core::InfoHash;
 use bt_session::announce::{ScrapeError, scrape};
 use serde::Serialize;
+use std::sync::Arc;
+use tokio::task::JoinHandle;
 use url::Url;
 
 /// Ask trackers how many take part in a torrent
@@ -50,11 +53,16 @@ async fn ask(args: &Args, context: &Context) -> Result<(), Failure> {
     let output = Output::new(args.json);
     let mut answers = 0;
     let mut last = None;
-    for url in &trackers {
-        match scrape(url, &torrents).await {
+    let torrents: Arc<[InfoHash]> = torrents.into();
+    let asked = ask_each(&trackers, |url| {
+        let torrents = Arc::clone(&torrents);
+        async move { scrape(&url, &torrents).await }
+    });
+    for (url, answer) in asked {
+        match answer.await.context("the asking ended early")? {
             Ok(response) => {
                 answers += 1;
-                for torrent in &torrents {
+                for torrent in &*torrents {
                     let found = response.torrents.iter().find(|t| t.info_hash == *torrent);
                     let entry = found.map(|found| found.entry).unwrap_or_default();
                     let scraped = Scraped {
@@ -82,6 +90,19 @@ async fn ask(args: &Args, context: &Context) -> Result<(), Failure> {
         Some(error) if answers == 0 => Err(failure(error)),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Asks the trackers beside each other, so that a silent one costs no more than its own time. Their answers come in the
+/// order of the list, which is bounded: a torrent has at most [`TRACKERS_MAX`](bt_metainfo::urls::TRACKERS_MAX).
+pub(super) fn ask_each<'a, F>(
+    trackers: &'a [String],
+    ask: impl Fn(String) -> F,
+) -> Vec<(&'a str, JoinHandle<F::Output>)>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let start = |url: &'a String| (url.as_str(), tokio::spawn(ask(url.clone())));
+    trackers.iter().map(start).collect()
 }
 
 /// Which trackers are to be asked about which torrents.
@@ -134,4 +155,30 @@ fn failure(error: ScrapeError) -> Failure {
         ScrapeError::Http(_) | ScrapeError::Tracker(_) => Exit::Network,
     };
     Failure::new(exit, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::time::Duration;
+    use tokio::sync::Barrier;
+
+    #[tokio::test]
+    async fn trackers_are_asked_beside_each_other_and_told_in_order() {
+        let trackers = ["c", "a", "b"].map(str::to_owned);
+        let all = Arc::new(Barrier::new(trackers.len()));
+        let asked = ask_each(&trackers, |url| {
+            let all = Arc::clone(&all);
+            async move {
+                // Nobody has an answer before everybody was asked.
+                all.wait().await;
+                url
+            }
+        });
+        for ((url, answer), expected) in asked.into_iter().zip(&trackers) {
+            let answer = tokio::time::timeout(Duration::from_secs(60), answer).await;
+            assert_eq!(answer.expect("all are asked").unwrap(), *expected);
+            assert_eq!(url, expected);
+        }
+    }
 }
