@@ -266,10 +266,11 @@ mod tests {
     use super::*;
     use bt_core::disk::Verdict;
     use bt_core::{BLOCK_BYTES, Layout};
-    use bt_storage::{FileMap, FileSpec, MemoryStorage};
+    use bt_storage::{FileIndex, FileMap, FileSpec, FileStat, MemoryStorage, Storage};
     use bytes::Bytes;
     use core::pin::pin;
     use core::task::{Context, Waker};
+    use std::io::{self, IoSlice};
 
     const NANO: Duration = Duration::from_nanos(1);
 
@@ -280,13 +281,16 @@ mod tests {
     }
 
     fn disk() -> Arc<Disk> {
+        disk_of(Box::new(MemoryStorage::new()))
+    }
+
+    fn disk_of(storage: Box<dyn Storage>) -> Arc<Disk> {
         let spec = FileSpec {
             path: "file".into(),
             length: LAYOUT_BYTES,
             pad: false,
         };
         let map = FileMap::new(layout(), vec![spec]);
-        let storage = Box::new(MemoryStorage::new());
         let store = TorrentStore::with_storage(map, vec![[0; 20]; 4], storage);
         Arc::new(Disk::new(Arc::new(store), Arc::new(Semaphore::new(2))))
     }
@@ -406,6 +410,43 @@ mod tests {
         assert!(!disk.is_slow());
         // What this thread really waited for a core is taken off it, and is nothing against an hour.
         disk.timed(|| pass(Duration::from_secs(3600)));
+        assert!(disk.is_slow());
+    }
+
+    /// A disk on which an hour passes until it has read.
+    struct Asleep;
+
+    impl Storage for Asleep {
+        fn read_at(&self, _: FileIndex, _: u64, buffer: &mut [u8]) -> io::Result<usize> {
+            pass(Duration::from_secs(3600));
+            Ok(buffer.len())
+        }
+
+        fn write_at(&self, _: FileIndex, _: u64, _: &[IoSlice<'_>]) -> io::Result<usize> {
+            unreachable!("nothing is written")
+        }
+
+        fn stat(&self, _: FileIndex) -> io::Result<Option<FileStat>> {
+            Ok(None)
+        }
+
+        fn sync(&self, _: FileIndex) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn create(&self, _: FileIndex) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_is_slow_on_the_pool_is_not_trusted_again() {
+        let disk = disk_of(Box::new(Asleep));
+        disk.took(SLOW + NANO);
+        let run = [layout().block_at(layout().piece(1).unwrap(), 1).unwrap()];
+        let mut message = vec![0; PIECE_HEADER_BYTES + BLOCK_BYTES as usize];
+        // Far longer than it is not trusted after the first slow job.
+        disk.read(&run, &mut message).await.unwrap();
         assert!(disk.is_slow());
     }
 

@@ -54,8 +54,10 @@ impl External {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dht::DhtConfig;
     use bt_core::votes::VOTES_MIN;
     use std::net::Ipv4Addr;
+    use tokio::task::JoinSet;
 
     #[test]
     fn each_family_has_its_own_and_nobody_is_believed_alone() {
@@ -72,5 +74,21 @@ mod tests {
             (external.ip(false), external.ip(true)),
             (Some(v4), Some(v6))
         );
+    }
+
+    #[tokio::test]
+    async fn the_dht_hears_where_others_see_us_and_is_asked_by_who_does_not_know() {
+        let mut tasks = JoinSet::new();
+        let bind = Some(Ipv4Addr::LOCALHOST.into());
+        let dht = Dht::start(DhtConfig::default(), bind, 0, &mut tasks).unwrap();
+        let [first, second] = [(); 2].map(|()| External::new(Some(dht.clone())));
+        let ip = IpAddr::from([9, 9, 9, 9]);
+        for network in 1..=u8::try_from(VOTES_MIN).unwrap() {
+            assert_eq!(second.ip(false), None);
+            first.vote([1, 2, network, 1].into(), ip);
+        }
+        // It is answered behind what was said before.
+        dht.status().await;
+        assert_eq!((second.ip(false), second.ip(true)), (Some(ip), None));
     }
 }

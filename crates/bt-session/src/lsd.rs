@@ -307,3 +307,47 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn faults_138_only_who_is_near_is_heard() {
+        let info_hash = InfoHash([1; 20]);
+        let (peers_in, mut peers) = mpsc::channel(4);
+        let mut driver = Driver {
+            clock: Clock::start(),
+            discovery: LocalDiscovery::new(6881, 1),
+            ears: Ears {
+                v4: None,
+                v6: None,
+                joined: BTreeSet::new(),
+            },
+            bind: None,
+            group_port: PORT,
+            interfaces: vec![interfaces::tests::interface("10.0.0.1", 24)],
+            look_at: Instant::now(),
+            torrents: BTreeMap::new(),
+        };
+        driver.request(Request::Enter {
+            info_hash,
+            peers: peers_in,
+        });
+        let said = LocalAnnounce {
+            port: 7,
+            info_hashes: vec![info_hash],
+            cookie: String::new(),
+        };
+        let datagram = said.encode((GROUP_V4, PORT).into());
+        for from in [[10, 0, 1, 2], [10, 0, 0, 2]] {
+            driver.heard(from.into(), &datagram);
+        }
+        assert_eq!(peers.try_recv(), Ok(vec![([10, 0, 0, 2], 7).into()]));
+        assert!(peers.try_recv().is_err());
+        // Who does not want to know any more is not told, and nobody is told of it.
+        drop(peers);
+        driver.heard([10, 0, 0, 3].into(), &datagram);
+        assert!(driver.torrents.is_empty() && driver.discovery.deadline().is_none());
+    }
+}

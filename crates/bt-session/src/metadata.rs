@@ -181,7 +181,38 @@ fn path(shared: &Shared, info_hash: InfoHash) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SessionConfig;
+    use crate::session::Session;
     use core::time::Duration;
+
+    #[tokio::test]
+    async fn to_be_started_again_is_to_be_used() {
+        let temp = tempfile::tempdir().unwrap();
+        let session = Session::new(SessionConfig {
+            bind: Some(std::net::Ipv4Addr::LOCALHOST.into()),
+            port: Some(0),
+            state_dir: Some(temp.path().to_owned()),
+            ..SessionConfig::default()
+        });
+        let session = session.unwrap();
+        let builder = bt_metainfo::Builder::file("file", 10, 16 * 1024);
+        let metainfo = builder.build(&[[0; 20]]).unwrap();
+        let magnet = Magnet {
+            info_hash: Some(metainfo.info_hash),
+            ..Magnet::default()
+        };
+        let shared = session.shared();
+        assert!(kept(shared, &magnet).await.is_none());
+        keep(shared, &metainfo).await.unwrap();
+        let path = path(shared, metainfo.info_hash).unwrap();
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let modified = || path.metadata().unwrap().modified().unwrap();
+        File::open(&path).unwrap().set_modified(long_ago).unwrap();
+        assert_eq!(modified(), long_ago);
+        let found = kept(shared, &magnet).await.unwrap();
+        assert_eq!(found.info_bytes(), metainfo.info_bytes());
+        assert!(modified() > long_ago);
+    }
 
     #[test]
     fn what_was_not_used_for_longest_goes() {

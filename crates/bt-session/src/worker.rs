@@ -134,6 +134,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_further_thread_starts_while_one_has_nothing_to_do() {
+        let mut workers = Workers::new(Some(2));
+        for _ in 0..2 {
+            drop(workers.place());
+        }
+        assert_eq!(workers.started.len(), 1);
+    }
+
+    #[tokio::test]
     async fn without_threads_the_caller_does_it() {
         let place = Workers::new(Some(0)).place();
         assert_eq!(thread_of(&place).await, thread::current().id());

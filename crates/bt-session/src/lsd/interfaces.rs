@@ -70,10 +70,10 @@ fn choose(mut all: Vec<Interface>, bind: Option<IpAddr>) -> Vec<Interface> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn interface(ip: &str, prefix_bits: u32) -> Interface {
+    pub(in crate::lsd) fn interface(ip: &str, prefix_bits: u32) -> Interface {
         let ip = ip.parse().unwrap();
         Interface {
             ip,

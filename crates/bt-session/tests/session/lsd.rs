@@ -1,6 +1,7 @@
 //! Local discovery (BEP 14) over the multicast of the loopback.
 
-use super::{PATIENCE, Place, seed_only, start};
+use super::{PATIENCE, Place, Running, seed_only, start, with_peers};
+use bt_core::InfoHash;
 use bt_metainfo::Magnet;
 use bt_session::lsd::LsdConfig;
 use bt_session::{Event, Session, SessionConfig, TorrentEvent, TorrentOptions};
@@ -81,26 +82,62 @@ async fn faults_138_a_private_torrent_is_neither_announced_nor_believed() {
     let mut session = session(lsd);
     let mut hidden = start(&mut session, &private, &private.source(), seed_only());
     hidden.checked().await;
-    // Somebody who says that it has the private torrent, and the public one. The first dial would be the private one's.
-    let listener = tokio::net::TcpListener::bind((HOME, 0)).await.unwrap();
-    let said = LocalAnnounce {
-        port: listener.local_addr().unwrap().port(),
-        info_hashes: vec![private.torrent.info_hash, public.torrent.info_hash],
-        cookie: String::new(),
-    };
     let mut shown = start(&mut session, &public, &public.source(), seed_only());
     shown.checked().await;
     let own = next(&hearing).await;
     assert_eq!(own.info_hashes, [public.torrent.info_hash]);
+    let dialled = dialled(&hearing, lsd, session, &[&private, &public]).await;
+    assert_eq!(dialled, public.torrent.info_hash);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_138_a_link_that_leads_to_a_private_torrent_hears_of_nobody_any_more() {
+    let (hearing, lsd) = group();
+    let (private, public) = (Place::private(&[]), Place::new(&[]));
+    let (mut seeding, addr) = super::session(None);
+    start(&mut seeding, &private, &private.source(), seed_only())
+        .checked()
+        .await;
+    let mut linking = session(lsd);
+    let magnet = Magnet {
+        info_hash: Some(private.torrent.info_hash),
+        ..Magnet::default()
+    };
+    let options = with_peers(&[addr]);
+    let (handle, events) = linking
+        .add_magnet(magnet, &private.path("copy"), options)
+        .unwrap();
+    Running { handle, events }.complete().await;
+    let mut shown = start(&mut linking, &public, &public.source(), seed_only());
+    shown.checked().await;
+    // What the link means was not known when it was first announced.
+    while next(&hearing).await.info_hashes != [public.torrent.info_hash] {}
+    let dialled = dialled(&hearing, lsd, linking, &[&private, &public]).await;
+    assert_eq!(dialled, public.torrent.info_hash);
+}
+
+/// Says to the group that somebody has these torrents; for which of them the session dials him, and for no other until it ends.
+async fn dialled(
+    group: &UdpSocket,
+    lsd: LsdConfig,
+    session: Session,
+    places: &[&Place],
+) -> InfoHash {
+    let listener = tokio::net::TcpListener::bind((HOME, 0)).await.unwrap();
+    let said = LocalAnnounce {
+        port: listener.local_addr().unwrap().port(),
+        info_hashes: places.iter().map(|place| place.torrent.info_hash).collect(),
+        cookie: String::new(),
+    };
     let to = SocketAddr::from((GROUP_V4, lsd.port));
-    hearing.send_to(&said.encode(to), to).await.unwrap();
-    let (mut stream, _) = tokio::time::timeout(PATIENCE, listener.accept())
-        .await
-        .expect("the public torrent dials")
-        .unwrap();
+    group.send_to(&said.encode(to), to).await.unwrap();
+    let accepting = tokio::time::timeout(PATIENCE, listener.accept());
+    let (mut stream, _) = accepting.await.expect("somebody dials").unwrap();
     let mut handshake = [0; 68];
-    tokio::io::AsyncReadExt::read_exact(&mut stream, &mut handshake)
-        .await
-        .unwrap();
-    assert_eq!(handshake[28..48], public.torrent.info_hash.0);
+    let reading = tokio::io::AsyncReadExt::read_exact(&mut stream, &mut handshake);
+    reading.await.unwrap();
+    session.shutdown().await;
+    let another = listener.into_std().unwrap().accept();
+    assert!(another.is_err(), "dialled twice");
+    InfoHash(handshake[28..48].try_into().unwrap())
 }
