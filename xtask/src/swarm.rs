@@ -1,5 +1,6 @@
 //! `cargo xtask swarm-test`: a tracker, seeders and leechers as separate processes on loopback, and a verdict over every byte.
 
+mod account;
 mod churn;
 mod event;
 mod live;
@@ -7,6 +8,7 @@ mod node;
 mod report;
 mod run;
 mod scenario;
+mod torrent;
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

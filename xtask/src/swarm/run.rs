@@ -7,12 +7,13 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
 
-use super::churn::{self, Claim, Held, Kill, Layout, Plan};
+use super::account;
+use super::churn::{self, Claim, Held, Kill, Plan};
 use super::live::Live;
 use super::node::{Node, Role};
 use super::scenario::{Payload, Scenario};
+use super::torrent::{Torrent, TorrentFile};
 use crate::process::{Line, Process};
 use crate::programs::Programs;
 use crate::rng::Rng;
@@ -26,10 +27,6 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A tracker, or a seeder on data that was just written, must be up within this time.
 const START_PATIENCE: Duration = Duration::from_secs(120);
-
-/// Near the end a block is asked of a second peer when the first lets it wait, and may come twice. Honest peers on one
-/// machine waste next to nothing; more than this from each of them is no endgame.
-const ENDGAME_WASTE_PER_PEER: u64 = 1 << 20;
 
 /// What came out.
 pub(crate) struct Outcome {
@@ -53,55 +50,6 @@ impl Outcome {
     /// Every copy identical, every rule kept.
     pub(crate) fn is_good(&self) -> bool {
         self.different.is_empty() && self.complaints.is_empty()
-    }
-}
-
-/// What `bt show --json` says, as far as it is needed here.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub(crate) struct Torrent {
-    /// Name of the top file or folder.
-    pub(crate) name: String,
-    /// Bytes of every piece but the last.
-    pub(crate) piece_length: u64,
-    /// How many pieces.
-    pub(crate) pieces: u32,
-    /// Bytes in all.
-    pub(crate) total_length: u64,
-    /// In the torrent's order.
-    pub(crate) files: Vec<TorrentFile>,
-}
-
-/// One file of a torrent.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct TorrentFile {
-    /// With `/`.
-    pub(crate) path: String,
-    /// In bytes.
-    pub(crate) length: u64,
-}
-
-impl Torrent {
-    /// Where each file lies below the torrent's top. A single file is the top itself.
-    fn layout(&self) -> Layout {
-        let below = |path: &str| {
-            let rest = path
-                .strip_prefix(self.name.as_str())
-                .map(|rest| rest.trim_start_matches('/'));
-            PathBuf::from(if self.files.len() == 1 {
-                rest.unwrap_or("")
-            } else {
-                rest.unwrap_or(path)
-            })
-        };
-        let files = self
-            .files
-            .iter()
-            .map(|file| (below(&file.path), file.length))
-            .collect();
-        Layout {
-            piece_length: self.piece_length,
-            files,
-        }
     }
 }
 
@@ -457,16 +405,16 @@ impl Swarm {
         let copies: Vec<PathBuf> = leechers.iter().map(|node| node.folder.join(name)).collect();
         let verdicts = compare::copies(&self.source, &copies)?;
         let peers = self.scenario.seeders + self.scenario.leechers - 1;
-        let waste_max = u64::from(peers) * ENDGAME_WASTE_PER_PEER;
+        let waste_max = u64::from(peers) * account::ENDGAME_WASTE_PER_PEER;
         let mut different = Vec::new();
         for (node, verdict) in leechers.iter().zip(verdicts) {
             let mut differences = verdict.differences;
-            differences.extend(strangers(&node.folder, name)?);
+            differences.extend(account::strangers(&node.folder, name)?);
             if !differences.is_empty() {
                 different.push((node.name.clone(), differences));
             }
             self.complaints
-                .extend(overdrawn(node, &self.torrent, waste_max));
+                .extend(account::overdrawn(node, &self.torrent, waste_max));
         }
         self.complaints
             .extend(self.kills.iter().filter_map(Kill::complaint));
@@ -492,42 +440,6 @@ impl Swarm {
             complaints,
         })
     }
-}
-
-/// What lies in a leecher's folder beside its copy, and should not.
-fn strangers(folder: &Path, name: &std::ffi::OsStr) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let other = entry.context("reading a folder")?.file_name();
-        if other != name {
-            found.push(format!("{} lies beside the copy", other.display()));
-        }
-    }
-    Ok(found)
-}
-
-/// A process that received more than it lacked downloaded something again; that it calls it wasted excuses no more than
-/// `waste_max` bytes. Pieces that a kill caught on their way are among what the next process lacks.
-fn overdrawn(node: &Node, torrent: &Torrent, waste_max: u64) -> Option<String> {
-    node.lives.iter().find_map(|life| {
-        let had = life
-            .checked
-            .map_or(0, |(have, _)| u64::from(have) * torrent.piece_length);
-        let lacked = torrent.total_length.saturating_sub(had);
-        // A process that was killed did not say how much was wasted.
-        let told = life.complete.map_or(waste_max, |complete| complete.wasted);
-        // What came after it was complete is in neither: blocks that were on their way.
-        let downloaded = life.complete.map_or_else(|| life.downloaded(), |complete| complete.downloaded);
-        let wasted = told.min(waste_max);
-        // The last piece is shorter than the others, and may be one of those it had.
-        let slack = if had == 0 { 0 } else { torrent.piece_length };
-        (downloaded > lacked + slack + wasted).then(|| {
-            format!(
-                "{} lacked {lacked} bytes and downloaded {downloaded}; at most {wasted} of them may be waste",
-                node.name
-            )
-        })
-    })
 }
 
 /// Makes the data, or takes what is there.
@@ -560,51 +472,4 @@ fn finish(name: &str, command: Command, deadline: Instant) -> Result<String> {
         bail!("{}", process.obituary());
     }
     Ok(lines.iter().map(|line| line.text + "\n").collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::event::Complete;
-    use super::super::node::Life;
-    use super::*;
-
-    #[test]
-    fn waste_excuses_no_more_than_an_endgame() {
-        let torrent = Torrent {
-            piece_length: 10,
-            total_length: 1000,
-            ..Torrent::default()
-        };
-        // It had so many pieces, received so much and called so much of it wasted; `None`: it was killed before it could.
-        let rows = [
-            (0, 1000, Some(0), false),
-            (0, 1001, Some(0), true),
-            (0, 1050, Some(50), false),
-            (0, 1051, Some(50), true),
-            (0, 1500, Some(500), true),
-            (60, 410, Some(0), false),
-            (60, 411, Some(0), true),
-            (60, 460, Some(400), false),
-            (60, 461, Some(400), true),
-            (60, 460, None, false),
-            (60, 461, None, true),
-        ];
-        for (had, downloaded, wasted, broken) in rows {
-            let command = Command::new("bt");
-            let mut node = Node::new(Role::Leecher, 1, "x".to_owned(), "x".into(), command);
-            let mut life = Life {
-                checked: Some((had, 100)),
-                gained: downloaded,
-                ..Life::default()
-            };
-            life.complete = wasted.map(|wasted| Complete {
-                downloaded,
-                wasted,
-                ..Complete::default()
-            });
-            node.lives = vec![Life::default(), life];
-            let found = overdrawn(&node, &torrent, 50).is_some();
-            assert_eq!(found, broken, "{had} {downloaded} {wasted:?}");
-        }
-    }
 }
