@@ -11,6 +11,7 @@ mod install;
 mod meet;
 pub(crate) mod net;
 mod private;
+mod probe;
 mod report;
 mod stream;
 mod tracker;
