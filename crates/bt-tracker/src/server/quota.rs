@@ -14,7 +14,8 @@ use core::time::Duration;
 /// Most accounts of one table.
 pub const ACCOUNTS_MAX: usize = ROWS_COUNT * ROW_MAX;
 
-/// Most peers of one table that are counted; those beyond are let in uncounted, as the swarms have a limit of their own.
+/// Most peers of one table that are counted: a million of the sixteen tables that `bt-trackerd` has for addresses, and of
+/// those for keys. Those beyond are let in uncounted, as the swarms have a limit of their own.
 pub const ENTRIES_MAX: usize = 1_000_000 / 16;
 
 /// Rows of accounts; a power of two, so that the hash spreads evenly.
@@ -64,8 +65,6 @@ pub struct Counted<'a> {
     pub who: &'a [u8],
     /// Which entry of which swarm.
     pub entry: &'a [u8],
-    /// It leaves: that is always allowed, and nothing is counted.
-    pub stopped: bool,
 }
 
 /// A table of accounts.
@@ -103,7 +102,7 @@ impl Quotas {
         }
     }
 
-    /// Counts an announce; a peer that was silent for `expiry` counts no longer.
+    /// Counts an announce; a peer that was silent for `expiry` counts no longer. True if its entry was not counted before.
     ///
     /// # Errors
     /// [`Exceeded`] if it is one too many. It is not counted then.
@@ -113,45 +112,55 @@ impl Quotas {
         quota: Quota,
         expiry: Duration,
         counted: Counted<'_>,
-    ) -> Result<(), Exceeded> {
+    ) -> Result<bool, Exceeded> {
         let seconds = u32::try_from(now.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
+        let silent = u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX);
         let tag = self.key.hash(counted.who);
-        let entry = self.key.hash(counted.entry).to_le_bytes();
-        let [a, b, c, d, ..] = entry;
         let entry = Entry {
-            tag: u32::from_le_bytes([a, b, c, d]),
+            tag: self.entry_tag(counted.entry),
             seen: seconds,
         };
         let full = self.entries_count >= ENTRIES_MAX;
         let Some(account) = self.account(tag, seconds) else {
-            return Ok(());
+            return Ok(false);
         };
         let before = account.entries.len();
-        let verdict = if counted.stopped {
-            account.entries.retain(|other| other.tag != entry.tag);
-            Ok(())
-        } else {
-            let silent = u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX);
-            account
-                .take(now.as_nanos(), quota.announces_per_minute)
-                .and_then(|due| {
-                    account.enter(entry, quota.peers, silent, full)?;
-                    account.due = due;
-                    Ok(())
-                })
-        };
+        let verdict = account
+            .take(now.as_nanos(), quota.announces_per_minute)
+            .and_then(|due| {
+                let is_new = account.enter(entry, quota.peers, silent, full)?;
+                account.due = due;
+                Ok(is_new)
+            });
         let after = account.entries.len();
         account.seen = seconds;
         self.entries_count = self.entries_count + after - before;
         verdict
     }
 
+    /// Counts an entry no longer: it leaves, or was not let in elsewhere. That is always allowed.
+    pub fn leave(&mut self, counted: Counted<'_>) {
+        let tag = self.key.hash(counted.who);
+        let entry_tag = self.entry_tag(counted.entry);
+        let row = self.rows.get_mut(row_of(tag));
+        let account = row.and_then(|row| row.iter_mut().find(|account| account.tag == tag));
+        if let Some(account) = account {
+            let before = account.entries.len();
+            account.entries.retain(|entry| entry.tag != entry_tag);
+            self.entries_count -= before - account.entries.len();
+        }
+    }
+
+    fn entry_tag(&self, entry: &[u8]) -> u32 {
+        let [a, b, c, d, ..] = self.key.hash(entry).to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
     fn account(&mut self, tag: u64, seconds: u32) -> Option<&mut Account> {
         if self.rows.is_empty() {
             self.rows.resize_with(ROWS_COUNT, Vec::new);
         }
-        let row = usize::try_from(tag % ROWS_COUNT as u64).unwrap_or(0);
-        let row = self.rows.get_mut(row)?;
+        let row = self.rows.get_mut(row_of(tag))?;
         let place = match row.iter().position(|account| account.tag == tag) {
             Some(place) => place,
             None if row.len() < ROW_MAX => {
@@ -170,6 +179,10 @@ impl Quotas {
         };
         row.get_mut(place)
     }
+}
+
+fn row_of(tag: u64) -> usize {
+    usize::try_from(tag % ROWS_COUNT as u64).unwrap_or(0)
 }
 
 impl Account {
@@ -196,15 +209,22 @@ impl Account {
         }
     }
 
-    fn enter(&mut self, entry: Entry, most: u32, silent: u32, full: bool) -> Result<(), Exceeded> {
+    /// True if the entry is counted from now on.
+    fn enter(
+        &mut self,
+        entry: Entry,
+        most: u32,
+        silent: u32,
+        full: bool,
+    ) -> Result<bool, Exceeded> {
         if most == 0 {
             self.entries = Vec::new();
-            return Ok(());
+            return Ok(false);
         }
         let known = |other: &&mut Entry| other.tag == entry.tag;
         if let Some(known) = self.entries.iter_mut().find(known) {
             *known = entry;
-            return Ok(());
+            return Ok(false);
         }
         if self.entries.len() >= most as usize {
             let live = |other: &Entry| entry.seen.saturating_sub(other.seen) <= silent;
@@ -216,7 +236,7 @@ impl Account {
         if !full {
             self.entries.push(entry);
         }
-        Ok(())
+        Ok(!full)
     }
 }
 
@@ -232,11 +252,10 @@ mod tests {
         quota: Quota,
         who: &[u8],
         entry: u32,
-    ) -> Result<(), Exceeded> {
+    ) -> Result<bool, Exceeded> {
         let counted = Counted {
             who,
             entry: &entry.to_be_bytes(),
-            stopped: false,
         };
         quotas.count(at, quota, EXPIRY, counted)
     }
@@ -262,7 +281,7 @@ mod tests {
             (200, b"a", None),
         ];
         for (at, who, wait) in rows {
-            let expected = wait.map_or(Ok(()), |wait| {
+            let expected = wait.map_or(Ok(false), |wait| {
                 Err(Exceeded::Announces {
                     retry_in: Duration::from_secs(wait),
                 })
@@ -280,33 +299,36 @@ mod tests {
         };
         let mut quotas = Quotas::new(1);
         let rows = [
-            (0, 1, Ok(())),
-            (0, 1, Ok(())),
-            (60, 2, Ok(())),
+            (0, 1, Ok(true)),
+            (0, 1, Ok(false)),
+            (60, 2, Ok(true)),
             (60, 3, Err(Exceeded::Peers)),
-            (90, 1, Ok(())),
+            (90, 1, Ok(false)),
             (150, 3, Err(Exceeded::Peers)),
             // The second peer is silent for 101 seconds now.
-            (161, 3, Ok(())),
+            (161, 3, Ok(true)),
             (161, 2, Err(Exceeded::Peers)),
         ];
         for (at, entry, expected) in rows {
             let got = count(&mut quotas, Time::from_secs(at), quota, b"a", entry);
             assert_eq!(got, expected, "{at} {entry}");
         }
-        let stop = Counted {
-            who: b"a",
-            entry: &1_u32.to_be_bytes(),
-            stopped: true,
-        };
         let now = Time::from_secs(161);
-        assert_eq!(quotas.count(now, quota, EXPIRY, stop), Ok(()));
-        assert_eq!(count(&mut quotas, now, quota, b"a", 2), Ok(()));
+        let entry = &1_u32.to_be_bytes();
+        // Who leaves is not somebody else, and makes no account.
+        quotas.leave(Counted { who: b"b", entry });
+        assert_eq!(
+            count(&mut quotas, now, quota, b"a", 2),
+            Err(Exceeded::Peers)
+        );
+        quotas.leave(Counted { who: b"a", entry });
+        assert_eq!(quotas.rows.iter().map(Vec::len).sum::<usize>(), 1);
+        assert_eq!(count(&mut quotas, now, quota, b"a", 2), Ok(true));
         assert_eq!(quotas.entries_count, 2);
         // A limit that is taken away forgets what it counted.
         let free = Quota::default();
         assert!(free.is_unlimited() && !quota.is_unlimited());
-        assert_eq!(count(&mut quotas, now, free, b"a", 9), Ok(()));
+        assert_eq!(count(&mut quotas, now, free, b"a", 9), Ok(false));
         assert_eq!(quotas.entries_count, 0);
     }
 
