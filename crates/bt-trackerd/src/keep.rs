@@ -381,4 +381,71 @@ mod tests {
         assert!(old.put(true).unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"half and half");
     }
+
+    #[test]
+    fn how_long_nobody_was_there_decides_what_is_taken_over() {
+        use bt_core::{InfoHash, PeerId};
+        use bt_tracker::announce::{AnnounceRequest, Event};
+        use bt_tracker::server::{Picked, Scope, Wanted};
+
+        let config = Config::default();
+        let written = Time::from_secs(1_000);
+        let before = Begun::empty(
+            &config,
+            &Secrets {
+                seed: 1,
+                connections: [1; 16],
+            },
+        );
+        let torrent = InfoHash([7; 20]);
+        let mut request = AnnounceRequest::new(torrent, PeerId([1; 20]), 6881, 0);
+        request.event = Event::Completed;
+        let wanted = Wanted {
+            scope: Scope::Both,
+            ids: false,
+            most: 0,
+        };
+        let source = "192.0.2.1:1".parse().unwrap();
+        let shards = &before.shards;
+        let answered =
+            shards.announce_into(written, source, &request, wanted, &mut Picked::default());
+        answered.unwrap();
+        let header = Header {
+            written_unix_secs: 1_000_000,
+            clock: written,
+            secret: before.secrets.connections,
+        };
+        let mut bytes = Vec::new();
+        let mut writer = Writer::begin(&header, &mut bytes);
+        let exported = shards.export(&|| written, &mut |portion| {
+            writer.records(portion, &mut bytes);
+            Ok(())
+        });
+        exported.unwrap();
+        writer.end(&mut bytes);
+
+        let fresh = Secrets {
+            seed: 2,
+            connections: [2; 16],
+        };
+        let (expiry, life) = (config.expiry.as_secs(), connection_id::LIFE_MAX.as_secs());
+        // When it is read, in seconds since 1970; what the clock then says; whether peers and connection ids are still good.
+        for (at, clock, peers, ids) in [
+            (1_000_000, 1_000, 1, true),
+            (1_000_000 + life - 1, 999 + life, 1, true),
+            (1_000_000 + life, 1_000 + life, 1, false),
+            (1_000_000 + expiry, 1_000 + expiry, 1, false),
+            (1_000_000 + expiry + 1, 1_001 + expiry, 0, false),
+            // The system's clock was set back: nobody knows how long it was.
+            (999_999, 1_000, 1, false),
+        ] {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
+            let begun = Begun::read(&mut &bytes[..], &config, &fresh, now).unwrap();
+            assert_eq!(begun.clock, Time::from_secs(clock), "{at}");
+            let totals = begun.shards.totals();
+            assert_eq!((totals.seeders, totals.downloaded), (peers, 1), "{at}");
+            let secret = if ids { [1; 16] } else { [2; 16] };
+            assert_eq!(begun.secrets.connections, secret, "{at}");
+        }
+    }
 }
