@@ -13,9 +13,10 @@
 //! the token nor a key gets into a log.
 
 use crate::config::{ConfigError, Settings};
-use crate::operator::{Reply, reply, text};
+use crate::reply::{Reply, reply, text};
 use crate::state::State;
 use bt_core::InfoHash;
+use bt_tracker::scrape::ScrapeEntry;
 use bt_tracker::server::{Access, Keys, is_key};
 use core::fmt;
 use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
@@ -125,7 +126,7 @@ impl Asked {
             text.parse().map_err(|_| wrong)
         };
         let path = path.strip_prefix("/admin/").ok_or(NOWHERE)?;
-        let list = match path.split_once('/') {
+        let (list, entry) = match path.split_once('/') {
             None if path == "torrents" => {
                 let listing = Self::read_listing(query.unwrap_or_default())?;
                 return (method == Method::GET).then_some(listing).ok_or(METHOD);
@@ -152,7 +153,6 @@ impl Asked {
             Method::DELETE => false,
             _ => return Err(METHOD),
         };
-        let (list, entry) = list;
         Ok(Self::Change { list, entry, add })
     }
 
@@ -179,20 +179,12 @@ impl Asked {
                 let mut torrents = state.shards.torrents(from, most + 1);
                 let next = torrents.get(most).map(|(next, _)| next.to_string());
                 torrents.truncate(most);
-                let torrents = torrents.iter().map(|(hash, entry)| {
-                    json!({
-                        "info_hash": hash.to_string(), "seeders": entry.complete,
-                        "leechers": entry.incomplete, "downloaded": entry.downloaded,
-                    })
-                });
+                let torrents = torrents.iter().map(|(hash, entry)| shown(hash, *entry));
                 let torrents: Vec<_> = torrents.collect();
                 said(&json!({"torrents": torrents, "next": next}))
             }
             Self::Torrent(hash) => match state.shards.scrape(state.now(), &hash) {
-                Some(entry) => said(&json!({
-                    "info_hash": hash.to_string(), "seeders": entry.complete,
-                    "leechers": entry.incomplete, "downloaded": entry.downloaded,
-                })),
+                Some(entry) => said(&shown(&hash, entry)),
                 None => text(StatusCode::NOT_FOUND, "no such torrent\n"),
             },
             Self::Drop(hash) if state.shards.forget(&hash) => {
@@ -211,6 +203,13 @@ impl Asked {
             }
         }
     }
+}
+
+fn shown(hash: &InfoHash, entry: ScrapeEntry) -> serde_json::Value {
+    json!({
+        "info_hash": hash.to_string(), "seeders": entry.complete,
+        "leechers": entry.incomplete, "downloaded": entry.downloaded,
+    })
 }
 
 fn said(body: &serde_json::Value) -> Reply {
@@ -236,7 +235,7 @@ impl ChangeError {
             Self::NoList | Self::Wrong { .. } => StatusCode::CONFLICT,
             Self::File { .. } | Self::Config(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        text(status, &format!("{self}\n"))
+        text(status, format!("{self}\n"))
     }
 }
 

@@ -35,6 +35,7 @@ mod operator;
 mod places;
 mod proxy;
 mod quick;
+mod reply;
 mod routes;
 mod scrape;
 mod shard;

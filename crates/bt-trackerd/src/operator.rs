@@ -3,16 +3,15 @@
 //! **Invariant:** they take no place from the peers' connections, and no more than [`CONNECTIONS_MAX`] of their own.
 
 use crate::admin::{self, Token};
+use crate::reply::{Reply, reply, text, unless_reading};
 use crate::state::State;
 use crate::stats::{self, Figures, metrics};
 use core::convert::Infallible;
 use core::time::Duration;
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -31,8 +30,6 @@ const HEAD_MAX: Duration = Duration::from_secs(10);
 
 /// How long to wait after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-pub(crate) type Reply = Response<Full<Bytes>>;
 
 /// What a listener is for.
 #[derive(Clone, Debug)]
@@ -85,11 +82,8 @@ pub(crate) async fn serve(
 }
 
 fn answer(state: &State, request: &Request<Incoming>) -> Reply {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        return text(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "only GET is understood here\n",
-        );
+    if let Some(refusal) = unless_reading(request.method()) {
+        return refusal;
     }
     match request.uri().path() {
         "/metrics" => reply(
@@ -105,16 +99,4 @@ fn answer(state: &State, request: &Request<Incoming>) -> Reply {
         "/health" => text(StatusCode::OK, "ok\n"),
         _ => text(StatusCode::NOT_FOUND, "nothing here; see /metrics\n"),
     }
-}
-
-pub(crate) fn text(status: StatusCode, text: &str) -> Reply {
-    reply(status, "text/plain; charset=utf-8", text.to_owned())
-}
-
-pub(crate) fn reply(status: StatusCode, content_type: &'static str, body: String) -> Reply {
-    let mut reply = Response::new(Full::new(body.into()));
-    *reply.status_mut() = status;
-    let content_type = HeaderValue::from_static(content_type);
-    reply.headers_mut().insert(CONTENT_TYPE, content_type);
-    reply
 }

@@ -4,28 +4,23 @@
 use crate::ask::{self, Context};
 use crate::proxy::ProxySays;
 use crate::quick::URI_MAX_BYTES;
+use crate::reply::{Reply, reply, text, unless_reading};
 use crate::scrape::{self, FullScrape, GZIP_MIN_BYTES};
 use crate::state::State;
 use crate::stats::{self, Figures};
 use bt_tracker::http::path::{self, Asked};
 use bt_tracker::http::query::names_torrents;
 use bt_tracker::server::Picked;
-use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-    HeaderValue, VARY,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, HeaderValue, VARY,
 };
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// What a reply to an announce commonly takes, in bytes.
 const REPLY_BYTES: usize = 512;
-
-const TEXT: &str = "text/plain; charset=utf-8";
-
-type Reply = Response<Full<Bytes>>;
 
 /// The reply to a request from `peer`.
 pub(crate) async fn answer<B>(state: &Arc<State>, peer: SocketAddr, request: &Request<B>) -> Reply {
@@ -34,15 +29,8 @@ pub(crate) async fn answer<B>(state: &Arc<State>, peer: SocketAddr, request: &Re
     if uri.path().len() + query.len() > URI_MAX_BYTES {
         return text(StatusCode::URI_TOO_LONG, "the address is too long\n");
     }
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut reply = text(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "only GET is understood here\n",
-        );
-        reply
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return reply;
+    if let Some(refusal) = unless_reading(request.method()) {
+        return refusal;
     }
     if let Some((asked, key)) = path::read(uri.path()) {
         if asked == Asked::Scrape && !names_torrents(query.as_bytes()) {
@@ -126,7 +114,7 @@ async fn scrape_all<B>(
 
 fn bencoded(status: u16, body: Vec<u8>) -> Reply {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    reply(status, ask::CONTENT_TYPE, body.into())
+    reply(status, ask::CONTENT_TYPE, body)
 }
 
 fn wants_gzip<B>(request: &Request<B>) -> bool {
@@ -152,13 +140,9 @@ fn stats_page<B>(state: &State, request: &Request<B>) -> Reply {
     let json = b"application/json";
     let figures = Figures::of(state);
     if accept.windows(json.len()).any(|window| window == json) {
-        return reply(
-            StatusCode::OK,
-            "application/json",
-            stats::json(&figures).into(),
-        );
+        return reply(StatusCode::OK, "application/json", stats::json(&figures));
     }
-    let page = stats::page::html(&figures).into();
+    let page = stats::page::html(&figures);
     let mut reply = reply(StatusCode::OK, "text/html; charset=utf-8", page);
     let policy = HeaderValue::from_static(stats::page::POLICY);
     reply.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
@@ -171,17 +155,4 @@ fn forwarded<B>(request: &Request<B>, says: ProxySays) -> Vec<IpAddr> {
         says.read(name.as_str(), value.as_bytes(), &mut chain);
     }
     chain
-}
-
-fn text(status: StatusCode, text: &'static str) -> Reply {
-    reply(status, TEXT, Bytes::from_static(text.as_bytes()))
-}
-
-fn reply(status: StatusCode, content_type: &str, body: Bytes) -> Reply {
-    let mut reply = Response::new(Full::new(body));
-    *reply.status_mut() = status;
-    if let Ok(content_type) = HeaderValue::from_str(content_type) {
-        reply.headers_mut().insert(CONTENT_TYPE, content_type);
-    }
-    reply
 }
