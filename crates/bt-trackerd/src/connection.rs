@@ -17,6 +17,7 @@ use core::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -241,6 +242,19 @@ async fn converse_in_full(
         // Who says "no more requests" behind the last one still wants its answer.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
+    drive(connection, peer, &requests, &mut stop).await;
+}
+
+/// Has hyper serve a connection until it ends, stalls, or the server stops. `requests` is how many it has read.
+pub(crate) async fn drive<C>(
+    connection: C,
+    peer: SocketAddr,
+    requests: &AtomicU64,
+    stop: &mut watch::Receiver<bool>,
+) where
+    C: GracefulConnection,
+    C::Error: core::fmt::Display,
+{
     let mut connection = pin!(connection);
     let mut before = 0;
     let mut check = tokio::time::interval(STALL_MAX);
@@ -253,12 +267,11 @@ async fn converse_in_full(
                 }
                 return;
             }
-            () = crate::until(&mut stop) => break,
+            () = crate::until(stop) => break,
             _ = check.tick() => {
                 let now = requests.load(Ordering::Relaxed);
                 if now == before {
-                    debug!("{peer}: stalled");
-                    return;
+                    return debug!("{peer}: stalled");
                 }
                 before = now;
             }

@@ -2,12 +2,12 @@
 //! (ALPN). All requests over TLS are hyper's: what TLS costs is many times what reading a request does.
 
 use crate::config::ConfigError;
+use crate::connection::drive;
 use crate::places::{IDLE_MAX, Place};
 use crate::quick::HEAD_MAX_BYTES;
 use crate::routes;
 use crate::state::State;
 use core::convert::Infallible;
-use core::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -18,16 +18,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
-
-/// How long a connection may go on without completing a request.
-const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Most requests of one connection of HTTP/2 at a time. Fewer than a hundred are advised against (RFC 9113, 6.5.2): a client
 /// that has not read the limit yet would have requests refused.
@@ -102,28 +98,5 @@ pub(crate) async fn converse(
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(u32::try_from(HEAD_MAX_BYTES).unwrap_or(u32::MAX));
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let mut before = 0;
-    let mut check = tokio::time::interval(STALL_MAX);
-    check.tick().await;
-    loop {
-        tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    debug!("{peer}: {error}");
-                }
-                return;
-            }
-            () = crate::until(&mut stop) => break,
-            _ = check.tick() => {
-                let now = requests.load(Ordering::Relaxed);
-                if now == before {
-                    return debug!("{peer}: stalled");
-                }
-                before = now;
-            }
-        }
-    }
-    connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+    drive(connection, peer, &requests, &mut stop).await;
 }
