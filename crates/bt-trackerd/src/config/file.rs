@@ -261,6 +261,32 @@ mod tests {
     }
 
     #[test]
+    fn each_key_sets_what_it_shows_and_nothing_else() {
+        let default = Config::default();
+        for key in KEYS.iter().filter(|key| !LISTENING.contains(&key.name)) {
+            let value = match (key.show)(&default) {
+                None => key.example,
+                Some(toml::Value::Integer(_)) => "7",
+                Some(toml::Value::Boolean(_)) => "false",
+                Some(toml::Value::Array(_)) => "['10.0.0.0/8']",
+                Some(_) if key.name == "proxy_says" => "'forwarded'",
+                Some(_) => "'45s'",
+            };
+            let given = parse(&format!("{} = {value}", key.name)).unwrap();
+            let changed = KEYS
+                .iter()
+                .filter(|key| (key.show)(&given) != (key.show)(&default))
+                .map(|key| key.name);
+            // Nobody waits longer than the interval.
+            let expected = match key.name {
+                "interval" => vec!["interval", "min_interval"],
+                name => vec![name],
+            };
+            assert_eq!(changed.collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
     fn keys_that_count_at_the_start_are_told_apart() {
         let (a, b) = (
             parse("peer_ids = false\ninterval = '1h'").unwrap(),

@@ -14,7 +14,7 @@ pub(super) const ALLOW: Key = Key {
     about: "A file of the torrents that are served: an info hash of 40 hexadecimal digits a line, # begins a\n\
             comment. Without it all are. Paths are relative to the folder of this file.",
     live: true,
-    set: |config, given| given.path().map(|path| config.settings.allow = Some(path)),
+    set: path_into!(settings.allow),
     show: |config| config.settings.allow.as_deref().map(path),
     example: "\"allow.txt\"",
 };
@@ -23,7 +23,7 @@ pub(super) const DENY: Key = Key {
     name: "deny",
     about: "A file of the torrents that are not served.",
     live: true,
-    set: |config, given| given.path().map(|path| config.settings.deny = Some(path)),
+    set: path_into!(settings.deny),
     show: |config| config.settings.deny.as_deref().map(path),
     example: "\"deny.txt\"",
 };
@@ -34,7 +34,7 @@ pub(super) const KEYS_FILE: Key = Key {
             the tracker is private: announce URLs must hold one, as /announce/KEY, /KEY/announce or\n\
             /announce?passkey=KEY, over HTTP and UDP.",
     live: true,
-    set: |config, given| given.path().map(|path| config.settings.keys = Some(path)),
+    set: path_into!(settings.keys),
     show: |config| config.settings.keys.as_deref().map(path),
     example: "\"keys.txt\"",
 };
@@ -61,10 +61,7 @@ pub(super) const ADDRESS_ANNOUNCES: Key = Key {
     about: "Announces a minute of one address (of IPv6: one /64). A minute's worth may come at once; who has more\n\
             is refused and told when to come back. 0 is no limit. Many honest users can share one address.",
     live: true,
-    set: |config, given| {
-        config.settings.per_address.announces_per_minute = given.read()?;
-        Ok(())
-    },
+    set: read_into!(settings.per_address.announces_per_minute),
     show: |config| {
         Some(integer(
             config.settings.per_address.announces_per_minute.into(),
@@ -77,10 +74,7 @@ pub(super) const ADDRESS_PEERS: Key = Key {
     name: "address_peers_max",
     about: "Most peers of one address at a time, counted over all torrents. 0 is no limit.",
     live: true,
-    set: |config, given| {
-        config.settings.per_address.peers = given.read()?;
-        Ok(())
-    },
+    set: read_into!(settings.per_address.peers),
     show: |config| Some(integer(config.settings.per_address.peers.into())),
     example: "",
 };
@@ -89,10 +83,7 @@ pub(super) const KEY_ANNOUNCES: Key = Key {
     name: "key_announces_per_minute",
     about: "Announces a minute with one key. 0 is no limit.",
     live: true,
-    set: |config, given| {
-        config.settings.per_key.announces_per_minute = given.read()?;
-        Ok(())
-    },
+    set: read_into!(settings.per_key.announces_per_minute),
     show: |config| Some(integer(config.settings.per_key.announces_per_minute.into())),
     example: "",
 };
@@ -101,10 +92,7 @@ pub(super) const KEY_PEERS: Key = Key {
     name: "key_peers_max",
     about: "Most peers with one key at a time, counted over all torrents. 0 is no limit.",
     live: true,
-    set: |config, given| {
-        config.settings.per_key.peers = given.read()?;
-        Ok(())
-    },
+    set: read_into!(settings.per_key.peers),
     show: |config| Some(integer(config.settings.per_key.peers.into())),
     example: "",
 };
@@ -113,10 +101,7 @@ pub(super) const PROXIES: Key = Key {
     name: "proxies",
     about: "Reverse proxies: networks whose word about the client's address is believed.",
     live: true,
-    set: |config, given| {
-        config.settings.proxies = given.read()?;
-        Ok(())
-    },
+    set: read_into!(settings.proxies),
     show: |config| Some(strings(&config.settings.proxies)),
     example: "",
 };
@@ -127,10 +112,7 @@ pub(super) const PROXY_SAYS: Key = Key {
             with which each of their connections must begin. A proxy must set it itself, and not pass on what\n\
             clients send.",
     live: true,
-    set: |config, given| {
-        config.settings.proxy_says = given.read()?;
-        Ok(())
-    },
+    set: read_into!(settings.proxy_says),
     show: |config| Some(config.settings.proxy_says.name().into()),
     example: "",
 };
@@ -139,10 +121,7 @@ pub(super) const IP_FROM: Key = Key {
     name: "ip_from",
     about: "Networks whose peers may name another address with ip=, such as those behind one address translation.",
     live: true,
-    set: |config, given| {
-        config.settings.ip_from = given.read()?;
-        Ok(())
-    },
+    set: read_into!(settings.ip_from),
     show: |config| Some(strings(&config.settings.ip_from)),
     example: "",
 };
@@ -152,10 +131,7 @@ pub(super) const FULL_SCRAPE: Key = Key {
     about: "Answer a scrape without info hash with all torrents, if there are no more than so many. 0 refuses it.\n\
             The answer is made once a minute.",
     live: true,
-    set: |config, given| {
-        config.settings.full_scrape_max = given.read()?;
-        Ok(())
-    },
+    set: read_into!(settings.full_scrape_max),
     show: |config| Some(count(config.settings.full_scrape_max)),
     example: "",
 };
@@ -164,10 +140,7 @@ pub(super) const WARNING: Key = Key {
     name: "warning",
     about: "A message that clients show their users, in every answer to an announce over HTTP. Empty for none.",
     live: true,
-    set: |config, given| {
-        config.settings.notes.warning = given.read()?;
-        Ok(())
-    },
+    set: read_into!(settings.notes.warning),
     show: |config| Some(config.settings.notes.warning.as_str().into()),
     example: "",
 };
@@ -176,10 +149,7 @@ pub(super) const TRACKER_ID: Key = Key {
     name: "tracker_id",
     about: "A name of this tracker, which clients send back. Empty for none.",
     live: true,
-    set: |config, given| {
-        config.settings.notes.tracker_id = given.read()?;
-        Ok(())
-    },
+    set: read_into!(settings.notes.tracker_id),
     show: |config| Some(config.settings.notes.tracker_id.as_str().into()),
     example: "",
 };
@@ -188,11 +158,7 @@ pub(super) const TLS_CERTIFICATE: Key = Key {
     name: "tls_certificate",
     about: "The certificate for HTTPS, with those of its issuers behind it, in PEM.",
     live: true,
-    set: |config, given| {
-        given
-            .path()
-            .map(|path| config.settings.tls_certificate = Some(path))
-    },
+    set: path_into!(settings.tls_certificate),
     show: |config| config.settings.tls_certificate.as_deref().map(path),
     example: "\"fullchain.pem\"",
 };
@@ -201,11 +167,7 @@ pub(super) const TLS_KEY: Key = Key {
     name: "tls_key",
     about: "Its private key, in PEM.",
     live: true,
-    set: |config, given| {
-        given
-            .path()
-            .map(|path| config.settings.tls_key = Some(path))
-    },
+    set: path_into!(settings.tls_key),
     show: |config| config.settings.tls_key.as_deref().map(path),
     example: "\"privkey.pem\"",
 };

@@ -2,14 +2,29 @@
 //!
 //! A key that is added here is thereby read, printed, and known to whoever misspells it.
 
-mod access;
-
 use crate::config::Config;
 use crate::config::span::{Interval, Span};
 use serde::de::{DeserializeOwned, Error as _};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
+
+/// Takes a value as it stands.
+macro_rules! read_into {
+    ($($place:ident).+) => {
+        |config, given| given.read().map(|value| config.$($place).+ = value)
+    };
+}
+
+/// Takes a path, relative to the folder of the file.
+macro_rules! path_into {
+    ($($place:ident).+) => {
+        |config, given| given.path().map(|path| config.$($place).+ = Some(path))
+    };
+}
+
+// Behind what it is written with.
+mod access;
 
 /// A key of the configuration file.
 pub(super) struct Key {
@@ -53,7 +68,7 @@ pub(super) const KEYS: &[Key] = &[
         about: "Addresses to listen on for HTTP. Port 0 takes a free port. Who names addresses of one kind\n\
                 gets only those that are named.",
         live: false,
-        set: |config, given| given.read().map(|addrs| config.http = addrs),
+        set: read_into!(http),
         show: |config| Some(strings(&config.http)),
         example: "",
     },
@@ -61,7 +76,7 @@ pub(super) const KEYS: &[Key] = &[
         name: "https",
         about: "Addresses to listen on for HTTPS (HTTP/1.1 and HTTP/2). Needs the two keys below.",
         live: false,
-        set: |config, given| given.read().map(|addrs| config.https = addrs),
+        set: read_into!(https),
         show: |config| Some(strings(&config.https)),
         example: "",
     },
@@ -71,7 +86,7 @@ pub(super) const KEYS: &[Key] = &[
         name: "udp",
         about: "Addresses to listen on for UDP.",
         live: false,
-        set: |config, given| given.read().map(|addrs| config.udp = addrs),
+        set: read_into!(udp),
         show: |config| Some(strings(&config.udp)),
         example: "",
     },
@@ -80,7 +95,7 @@ pub(super) const KEYS: &[Key] = &[
         about: "Most connections at a time. Beyond that, and beyond the files that the process may open, the one\n\
                 that has been silent longest is closed for the new one.",
         live: false,
-        set: |config, given| given.read().map(|most| config.connections_max = most),
+        set: read_into!(connections_max),
         show: |config| Some(count(config.connections_max)),
         example: "",
     },
@@ -116,11 +131,7 @@ pub(super) const KEYS: &[Key] = &[
         name: "numwant",
         about: "Peers in an answer if the client names no number.",
         live: true,
-        set: |config, given| {
-            given
-                .read()
-                .map(|number| config.settings.swarms.numwant_default = number)
-        },
+        set: read_into!(settings.swarms.numwant_default),
         show: |config| Some(integer(config.settings.swarms.numwant_default.into())),
         example: "",
     },
@@ -128,11 +139,7 @@ pub(super) const KEYS: &[Key] = &[
         name: "numwant_max",
         about: "Most peers in an answer.",
         live: true,
-        set: |config, given| {
-            given
-                .read()
-                .map(|most| config.settings.swarms.numwant_max = most)
-        },
+        set: read_into!(settings.swarms.numwant_max),
         show: |config| Some(integer(config.settings.swarms.numwant_max.into())),
         example: "",
     },
@@ -140,11 +147,7 @@ pub(super) const KEYS: &[Key] = &[
         name: "torrents_max",
         about: "Most torrents in memory.",
         live: true,
-        set: |config, given| {
-            given
-                .read()
-                .map(|most| config.settings.swarms.torrents_max = most)
-        },
+        set: read_into!(settings.swarms.torrents_max),
         show: |config| Some(count(config.settings.swarms.torrents_max)),
         example: "",
     },
@@ -152,11 +155,7 @@ pub(super) const KEYS: &[Key] = &[
         name: "peers_max",
         about: "Most peers in memory, of all torrents together.",
         live: true,
-        set: |config, given| {
-            given
-                .read()
-                .map(|most| config.settings.swarms.peers_max = most)
-        },
+        set: read_into!(settings.swarms.peers_max),
         show: |config| Some(count(config.settings.swarms.peers_max)),
         example: "",
     },
@@ -164,11 +163,7 @@ pub(super) const KEYS: &[Key] = &[
         name: "peer_ids",
         about: "Keep the ids of peers, for the few clients that ask for lists with ids: 28 bytes a peer instead of 8.",
         live: false,
-        set: |config, given| {
-            given
-                .read()
-                .map(|kept| config.settings.swarms.peer_ids = kept)
-        },
+        set: read_into!(settings.swarms.peer_ids),
         show: |config| Some(config.settings.swarms.peer_ids.into()),
         example: "",
     },
@@ -191,7 +186,7 @@ pub(super) const KEYS: &[Key] = &[
         about: "A file that keeps swarms, counts and proven addresses over a restart; written at intervals, at\n\
                 SIGUSR1 and at the end. Without it they end with the process.",
         live: false,
-        set: |config, given| given.path().map(|path| config.snapshot = Some(path)),
+        set: path_into!(snapshot),
         show: |config| config.snapshot.as_deref().map(path),
         example: "\"/var/lib/bt-trackerd/swarms\"",
     },
@@ -229,11 +224,7 @@ pub(super) const KEYS: &[Key] = &[
         about: "A file with the token that the administration asks for, 16 characters at least. The variable\n\
                 BT_TRACKERD_ADMIN_TOKEN goes before it.",
         live: false,
-        set: |config, given| {
-            given
-                .path()
-                .map(|path| config.admin_token_file = Some(path))
-        },
+        set: path_into!(admin_token_file),
         show: |config| config.admin_token_file.as_deref().map(path),
         example: "\"admin-token\"",
     },
@@ -242,7 +233,7 @@ pub(super) const KEYS: &[Key] = &[
         about: "A Unix socket. A tracker that starts takes listening sockets and swarms over from the one that runs\n\
                 with the same path, if one does: nothing that waits in them is lost. Both must be of one user.",
         live: false,
-        set: |config, given| given.path().map(|path| config.hand_over = Some(path)),
+        set: path_into!(hand_over),
         show: |config| config.hand_over.as_deref().map(path),
         example: "\"/run/bt-trackerd/hand-over\"",
     },
