@@ -25,7 +25,19 @@ pub(crate) enum Counted {
 }
 
 /// The number of kinds of [`Counted`].
-const COUNTED: usize = 7;
+const COUNTED: usize = Counted::Ignored as usize + 1;
+
+/// All counts since the start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sums {
+    pub(crate) announces_http: u64,
+    pub(crate) announces_udp: u64,
+    pub(crate) scrapes_http: u64,
+    pub(crate) scrapes_udp: u64,
+    pub(crate) connects: u64,
+    pub(crate) refused: u64,
+    pub(crate) ignored: u64,
+}
 
 /// A stripe fills two cache lines, as the processor likes to fetch neighbours together.
 #[derive(Debug, Default)]
@@ -43,7 +55,19 @@ impl Counters {
         }
     }
 
-    pub(crate) fn sum(&self, what: Counted) -> u64 {
+    pub(crate) fn sums(&self) -> Sums {
+        Sums {
+            announces_http: self.sum(Counted::AnnounceHttp),
+            announces_udp: self.sum(Counted::AnnounceUdp),
+            scrapes_http: self.sum(Counted::ScrapeHttp),
+            scrapes_udp: self.sum(Counted::ScrapeUdp),
+            connects: self.sum(Counted::Connect),
+            refused: self.sum(Counted::Refused),
+            ignored: self.sum(Counted::Ignored),
+        }
+    }
+
+    fn sum(&self, what: Counted) -> u64 {
         let counters = self
             .0
             .iter()

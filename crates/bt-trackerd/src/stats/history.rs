@@ -1,6 +1,5 @@
 //! The last hour in samples: what rates and charts are made of.
 
-use crate::counters::Counted;
 use crate::state::State;
 use bt_core::Time;
 use core::time::Duration;
@@ -41,14 +40,14 @@ pub(crate) struct History(Mutex<VecDeque<Sample>>);
 impl Sample {
     pub(crate) fn of(state: &State) -> Self {
         let totals = state.shards.totals();
-        let count = |what| state.counters.sum(what);
+        let sums = state.counters.sums();
         Self {
             at: state.now(),
             seeders: totals.seeders as u64,
             leechers: totals.leechers as u64,
-            announces_http: count(Counted::AnnounceHttp),
-            announces_udp: count(Counted::AnnounceUdp),
-            scrapes: count(Counted::ScrapeHttp) + count(Counted::ScrapeUdp),
+            announces_http: sums.announces_http,
+            announces_udp: sums.announces_udp,
+            scrapes: sums.scrapes_http + sums.scrapes_udp,
         }
     }
 

@@ -40,28 +40,23 @@ fn swarms(figures: &Figures, out: &mut Text) {
 }
 
 fn requests(figures: &Figures, out: &mut Text) {
-    let [
-        announces_http,
-        announces_udp,
-        scrapes_http,
-        scrapes_udp,
-        connects,
-        refused,
-        ignored,
-    ] = figures.counted;
+    let sums = &figures.sums;
     let understood = [
-        ("{transport=\"http\",kind=\"announce\"}", announces_http),
-        ("{transport=\"udp\",kind=\"announce\"}", announces_udp),
-        ("{transport=\"http\",kind=\"scrape\"}", scrapes_http),
-        ("{transport=\"udp\",kind=\"scrape\"}", scrapes_udp),
-        ("{transport=\"udp\",kind=\"connect\"}", connects),
+        (
+            "{transport=\"http\",kind=\"announce\"}",
+            sums.announces_http,
+        ),
+        ("{transport=\"udp\",kind=\"announce\"}", sums.announces_udp),
+        ("{transport=\"http\",kind=\"scrape\"}", sums.scrapes_http),
+        ("{transport=\"udp\",kind=\"scrape\"}", sums.scrapes_udp),
+        ("{transport=\"udp\",kind=\"connect\"}", sums.connects),
     ];
     let help = "Requests that were understood, by transport and kind.";
     out.counter("requests_total", help, &understood);
     let help = "Requests that were answered with a reason why not.";
-    out.counter("refused_total", help, &[("", refused)]);
+    out.counter("refused_total", help, &[("", sums.refused)]);
     let help = "Packets that were not answered: no request, or of an address that was not proven.";
-    out.counter("ignored_packets_total", help, &[("", ignored)]);
+    out.counter("ignored_packets_total", help, &[("", sums.ignored)]);
     let connections = [("", figures.connections)];
     out.gauge("http_connections", "Open connections.", &connections);
 }

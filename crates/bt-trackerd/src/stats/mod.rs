@@ -9,9 +9,7 @@ mod history;
 pub(crate) mod metrics;
 pub(crate) mod page;
 
-use crate::counters::Counted::{
-    AnnounceHttp, AnnounceUdp, Connect, Ignored, Refused, ScrapeHttp, ScrapeUdp,
-};
+use crate::counters::Sums;
 use crate::keep::{Keeper, Last};
 use crate::state::State;
 use bt_tracker::server::Totals;
@@ -63,7 +61,7 @@ pub(crate) struct Figures {
     rates: Rates,
     samples: Vec<Sample>,
     census: Arc<Census>,
-    counted: [u64; 7],
+    sums: Sums,
     connections: u64,
     uptime: Duration,
     keeping: Option<Last>,
@@ -74,21 +72,12 @@ pub(crate) struct Figures {
 impl Figures {
     pub(crate) fn of(state: &State) -> Self {
         let keeping = state.keeper.as_ref().map(Keeper::last);
-        let kinds = [
-            AnnounceHttp,
-            AnnounceUdp,
-            ScrapeHttp,
-            ScrapeUdp,
-            Connect,
-            Refused,
-            Ignored,
-        ];
         Self {
             totals: state.shards.totals(),
             rates: state.observed.history.rates(&Sample::of(state)),
             samples: state.observed.history.samples(),
             census: state.observed.census.get(),
-            counted: kinds.map(|what| state.counters.sum(what)),
+            sums: state.counters.sums(),
             connections: state.places.count() as u64,
             uptime: state.uptime(),
             keeping,
@@ -98,23 +87,15 @@ impl Figures {
 
     /// What was counted since the start, for people.
     fn counts(&self) -> [(&'static str, u64); 8] {
-        let [
-            announces_http,
-            announces_udp,
-            scrapes_http,
-            scrapes_udp,
-            connects,
-            refused,
-            ignored,
-        ] = self.counted;
+        let sums = &self.sums;
         [
-            ("announces over HTTP", announces_http),
-            ("announces over UDP", announces_udp),
-            ("scrapes over HTTP", scrapes_http),
-            ("scrapes over UDP", scrapes_udp),
-            ("connects over UDP", connects),
-            ("requests refused", refused),
-            ("packets without answer", ignored),
+            ("announces over HTTP", sums.announces_http),
+            ("announces over UDP", sums.announces_udp),
+            ("scrapes over HTTP", sums.scrapes_http),
+            ("scrapes over UDP", sums.scrapes_udp),
+            ("connects over UDP", sums.connects),
+            ("requests refused", sums.refused),
+            ("packets without answer", sums.ignored),
             ("connections now", self.connections),
         ]
     }
@@ -122,16 +103,12 @@ impl Figures {
 
 /// An object of numbers, and the version.
 pub(crate) fn json(figures: &Figures) -> String {
-    let Figures { totals, rates, .. } = figures;
-    let [
-        announces_http,
-        announces_udp,
-        scrapes_http,
-        scrapes_udp,
-        connects,
-        refused,
-        ignored,
-    ] = figures.counted;
+    let Figures {
+        totals,
+        rates,
+        sums,
+        ..
+    } = figures;
     let clients = figures.census.named.iter();
     let clients = clients.map(|(name, count)| serde_json::json!({"client": name, "peers": count}));
     serde_json::json!({
@@ -139,16 +116,16 @@ pub(crate) fn json(figures: &Figures) -> String {
         "seeders": totals.seeders,
         "leechers": totals.leechers,
         "downloaded": totals.downloaded,
-        "announces": announces_http + announces_udp,
-        "announces_udp": announces_udp,
+        "announces": sums.announces_http + sums.announces_udp,
+        "announces_udp": sums.announces_udp,
         "announces_per_second": rates.announces_http + rates.announces_udp,
         "announces_udp_per_second": rates.announces_udp,
-        "scrapes": scrapes_http + scrapes_udp,
-        "scrapes_udp": scrapes_udp,
+        "scrapes": sums.scrapes_http + sums.scrapes_udp,
+        "scrapes_udp": sums.scrapes_udp,
         "scrapes_per_second": rates.scrapes,
-        "connects_udp": connects,
-        "refused": refused,
-        "ignored_udp": ignored,
+        "connects_udp": sums.connects,
+        "refused": sums.refused,
+        "ignored_udp": sums.ignored,
         "connections": figures.connections,
         "clients": clients.collect::<Vec<_>>(),
         "clients_other": figures.census.others,
