@@ -106,6 +106,7 @@ pub(crate) fn offer(mut stream: &UnixStream, sockets: &Sockets) -> io::Result<()
     send(stream, GREETING, None)?;
     let listeners = [
         ("http", &sockets.http),
+        ("https", &sockets.https),
         ("metrics", &sockets.metrics),
         ("admin", &sockets.admin),
     ];
@@ -113,9 +114,6 @@ pub(crate) fn offer(mut stream: &UnixStream, sockets: &Sockets) -> io::Result<()
         for (addr, listener) in listeners {
             send(stream, &format!("{kind} {addr}"), Some(listener.as_fd()))?;
         }
-    }
-    for (addr, listener) in &sockets.https {
-        send(stream, &format!("https {addr}"), Some(listener.as_fd()))?;
     }
     for (addr, workers) in &sockets.udp {
         for socket in workers {

@@ -1,4 +1,4 @@
-//! A BitTorrent tracker over HTTP and UDP: a program, and a server that another program can run inside itself.
+//! A BitTorrent tracker over HTTP, HTTPS and UDP: a program, and a server that another program can run inside itself.
 //!
 //! The swarms and the protocol are those of `bt-tracker`; here are sockets, clock, files and limits. BEP 3, 7, 15, 23, 24,
 //! 48.

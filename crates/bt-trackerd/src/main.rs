@@ -40,7 +40,7 @@ const EXIT_INPUT: u8 = 3;
 struct Args {
     /// Address to listen on for HTTP; may be repeated. Port 0 takes a free port.
     ///
-    /// Without it and --udp: 0.0.0.0:6969 and [::]:6969.
+    /// Without it, --https and --udp: 0.0.0.0:6969 and [::]:6969.
     #[arg(long, value_name = "ADDR")]
     http: Vec<SocketAddr>,
     /// Address to listen on for HTTPS; may be repeated.
