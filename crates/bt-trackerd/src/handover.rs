@@ -166,7 +166,7 @@ impl Visit {
     /// Has the old one stop, and takes the swarms. From then on it is this process that serves.
     pub(crate) fn take(mut self, config: &Config, secrets: &Secrets) -> io::Result<Begun> {
         self.0.write_all(GO)?;
-        let begun = Begun::read(&mut self.0, config, secrets, SystemTime::now());
+        let begun = Begun::read(&mut self.0, config, secrets, &SystemTime::now);
         let begun = begun.map_err(io::Error::other)?;
         self.0.write_all(READY)?;
         expect(&mut &self.0, BYE)?;

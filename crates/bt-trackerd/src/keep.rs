@@ -53,18 +53,19 @@ impl Begun {
         }
     }
 
-    /// With what a snapshot says, in the state of `now`, which is the time of the system. Nothing is read behind its end.
+    /// With what a snapshot says, in the state of `now`, which is the time of the system: asked once its beginning is there, as
+    /// whoever hands over writes it later than this waits for it. Nothing is read behind its end.
     pub(crate) fn read(
         from: &mut dyn Read,
         config: &Config,
         secrets: &Secrets,
-        now: SystemTime,
+        now: &dyn Fn() -> SystemTime,
     ) -> Result<Self, ReadError> {
         let mut begun = Self::empty(config, secrets);
         let mut with_peers = true;
         let mut parts = |part: Part<'_>| match part {
             Part::Header(header) => {
-                let down = down_for(&header, now);
+                let down = down_for(&header, now());
                 // Who was silent because there was nobody to announce to is not blamed for it, unless all have gone.
                 with_peers = down.unwrap_or_default() <= config.expiry;
                 begun.clock = header.clock + down.unwrap_or_default();
@@ -215,7 +216,7 @@ impl Keeper {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            let begun = Begun::read(&mut file, config, secrets, SystemTime::now());
+            let begun = Begun::read(&mut file, config, secrets, &SystemTime::now);
             match begun.and_then(|begun| nothing_follows(&mut file).map(|()| begun)) {
                 Ok(begun) => {
                     let totals = begun.shards.totals();
@@ -334,6 +335,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::cell::Cell;
 
     fn set(keeper: &Keeper, in_service: bool) {
         *keeper.in_service() = in_service;
@@ -380,6 +382,20 @@ mod tests {
         file.write_all(b" and half").unwrap();
         assert!(old.put(true).unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"half and half");
+    }
+
+    /// Bytes that come at a certain time.
+    struct Waiting<'a> {
+        bytes: &'a [u8],
+        until: u64,
+        time: &'a Cell<u64>,
+    }
+
+    impl Read for Waiting<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.time.set(self.until);
+            self.bytes.read(buffer)
+        }
     }
 
     #[test]
@@ -439,8 +455,15 @@ mod tests {
             // The system's clock was set back: nobody knows how long it was.
             (999_999, 1_000, 1, false),
         ] {
-            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
-            let begun = Begun::read(&mut &bytes[..], &config, &fresh, now).unwrap();
+            // Until the snapshot comes, it is earlier.
+            let time = Cell::new(0);
+            let mut from = Waiting {
+                bytes: &bytes,
+                until: at,
+                time: &time,
+            };
+            let now = || SystemTime::UNIX_EPOCH + Duration::from_secs(time.get());
+            let begun = Begun::read(&mut from, &config, &fresh, &now).unwrap();
             assert_eq!(begun.clock, Time::from_secs(clock), "{at}");
             let totals = begun.shards.totals();
             assert_eq!((totals.seeders, totals.downloaded), (peers, 1), "{at}");
