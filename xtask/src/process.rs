@@ -336,6 +336,17 @@ mod tests {
     }
 
     #[test]
+    fn last_words_are_few_and_not_that_it_goes_on() {
+        let tail = Mutex::new(VecDeque::new());
+        for number in 0..=TAIL_LINES_MAX {
+            remember(&tail, number.to_string());
+            remember(&tail, r#"{"event":"progress","rate":1}"#.to_owned());
+        }
+        let expected: Vec<String> = (1..=TAIL_LINES_MAX).map(|it| it.to_string()).collect();
+        assert_eq!(tail.into_inner().expect("nobody panics"), expected);
+    }
+
+    #[test]
     fn a_killed_or_dropped_process_is_gone() {
         let (mut process, _lines) = shell("sleep 600 & wait");
         assert!(process.poll().expect("polls").is_none());

@@ -497,3 +497,32 @@ fn table(rows: &[Row]) -> Table {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_the_floor_are_of_the_same_requests() {
+        let row = |rival: Rival, what, millis, replies| Row {
+            tracker: rival.name(),
+            what,
+            outcome: Outcome {
+                replies,
+                span: Duration::from_secs(2),
+                cpu: Duration::from_millis(millis),
+                ..Outcome::default()
+            },
+        };
+        let rows = [
+            row(Rival::Floor, "announce", 500, 200_000),
+            row(Rival::Floor, "scrape", 500, 100_000),
+            row(Rival::Ours, "announce", 1500, 200_000),
+            row(Rival::Ours, "connect", 1500, 200_000),
+        ];
+        let [_, _, ours, alone] = &rows;
+        assert_eq!((ours.cpu(), ours.busy()), (0.75, 0.75));
+        assert_eq!(ours.times_floor(&rows), Some(3.0));
+        assert_eq!(alone.times_floor(&rows), None);
+    }
+}

@@ -174,16 +174,18 @@ mod tests {
     #[test]
     fn peer_exchange_is_found_in_any_order_of_segments() {
         let hello = [b"\x13BitTorrent protocol".as_slice(), &[0; 48]].concat();
+        let offer = message(b"\x14\x00d1:md6:ut_pexi1eee");
+        let offer_end = hello.len() + offer.len();
         let ours = [
             hello.clone(),
-            message(b"\x14\x00d1:md6:ut_pexi1eee"),
+            offer,
             message(b""),
             // 3 is what they called it; 2 is something else.
             message(b"\x14\x02de"),
             message(b"\x14\x03de"),
         ]
         .concat();
-        let theirs = [hello, message(b"\x14\x00d1:md6:ut_pexi3eee")].concat();
+        let answer = [hello, message(b"\x14\x00d1:md6:ut_pexi3eee")].concat();
         let (a, b) = ("10.0.0.1:1".parse().unwrap(), "10.0.0.2:2".parse().unwrap());
         let mut streams = Streams::default();
         let near_the_end = u32::MAX - 20;
@@ -195,7 +197,7 @@ mod tests {
         streams.take((a, b), at(40), false, &ours[40..80]);
         streams.take((a, b), at(0), false, &ours[..50]);
         streams.take((b, a), 7, true, b"");
-        streams.take((b, a), 8, false, &theirs);
+        streams.take((b, a), 8, false, &answer);
         let expected = Said {
             connections: 1,
             extended: 1,
@@ -205,13 +207,18 @@ mod tests {
         assert_eq!(streams.said(&[a.ip()]), expected);
         let theirs = Said { pex: 0, ..expected };
         assert_eq!(streams.said(&[b.ip()]), theirs);
-        // Without the part in the middle nothing behind it counts.
+        // Without the offer nothing behind it counts, though a message begins there.
         let mut gap = Streams::default();
         gap.take((a, b), 0, true, b"");
         gap.take((a, b), 1, false, &ours[..68]);
-        gap.take((a, b), 81, false, &ours[80..]);
+        let behind = 1 + u32::try_from(offer_end).unwrap();
+        gap.take((a, b), behind, false, &ours[offer_end..]);
         gap.take((b, a), 7, true, b"");
-        gap.take((b, a), 8, false, &ours[..68]);
-        assert_eq!(gap.said(&[a.ip()]).extended, 0);
+        gap.take((b, a), 8, false, &answer);
+        let expected = Said {
+            connections: 1,
+            ..Said::default()
+        };
+        assert_eq!(gap.said(&[a.ip()]), expected);
     }
 }
