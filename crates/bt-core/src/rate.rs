@@ -194,6 +194,18 @@ mod tests {
     }
 
     #[test]
+    fn what_passes_unasked_is_counted_at_its_time_and_not_without_a_rate() {
+        let mut limiter = RateLimiter::new(Some(1_000));
+        let now = Time::from_secs(10);
+        limiter.charge(now, 1_000);
+        assert_eq!(limiter.ready_at(now), now + Duration::from_millis(900));
+        let mut free = RateLimiter::new(None);
+        free.charge(now, 1_000);
+        free.set_rate(now, Some(1));
+        assert_eq!(free.ready_at(now), now);
+    }
+
+    #[test]
     fn no_rate_is_no_limit_and_zero_lets_nothing_pass() {
         let mut free = RateLimiter::new(None);
         assert!(free.take(Time::ZERO, u64::MAX));

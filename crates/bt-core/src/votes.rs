@@ -77,4 +77,26 @@ mod tests {
         assert_eq!(vote("2.2.3.1", "8.8.8.8"), None, "known");
         assert_eq!(votes.agreed(), Some(IpAddr::from([8, 8, 8, 8])));
     }
+
+    #[test]
+    fn half_is_not_most_and_what_was_said_long_ago_counts_no_more() {
+        let mut votes = Votes::default();
+        let mut vote = |network: u8, ip: [u8; 4]| {
+            votes.vote(IpAddr::from([9, 9, network, 1]), IpAddr::from(ip))
+        };
+        for network in 0..5 {
+            assert_eq!(vote(network, [7, 7, 7, 7]).is_some(), network == 4);
+        }
+        for network in 5..10 {
+            assert_eq!(vote(network, [8, 8, 8, 8]), None, "half of all");
+        }
+        assert_eq!(vote(10, [8, 8, 8, 8]), Some(IpAddr::from([8, 8, 8, 8])));
+        // The address changes, and new voters are enough to see it, whatever the many before them said.
+        for network in (11..).take(VOTES_MAX - 11) {
+            assert_eq!(vote(network, [8, 8, 8, 8]), None);
+        }
+        for network in 100..105 {
+            assert_eq!(vote(network, [7, 7, 7, 7]).is_some(), network == 104);
+        }
+    }
 }

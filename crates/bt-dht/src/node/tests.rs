@@ -3,7 +3,7 @@ use crate::contract::{Announce, Outcome, Search};
 use crate::id::is_of_address;
 use crate::item::{Item, SigningKey};
 use crate::krpc::{Contact, KrpcError};
-use crate::round_trips::LATE_MAX;
+use crate::round_trips::{LATE_MAX, LATE_MIN};
 use bt_core::InfoHash;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -253,6 +253,20 @@ fn items_are_stored_found_and_replaced() {
     assert_eq!(net.search(5, find(&first)).1.item, Some(second));
     let refused = net.search(3, store(&first, None)).1;
     assert!(refused.refused.iter().all(|error| error.code == 302) && refused.stored == 0);
+}
+
+#[test]
+fn a_search_waits_for_those_who_left_as_long_as_answers_take() {
+    let mut net = Net::new(30);
+    for number in 11..=20 {
+        net.nodes.remove(&addr(number));
+    }
+    let (_, outcome) = net.peers(2, None);
+    let stats = outcome.stats;
+    assert!(stats.queries > stats.answers, "some are asked: {stats:?}");
+    assert!(stats.answers >= 8, "the others answer: {stats:?}");
+    let took = outcome.took;
+    assert!((LATE_MIN..LATE_MAX).contains(&took), "{took:?}");
 }
 
 #[test]

@@ -53,6 +53,17 @@ fn at_once_again_soon_and_then_every_five_minutes() {
 }
 
 #[test]
+fn a_torrent_that_starts_again_has_one_turn() {
+    let mut program = program(1);
+    program.enter(Time::ZERO, FIRST);
+    assert_eq!(said_until(&mut program, 3), [(0, 1)]);
+    program.enter(Time::from_secs(3), FIRST);
+    assert_eq!(said_until(&mut program, 400), [(3, 1), (13, 1), (313, 1)]);
+    program.leave(FIRST);
+    assert_eq!(program.deadline(), None);
+}
+
+#[test]
 fn a_thousand_torrents_take_turns_and_never_more_than_a_datagram_a_minute() {
     let mut program = program(1);
     let hash = |n: u16| {

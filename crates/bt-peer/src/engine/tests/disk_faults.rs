@@ -131,6 +131,33 @@ fn a_broken_disk_is_given_up_and_a_full_one_is_not() {
 }
 
 #[test]
+fn a_broken_disk_is_told_of_once_and_stays_broken() {
+    let failed = |kind| {
+        let message = String::new();
+        Verdict::Failed(DiskError { kind, message })
+    };
+    for next in [failed(DiskErrorKind::Denied), Verdict::Good] {
+        let mut lone = Lone::leecher(200);
+        let seeder = lone.open_seeder(1, FAST);
+        let asked = lone.requests(seeder);
+        asked.iter().for_each(|block| lone.deliver(seeder, *block));
+        let verdicts = [failed(DiskErrorKind::Denied), next.clone()];
+        for (block, verdict) in asked.iter().step_by(4).zip(verdicts) {
+            let piece = block.piece;
+            lone.handle(Input::DiskDone(Done::Checked { piece, verdict }));
+        }
+        let is_told = |event: &&Event| {
+            let broken = matches!(event, Event::DiskBroken(_));
+            broken || matches!(event, Event::DiskTrouble(_) | Event::DiskRecovered)
+        };
+        assert_eq!(lone.events.iter().filter(is_told).count(), 1, "{next:?}");
+        lone.requests(seeder);
+        lone.pass(crate::limits::DISK_RETRY_MAX + Duration::from_secs(2));
+        assert_eq!(lone.requests(seeder), [], "{next:?}");
+    }
+}
+
+#[test]
 fn a_swarm_outlives_a_full_disk() {
     let mut swarm = Swarm::new(60, Duration::from_millis(10), 3);
     swarm.add(true, Nature::Honest, 1_000_000);

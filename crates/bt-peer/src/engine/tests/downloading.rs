@@ -214,6 +214,58 @@ fn allowed_fast_pieces_are_asked_for_while_choked() {
 }
 
 #[test]
+fn what_came_makes_room_for_more_that_is_allowed_fast() {
+    let mut lone = Lone::leecher(PIECES);
+    let conn = lone.open(1, FAST);
+    lone.receive(conn, Message::HaveAll);
+    let most = u32::try_from(crate::limits::ALLOWED_FAST_MAX).unwrap();
+    for piece in 0..=most {
+        lone.receive(conn, Message::AllowedFast { piece });
+    }
+    let mut got = BTreeSet::new();
+    let mut fetch = |lone: &mut Lone| {
+        loop {
+            let asked = lone.requests(conn);
+            if asked.is_empty() {
+                return got.len();
+            }
+            got.extend(asked.iter().map(|block| block.piece));
+            asked.iter().for_each(|block| lone.deliver(conn, *block));
+            lone.run_disk(|_| Verdict::Good);
+        }
+    };
+    assert_eq!(fetch(&mut lone), most as usize, "no more are remembered");
+    lone.receive(conn, Message::AllowedFast { piece: most });
+    assert_eq!(fetch(&mut lone), most as usize + 1);
+}
+
+#[test]
+fn the_down_limit_hands_out_several_requests_at_a_time() {
+    let mut lone = Lone::leecher(PIECES);
+    let conn = lone.open_seeder(1, FAST);
+    let down = Some(100 * u64::from(BLOCK_BYTES));
+    lone.handle(Input::Command(Command::SetLimits { down, up: None }));
+    let (mut handed, mut due) = (Vec::new(), std::collections::VecDeque::new());
+    for milli in 0..1_000 {
+        let asked = lone.requests(conn);
+        handed.push(asked.len());
+        due.extend(asked);
+        // What comes in between asks for nothing before its time.
+        if milli % 5 == 0
+            && let Some(block) = due.pop_front()
+        {
+            lone.deliver(conn, block);
+        }
+        lone.pass(Duration::from_millis(1));
+    }
+    handed.retain(|n| *n > 0);
+    // First what is asked without a limit, and the one that finds it unused; then a second's worth in parts of 50 ms.
+    let rest = &handed[2..];
+    assert!((15..=21).contains(&rest.len()), "{handed:?}");
+    assert!(rest.iter().all(|n| (4..=8).contains(n)), "{handed:?}");
+}
+
+#[test]
 fn garbage_is_never_written() {
     // FAULTS 69.
     let mut lone = Lone::leecher(PIECES);

@@ -2,7 +2,7 @@
 
 use super::lone::*;
 use crate::engine::ConnId;
-use crate::limits::{SHOWN_MAX, SHOWN_PATIENCE};
+use crate::limits::{SHOWN_MAX, SHOWN_PATIENCE, SLOT_GRACE, TICK, UPLOAD_SLOTS_START};
 use crate::{CloseReason, Config, Input};
 use bt_core::disk::{DiskError, DiskErrorKind, Done, Job, Verdict};
 use bt_core::{Bitfield, Block, PieceIndex};
@@ -130,6 +130,68 @@ fn who_passes_nothing_on_gets_little_and_stalls_nobody() {
 }
 
 #[test]
+fn who_gets_from_others_is_not_shown_what_they_have() {
+    let mut lone = seeder();
+    for lacks in [5, 6] {
+        let rich = lone.open(10 + lacks, FAST);
+        let mut most = Bitfield::full(PIECES);
+        most.clear(lone.layout.piece(lacks.into()).unwrap());
+        lone.receive(rich, Message::Bitfield(most.to_bytes().into()));
+    }
+    let (poor, _) = newcomer(&mut lone, 1);
+    for piece in 0..4 {
+        lone.pass(SHOWN_PATIENCE * 3 / 4);
+        has(&mut lone, poor, piece);
+        assert_eq!(shown(&mut lone, poor), [], "{piece}");
+    }
+    // Somebody stops giving: one at a time comes from us.
+    for _ in 0..2 {
+        lone.pass(SHOWN_PATIENCE / 2);
+        assert_eq!(shown(&mut lone, poor), []);
+        lone.pass(SHOWN_PATIENCE / 2 + TICK);
+        assert_eq!(shown(&mut lone, poor).len(), 1);
+    }
+}
+
+#[test]
+fn what_was_shown_stays_shown_when_its_turn_is_over() {
+    let mut config = Config::new(OWN_ID);
+    (config.super_seed, config.upload_slots) = (true, Some(1));
+    let mut lone = Lone::with(torrent(100, Bitfield::full(100)), config);
+    let conns = [1, 2].map(|n| newcomer(&mut lone, n));
+    let mut all: Vec<u32> = conns.iter().flat_map(|(_, shown)| shown.clone()).collect();
+    let mut chokes = 0;
+    for _ in 0..12 {
+        lone.pass_secs(10);
+        for (conn, _) in &conns {
+            lone.receive(*conn, Message::KeepAlive);
+            for message in lone.sent(*conn) {
+                if let Message::Have { piece } = message {
+                    all.push(piece);
+                }
+                chokes += usize::from(message == Message::Choke);
+            }
+        }
+    }
+    assert!(chokes > 0, "it goes round");
+    let each: BTreeSet<&u32> = all.iter().collect();
+    assert_eq!(each.len(), all.len(), "nothing to two: {all:?}");
+}
+
+#[test]
+fn a_slot_that_is_not_used_is_anothers() {
+    let mut lone = seeder();
+    for n in (1..).take(UPLOAD_SLOTS_START) {
+        newcomer(&mut lone, n);
+    }
+    let (late, _) = newcomer(&mut lone, 100);
+    assert_eq!(lone.sent(late), [], "each may be about to ask");
+    lone.pass(SLOT_GRACE);
+    let (late, _) = newcomer(&mut lone, 101);
+    assert_eq!(lone.sent(late), [Message::Unchoke]);
+}
+
+#[test]
 fn what_waits_for_our_line_is_not_shown_to_others_meanwhile() {
     let mut config = Config::new(OWN_ID);
     (config.super_seed, config.upload_slots) = (true, Some(1));
@@ -151,6 +213,32 @@ fn what_waits_for_our_line_is_not_shown_to_others_meanwhile() {
     lone.pass(SHOWN_PATIENCE * 2);
     assert_eq!(shown(&mut lone, second), []);
     assert_eq!(lone.close_reason(first), None);
+}
+
+#[test]
+fn what_is_slow_to_arrive_is_not_shown_to_others() {
+    let mut lone = Lone::with(torrent(2, Bitfield::full(2)), {
+        let mut config = Config::new(OWN_ID);
+        config.super_seed = true;
+        config
+    });
+    let (first, pieces) = newcomer(&mut lone, 1);
+    let (second, _) = newcomer(&mut lone, 2);
+    let piece = lone.layout.piece(pieces[0]).unwrap();
+    let asked: Vec<Block> = lone.layout.blocks(piece).collect();
+    for block in &asked {
+        lone.receive(first, Message::Request(address(*block)));
+    }
+    for block in asked.iter().take(3) {
+        lone.pass(SHOWN_PATIENCE / 2);
+        let (conn, block, result) = (first, *block, Ok(()));
+        lone.handle(Input::Uploaded {
+            conn,
+            block,
+            result,
+        });
+        assert_eq!(shown(&mut lone, second), []);
+    }
 }
 
 #[test]
@@ -254,15 +342,19 @@ fn a_piece_in_doubt_is_shown_to_nobody_until_it_is_found_right() {
     // It leaves, and what it waited for is another's.
     let reason = CloseReason::Gone;
     lone.handle(Input::Closed { conn, reason });
-    let mut told = BTreeSet::new();
+    let (mut told, mut conns) = (BTreeSet::new(), Vec::new());
     for n in 2..=7 {
-        let (_, shown) = newcomer(&mut lone, n);
+        let (conn, shown) = newcomer(&mut lone, n);
         told.extend(shown);
+        conns.push(conn);
     }
     assert_eq!(told.len(), PIECES as usize - 1);
     assert!(!told.contains(&piece.get()), "{told:?}");
     let verdict = Verdict::Good;
     lone.handle(Input::DiskDone(Done::Checked { piece, verdict }));
+    for conn in conns {
+        assert_eq!(shown(&mut lone, conn), [], "it is one piece among others");
+    }
     let (_, shown) = newcomer(&mut lone, 8);
     assert_eq!(shown, [piece.get()]);
 }
@@ -275,11 +367,20 @@ fn a_piece_that_was_lost_is_fetched_again_and_told_to_nobody() {
     let (giver, _) = newcomer(&mut lone, 2);
     let (other, _) = newcomer(&mut lone, 3);
     has(&mut lone, giver, piece.get());
+    let last = lone.layout.blocks(piece).last().unwrap();
+    lone.receive(taker, Message::Request(address(last)));
     unreadable(&mut lone, taker, piece);
     let verdict = Verdict::Bad {
         digests: vec![0; 4],
     };
     lone.handle(Input::DiskDone(Done::Checked { piece, verdict }));
+    // A block of it that was read before is no sign that the taker has it.
+    let (conn, block, result) = (taker, last, Ok(()));
+    lone.handle(Input::Uploaded {
+        conn,
+        block,
+        result,
+    });
     let sent = lone.sent(giver);
     assert_eq!(sent.last(), Some(&Message::Interested), "{sent:?}");
     lone.sent(other);

@@ -113,6 +113,10 @@ fn changing_ones_mind_gains_no_slot() {
         lone.receive(conn, Message::NotInterested);
     }
     assert_eq!(lone.sent(conn), [], "no answer to a flapping peer");
+    // A round later each slot may be given again.
+    lone.pass_secs(11);
+    lone.receive(conn, Message::Interested);
+    assert!(lone.sent(conn).contains(&Message::Unchoke));
 }
 
 #[test]
@@ -265,14 +269,7 @@ fn a_choke_drops_what_is_queued() {
     assert_eq!(lone.uploads(first).len(), 8);
     lone.sent(first);
     // One slot, and somebody waits: before long it goes round.
-    let mut sent = Vec::new();
-    for _ in 0..20 {
-        lone.pass_secs(10);
-        sent.extend(lone.sent(first));
-        if sent.contains(&Message::Choke) {
-            break;
-        }
-    }
+    let sent = await_turn(&mut lone, first, &Message::Choke);
     let choke = sent
         .iter()
         .position(|message| *message == Message::Choke)
@@ -677,6 +674,51 @@ fn a_seeder_suggests_to_each_peer_what_nobody_else_is_sent() {
     );
 }
 
+/// Waits until the peer is choked or unchoked; what it was sent meanwhile.
+fn await_turn(lone: &mut Lone, conn: ConnId, turn: &Message) -> Vec<Message> {
+    let mut sent = Vec::new();
+    for _ in 0..20 {
+        lone.pass_secs(10);
+        lone.receive(conn, Message::KeepAlive);
+        sent.extend(lone.sent(conn));
+        if sent.contains(turn) {
+            return sent;
+        }
+    }
+    panic!("no {turn:?} in {sent:?}");
+}
+
+#[test]
+fn what_was_left_of_a_piece_is_not_saved_up_for_a_later_choke() {
+    let mut config = Config::new(OWN_ID);
+    config.upload_slots = Some(1);
+    let mut lone = Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config);
+    let (first, _) = (lone.open_leecher(1, FAST), lone.open_leecher(2, FAST));
+    lone.sent(first);
+    // Eight blocks are out, and one waits in the middle of its piece, of which two more are not asked for.
+    let wanted = blocks(&lone, 10);
+    ask(&mut lone, first, &wanted[1..]);
+    assert_eq!(lone.uploads(first), wanted[1..9]);
+    let sent = await_turn(&mut lone, first, &Message::Choke);
+    let piece = wanted[9].piece;
+    let allowed = Message::AllowedFast { piece: piece.get() };
+    assert!(sent.contains(&allowed), "{sent:?}");
+    for block in &wanted[1..9] {
+        let (conn, block, result) = (first, *block, Ok(()));
+        lone.handle(Input::Uploaded {
+            conn,
+            block,
+            result,
+        });
+    }
+    assert_eq!(sent_all(&mut lone, first), wanted[9..]);
+    await_turn(&mut lone, first, &Message::Unchoke);
+    await_turn(&mut lone, first, &Message::Choke);
+    let piece: Vec<Block> = lone.layout.blocks(piece).collect();
+    ask(&mut lone, first, &piece);
+    assert_eq!(sent_all(&mut lone, first), []);
+}
+
 #[test]
 fn a_piece_under_way_is_finished_after_the_choke() {
     let mut config = Config::new(OWN_ID);
@@ -703,14 +745,7 @@ fn a_piece_under_way_is_finished_after_the_choke() {
     });
     assert_eq!(lone.uploads(first), [wanted[12]]);
     lone.sent(first);
-    let mut sent = Vec::new();
-    for _ in 0..20 {
-        lone.pass_secs(10);
-        sent.extend(lone.sent(first));
-        if sent.contains(&Message::Choke) {
-            break;
-        }
-    }
+    let sent = await_turn(&mut lone, first, &Message::Choke);
     let piece = wanted[13].piece.get();
     assert_eq!(sent[0], Message::AllowedFast { piece });
     assert_eq!(sent[1], Message::Choke);
