@@ -81,6 +81,15 @@ impl Scenario {
         scenario
     }
 
+    /// The same with seeders that show their pieces one by one (BEP 16).
+    #[must_use]
+    pub fn super_seeded(mut self) -> Self {
+        for (host, _) in &mut self.hosts {
+            host.super_seed = host.seeder;
+        }
+        self
+    }
+
     /// The least time by arithmetic: the seeders' lines carry one copy, all lines together all copies.
     #[must_use]
     pub fn least(&self) -> Duration {

@@ -57,10 +57,7 @@ fn a_flash_crowd_shares_the_work() {
 
 #[test]
 fn a_super_seeder_sends_little_more_than_one_copy() {
-    let mut crowd = Scenario::flash_crowd(1, layout(16), 10, 1_000_000);
-    for (host, _) in &mut crowd.hosts {
-        host.super_seed = host.seeder;
-    }
+    let crowd = Scenario::flash_crowd(1, layout(16), 10, 1_000_000).super_seeded();
     let report = run(&crowd);
     assert!(report.seeder_copies < 1.2, "{report}");
     assert!(report.took < report.least * 3, "{report}");
@@ -70,10 +67,7 @@ fn a_super_seeder_sends_little_more_than_one_copy() {
 fn a_super_seeder_does_not_wait_for_peers_that_give_nothing() {
     // Whoever gets a piece first keeps it: the two that are honest get all from the seeder.
     for nature in [Nature::FreeRider, Nature::Mute] {
-        let mut crowd = Scenario::flash_crowd(4, layout(4), 2, 2_000_000);
-        for (host, _) in &mut crowd.hosts {
-            host.super_seed = host.seeder;
-        }
+        let mut crowd = Scenario::flash_crowd(4, layout(4), 2, 2_000_000).super_seeded();
         let miser = Host {
             nature,
             ..Host::default()

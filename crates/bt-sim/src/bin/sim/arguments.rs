@@ -9,6 +9,10 @@ pub(crate) const USAGE: &str = "usage: sim [--scenario chaos|flash|even|super|th
 [--size MIB] [--piece KIB] \
 [--seed N] [--seeds N] [--minutes M] [--threads N] [--trace FILE] [--csv FILE] [--verbose]";
 
+/// The payload of the even crowd, in MiB, and its pieces, in KiB.
+const EVEN_MEBIBYTES: u64 = 256;
+const EVEN_PIECE_KIBIBYTES: u32 = 1_024;
+
 pub(crate) struct Arguments {
     /// The first seed.
     pub(crate) seed: u64,
@@ -21,25 +25,24 @@ pub(crate) struct Arguments {
     pub(crate) csv: Option<String>,
     /// Says what each seed came to.
     pub(crate) verbose: bool,
-    /// The swarm of a seed.
-    pub(crate) scenario: fn(u64) -> Scenario,
+    pub(crate) scenario: Swarm,
     /// The payload and its pieces, in place of the scenario's own; for `even` and `super`.
     pub(crate) layout: Option<Layout>,
-    /// The seeder shows its pieces one by one.
-    pub(crate) super_seed: bool,
     /// Some seeds are run twice, to see that both runs are the same.
     pub(crate) repeats: bool,
 }
 
-/// The swarm of that name for a seed.
-fn named(name: &str) -> Option<fn(u64) -> Scenario> {
+/// The swarm of a seed, with another layout than its own if it takes one.
+pub(crate) type Swarm = fn(u64, Option<Layout>) -> Scenario;
+
+fn named(name: &str) -> Option<Swarm> {
     Some(match name {
-        "chaos" => Scenario::random,
-        "flash" => |seed| crowd(seed, 50, 64 << 20, 1 << 18),
+        "chaos" => |seed, _| Scenario::random(seed),
+        "flash" => |seed, _| crowd(seed, 50, 64 << 20, 1 << 18),
         "even" => even,
-        "super" => |seed| super_seeded(even(seed)),
-        "thousand" => |seed| crowd(seed, 1_000, 16 << 20, 1 << 18),
-        "ten-thousand" => |seed| crowd(seed, 10_000, 2 << 20, 1 << 17),
+        "super" => |seed, layout| even(seed, layout).super_seeded(),
+        "thousand" => |seed, _| crowd(seed, 1_000, 16 << 20, 1 << 18),
+        "ten-thousand" => |seed, _| crowd(seed, 10_000, 2 << 20, 1 << 17),
         _ => return None,
     })
 }
@@ -53,24 +56,10 @@ fn crowd(seed: u64, leechers: usize, bytes: u64, piece_length: u32) -> Scenario 
 }
 
 /// Fifty at once, where nobody has more than anybody else: 10 Mbit/s both ways, and 50 ms from peer to peer.
-fn even(seed: u64) -> Scenario {
-    even_of(
-        seed,
-        Layout::new(256 << 20, 1 << 20).expect("constants in range"),
-    )
-}
-
-/// The same with a seeder that shows its pieces one by one.
-pub(crate) fn super_seeded(mut scenario: Scenario) -> Scenario {
-    for (host, _) in &mut scenario.hosts {
-        host.super_seed = host.seeder;
-    }
-    scenario
-}
-
-/// An even crowd with a payload of another size.
-pub(crate) fn even_of(seed: u64, layout: Layout) -> Scenario {
+fn even(seed: u64, layout: Option<Layout>) -> Scenario {
     const LINE: u64 = 1_250_000;
+    let own = Layout::new(EVEN_MEBIBYTES << 20, EVEN_PIECE_KIBIBYTES << 10);
+    let layout = layout.unwrap_or(own.expect("constants in range"));
     let mut scenario = Scenario::flash_crowd(seed, layout, 50, LINE);
     scenario.settings.disk = DiskKind::Stamped;
     for (host, _) in &mut scenario.hosts {
@@ -90,9 +79,8 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments
         trace: None,
         csv: None,
         verbose: false,
-        scenario: Scenario::random,
+        scenario: |seed, _| Scenario::random(seed),
         layout: None,
-        super_seed: false,
         repeats: true,
     };
     let (mut seeds, mut seed) = (None, None);
@@ -119,7 +107,6 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments
             "--piece" => piece_kibibytes = Some(number()?),
             "--scenario" => {
                 is_even = value == "even" || value == "super";
-                arguments.super_seed = value == "super";
                 let known = named(&value);
                 arguments.scenario = known.ok_or(format!("{value:?} is no scenario"))?;
                 // The large ones take too long to be run twice.
@@ -163,7 +150,8 @@ fn layout_of(
     if !is_even {
         return Err("--size and --piece are of --scenario even or super".to_owned());
     }
-    let (size, piece) = (size.unwrap_or(256), piece.unwrap_or(1_024));
+    let size = size.unwrap_or(EVEN_MEBIBYTES);
+    let piece = piece.unwrap_or(EVEN_PIECE_KIBIBYTES.into());
     let wrong = || format!("{size} MiB in pieces of {piece} KiB is no torrent");
     let bytes = size.checked_mul(1 << 20).ok_or_else(wrong)?;
     let piece = piece.checked_mul(1 << 10).ok_or_else(wrong)?;

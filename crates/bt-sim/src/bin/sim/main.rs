@@ -120,13 +120,7 @@ fn check(seed: u64, arguments: &Arguments) -> Result<Report, String> {
 }
 
 fn run(seed: u64, arguments: &Arguments) -> Result<Report, String> {
-    let scenario = match arguments.layout {
-        Some(layout) if arguments.super_seed => {
-            arguments::super_seeded(arguments::even_of(seed, layout))
-        }
-        Some(layout) => arguments::even_of(seed, layout),
-        None => (arguments.scenario)(seed),
-    };
+    let scenario = (arguments.scenario)(seed, arguments.layout);
     catch_unwind(AssertUnwindSafe(|| play(&scenario, arguments)))
         .unwrap_or_else(|_| Err(SAID.with(|said| said.borrow().clone())))
 }
