@@ -7,13 +7,19 @@
     reason = "tests of a shell: they own files, sockets and processes, and fail by panicking"
 )]
 
-mod commands;
+mod failures;
+mod get;
 mod process;
+mod stop;
+mod trackers;
 
 use process::Process;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+
+/// Tests that run beside each other share the same data, and must not find each other.
+pub(crate) const LOCAL: [&str; 5] = ["--bind", "127.0.0.1", "--port", "0", "--no-lsd"];
 
 /// A folder of its own for a test, with a home for each process.
 pub(crate) struct Place(TempDir);
@@ -88,4 +94,15 @@ pub(crate) fn count(dir: &Path) -> usize {
     entries
         .map(|path| if path.is_dir() { 1 + count(&path) } else { 1 })
         .sum()
+}
+
+/// Runs `bt` and checks its exit code and that its last words contain `words`.
+pub(crate) fn check(place: &Place, arguments: &[&str], code: i32, words: &str) {
+    let ended = place.bt("home", arguments).end();
+    assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
+    assert!(
+        ended.stderr.contains(words),
+        "{arguments:?}: {}",
+        ended.stderr
+    );
 }
