@@ -2,7 +2,12 @@
 
 use super::process::{Ended, Process};
 use super::{LOCAL, Place};
-use rustix::process::Signal;
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use std::fs::File;
+use std::io::Read as _;
+use std::process::Stdio;
 
 /// The arguments of a download that takes some seconds.
 fn slowly(url: &str) -> Vec<&str> {
@@ -91,4 +96,34 @@ fn a_terminal_that_closes_ends_a_download_cleanly_unless_nohup_started_it() {
     getter.signal(Signal::HUP);
     assert_eq!(getter.end().code, Some(0));
     place.assert_copied("copy");
+}
+
+#[test]
+fn bars_on_a_terminal_that_has_gone_end_nothing_uncleanly() {
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    // The program must not hold the other end of its own terminal.
+    fcntl_setfd(&terminal, FdFlags::CLOEXEC).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    let shown = File::options().write(true).open(name.to_str().unwrap());
+    let get = ["get", &url, "-d", "copy", "--down-limit", "500K"];
+    let get = [&get[..], &LOCAL[..]].concat();
+    let mut command = Process::command(&place.path("."), &place.path("getter"), &get);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut getter = command.stderr(shown.unwrap()).spawn().unwrap();
+    // Only the program holds the other end now: if it ends, so does what can be read.
+    drop(command);
+    let mut terminal = File::from(terminal);
+    let mut seen = Vec::new();
+    while !seen.contains(&b'%') {
+        let mut some = [0; 512];
+        let length = terminal.read(&mut some).unwrap();
+        seen.extend_from_slice(&some[..length]);
+    }
+    drop(terminal);
+    kill_process(Pid::from_child(&getter), Signal::HUP).unwrap();
+    assert_eq!(getter.wait().unwrap().code(), Some(129));
 }
