@@ -111,11 +111,11 @@ enum Request {
 pub struct Dht {
     requests: mpsc::Sender<Request>,
     addrs: Vec<SocketAddr>,
-    external: Arc<External>,
+    external: Arc<Agreed>,
 }
 
-/// Our addresses as the nodes of the DHT see them: IPv4 and IPv6.
-type External = Mutex<[Option<IpAddr>; 2]>;
+/// Our addresses on which most nodes of the DHT agree: IPv4 and IPv6.
+type Agreed = Mutex<[Option<IpAddr>; 2]>;
 
 impl Dht {
     /// Starts a node for each address family, on `port` if it is free (0: on any). Its tasks are in `tasks`.
@@ -142,9 +142,9 @@ impl Dht {
                 packets_in.clone(),
             ));
         }
-        let external = Arc::new(External::default());
-        let driver = Driver::new(&config, sockets, &addrs, requests.downgrade());
-        let driver = driver.telling(Arc::clone(&external));
+        let external = Arc::new(Agreed::default());
+        let telling = Arc::clone(&external);
+        let driver = Driver::new(&config, sockets, &addrs, requests.downgrade(), telling);
         tasks.spawn(driver.run(requested, packets));
         Ok(Self {
             requests,

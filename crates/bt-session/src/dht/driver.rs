@@ -1,7 +1,7 @@
 //! The task that drives the nodes.
 
 use super::socket::{Packet, Udp};
-use super::{DhtConfig, External, Found, NodeStatus, Request};
+use super::{Agreed, DhtConfig, Found, NodeStatus, Request};
 use crate::clock::{Clock, random_seed};
 use bt_core::{InfoHash, Rng};
 use bt_dht::{
@@ -73,7 +73,8 @@ pub(super) struct Driver {
     searches: BTreeMap<SearchId, Client>,
     last_search: u64,
     save_at: Instant,
-    external: Arc<External>,
+    /// Told where we are seen.
+    external: Arc<Agreed>,
     /// For who looks up names; it holds nobody's DHT alive.
     requests: mpsc::WeakSender<Request>,
     resolving: JoinSet<()>,
@@ -85,6 +86,7 @@ impl Driver {
         sockets: Vec<Udp>,
         addrs: &[SocketAddr],
         requests: mpsc::WeakSender<Request>,
+        external: Arc<Agreed>,
     ) -> Self {
         let places = sockets.into_iter().zip(addrs);
         let places = places.map(|(socket, addr)| place(config, socket, *addr, addrs.len() > 1));
@@ -97,7 +99,7 @@ impl Driver {
             searches: BTreeMap::new(),
             last_search: 0,
             save_at: Instant::now() + SAVE_EVERY,
-            external: Arc::default(),
+            external,
             requests,
             resolving: JoinSet::new(),
         };
@@ -105,11 +107,6 @@ impl Driver {
         let names = config.bootstrap.iter().filter(is_name);
         driver.resolve(names.cloned().collect());
         driver
-    }
-
-    /// Tells there where we are seen.
-    pub(super) fn telling(self, external: Arc<External>) -> Self {
-        Self { external, ..self }
     }
 
     fn resolve(&mut self, names: Vec<String>) {
@@ -475,7 +472,13 @@ mod tests {
     fn looks_again_soon(found: &[&str]) -> bool {
         let (requests, _) = mpsc::channel(1);
         let config = DhtConfig::default();
-        let mut driver = Driver::new(&config, Vec::new(), &[], requests.downgrade());
+        let mut driver = Driver::new(
+            &config,
+            Vec::new(),
+            &[],
+            requests.downgrade(),
+            Arc::default(),
+        );
         let (info_hash, id) = (InfoHash([7; 20]), SearchId(1));
         let (peers, mut receiver) = mpsc::channel(1);
         let port = 1001;
