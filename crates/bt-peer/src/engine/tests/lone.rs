@@ -276,3 +276,20 @@ pub(super) fn piece(block: Block) -> Message {
 pub(super) fn address(block: Block) -> BlockAddress {
     crate::engine::download::address(block)
 }
+
+/// The peer asks for these blocks.
+pub(super) fn ask(lone: &mut Lone, conn: ConnId, blocks: &[Block]) {
+    for block in blocks {
+        lone.receive(conn, Message::Request(address(*block)));
+    }
+}
+
+/// The first blocks of pieces 20, 21 and so on.
+pub(super) fn blocks(lone: &Lone, count: usize) -> Vec<Block> {
+    let layout = lone.layout;
+    let pieces = layout.pieces().skip(20);
+    pieces
+        .flat_map(|piece| layout.blocks(piece).collect::<Vec<_>>())
+        .take(count)
+        .collect()
+}

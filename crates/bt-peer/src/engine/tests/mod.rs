@@ -3,11 +3,13 @@
 mod account;
 mod admission;
 mod disk_faults;
+mod doubts;
 mod downloading;
 mod lone;
 mod magnet;
 mod messages;
 mod pex;
+mod slots;
 mod super_seed;
 mod swarm;
 mod transfers;
