@@ -347,6 +347,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_link_leads_to_is_changed_and_keeps_its_rights() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        std::fs::write(&file, "").unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let settings = Settings {
+            deny: Some(link.clone()),
+            ..Settings::default()
+        };
+        let entry = "a".repeat(40);
+        assert!(List::Deny.change(&settings, &entry, true).unwrap());
+        assert_eq!(std::fs::read_link(&link).unwrap(), file);
+        let written = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(written, format!("{entry}\n"));
+        let rights = std::fs::metadata(&file).unwrap().permissions();
+        assert_eq!(rights.mode() & 0o777, 0o640);
+        // And nothing else is left there.
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
     fn lines_come_and_go_and_all_else_stays() {
         let (a, b) = ("a".repeat(40), "b".repeat(40));
         let upper = a.to_uppercase();

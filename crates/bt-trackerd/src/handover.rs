@@ -250,3 +250,54 @@ fn receive(stream: &UnixStream) -> io::Result<(String, Option<OwnedFd>)> {
     let text = record.split(|byte| *byte == 0).next().unwrap_or_default();
     Ok((String::from_utf8_lossy(text).into_owned(), socket))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, UdpSocket};
+
+    #[test]
+    fn sockets_of_each_kind_arrive_as_what_they_were() {
+        let tcp = || {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            vec![(listener.local_addr().unwrap(), listener)]
+        };
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let again = socket.try_clone().unwrap();
+        let given = Sockets {
+            http: tcp(),
+            https: tcp(),
+            metrics: tcp(),
+            admin: tcp(),
+            udp: vec![(socket.local_addr().unwrap(), vec![socket, again])],
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("door");
+        let door = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let taken = std::thread::scope(|scope| {
+            let offered = scope.spawn(|| offer(&door.accept().unwrap().0, &given));
+            let (mut visit, taken) = Visit::begin(&path).unwrap().unwrap();
+            visit.0.write_all(GO).unwrap();
+            offered.join().unwrap().unwrap();
+            taken
+        });
+        for (given, taken) in [
+            (&given.http, &taken.http),
+            (&given.https, &taken.https),
+            (&given.metrics, &taken.metrics),
+            (&given.admin, &taken.admin),
+        ] {
+            let [(addr, listener)] = taken.as_slice() else {
+                panic!("{taken:?}");
+            };
+            assert_eq!(*addr, given[0].0);
+            assert_eq!(listener.local_addr().unwrap(), *addr);
+        }
+        let [(addr, workers)] = taken.udp.as_slice() else {
+            panic!("{:?}", taken.udp);
+        };
+        assert_eq!((*addr, workers.len()), (given.udp[0].0, 2));
+        let at = workers.iter().map(|socket| socket.local_addr().unwrap());
+        assert!(at.into_iter().all(|at| at == *addr));
+    }
+}

@@ -420,6 +420,19 @@ async fn a_scrape_of_everything_is_for_who_is_allowed_to() {
         assert_eq!(body, plain.body, "{path}");
         assert_eq!(decode::scrape(&body).unwrap().torrents.len(), count);
     }
+    // What is denied is not named, and that counts at once.
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("deny");
+    let denied = |byte: u8| format!("{byte:02x}");
+    let first: String = b"000aaaaaaaaaaaaaaaaa".map(denied).concat();
+    std::fs::write(&list, first).unwrap();
+    let with_list = Settings {
+        deny: Some(list),
+        ..settings(100)
+    };
+    server.reload(with_list).await.unwrap();
+    let rest = get(addr, "/scrape").await;
+    assert_eq!(decode::scrape(&rest.body).unwrap().torrents.len(), 99);
     server.stop().await;
 }
 

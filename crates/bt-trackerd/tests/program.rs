@@ -181,20 +181,25 @@ fn sockets_of_a_service_manager_are_taken() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let (http, udp) = (listener.local_addr().unwrap(), socket.local_addr().unwrap());
+    // What the configuration has another use for is for that.
+    let third = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let metrics = third.local_addr().unwrap();
     let script = format!(
-        "exec 3<&{} 4<&{}; LISTEN_PID=$$ LISTEN_FDS=2 exec {} --json",
+        "exec 3<&{} 4<&{} 5<&{}; LISTEN_PID=$$ LISTEN_FDS=3 exec {} --json --metrics {metrics}",
         pass(&listener),
         pass(&socket),
+        pass(&third),
         env!("CARGO_BIN_EXE_bt-trackerd")
     );
     let mut daemon = Daemon::start(Command::new("bash").args(["-c", &script]));
-    drop((listener, socket));
-    let mut addrs = [daemon.addr(), daemon.addr()];
-    let mut expected = [http, udp];
+    drop((listener, socket, third));
+    let mut addrs = [daemon.addr(), daemon.addr(), daemon.addr()];
+    let mut expected = [http, udp, metrics];
     addrs.sort();
     expected.sort();
     assert_eq!(addrs, expected);
     assert!(get(http, ANNOUNCE).contains("8:interval"));
+    assert!(get(metrics, "/metrics").contains("bt_tracker_torrents 1"));
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(udp).unwrap();
     let mut packet = Vec::new();
