@@ -61,8 +61,8 @@ fn steps(args: &Args) -> Vec<Step> {
     ];
     if !args.no_interop {
         let interop = match args.install {
-            true => "xtask interop --size 4M --no-ways --install",
-            false => "xtask interop --size 4M --no-ways",
+            true => "xtask interop --size 4M --install",
+            false => "xtask interop --size 4M",
         };
         steps.push(Step::new("interop", interop));
     }
