@@ -12,6 +12,20 @@ pub struct ScrapeEntry {
     pub downloaded: u32,
     /// The other peers.
     pub incomplete: u32,
+    /// Those of them that download, partial seeds left out (BEP 21); `None` if the tracker does not tell, or cannot, as
+    /// over UDP.
+    pub downloaders: Option<u32>,
+}
+
+impl ScrapeEntry {
+    /// Peers that lack something and do not want it (BEP 21), as far as that is known.
+    #[must_use]
+    pub const fn partial_seeds(&self) -> usize {
+        match self.downloaders {
+            Some(downloaders) => self.incomplete.saturating_sub(downloaders) as usize,
+            None => 0,
+        }
+    }
 }
 
 /// A torrent of an answer.

@@ -208,7 +208,8 @@ impl Asked {
 fn shown(hash: &InfoHash, entry: ScrapeEntry) -> serde_json::Value {
     json!({
         "info_hash": hash.to_string(), "seeders": entry.complete,
-        "leechers": entry.incomplete, "downloaded": entry.downloaded,
+        "leechers": entry.incomplete,
+        "downloaders": entry.downloaders, "downloaded": entry.downloaded,
     })
 }
 

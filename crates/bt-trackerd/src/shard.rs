@@ -143,6 +143,7 @@ impl Shards {
                 torrents: sum.torrents + totals.torrents,
                 seeders: sum.seeders + totals.seeders,
                 leechers: sum.leechers + totals.leechers,
+                partial_seeds: sum.partial_seeds + totals.partial_seeds,
                 downloaded: sum.downloaded + totals.downloaded,
             }
         })

@@ -87,7 +87,7 @@ fn a_killed_tracker_knows_what_was_last_written_and_a_stopped_one_everything() {
     (30..60).for_each(|n| announce(http, n));
     let before = scraped(http);
     assert!(
-        before[0].contains("8:completei4e10:downloadedi4e10:incompletei16e"),
+        before[0].contains("8:completei4e10:downloadedi4e11:downloadersi16e10:incompletei16e"),
         "{}",
         before[0]
     );

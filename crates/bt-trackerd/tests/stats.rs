@@ -188,8 +188,14 @@ async fn the_page_is_whole_and_takes_nothing_from_elsewhere() {
     for elsewhere in ["http:", "https:", "src=", "url(", "@import"] {
         assert!(!html.contains(elsewhere), "{elsewhere}");
     }
+    // BEP 21: who lacks something and does not want it is told apart, here and in a scrape.
+    get(addr, &announce(7_002, "&event=paused")).await;
     let json = client::json(addr, "/stats").await;
-    assert_eq!(json["leechers"], 1);
+    let numbers = ["leechers", "downloaders", "partial_seeds"].map(|name| json[name].as_u64());
+    assert_eq!(numbers, [Some(2), Some(1), Some(1)]);
+    let scraped = get(addr, &format!("/scrape?info_hash={}", "a".repeat(20))).await;
+    let expected = "8:completei0e10:downloadedi0e11:downloadersi1e10:incompletei2e";
+    assert!(scraped.text().contains(expected), "{}", scraped.text());
     assert!(json["announces_per_second"].is_number() && json["clients"].is_array());
     server.stop().await;
 }

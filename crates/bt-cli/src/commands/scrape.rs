@@ -33,6 +33,9 @@ struct Scraped<'a> {
     complete: u32,
     incomplete: u32,
     downloaded: u32,
+    /// Those of the incomplete that download (BEP 21), if the tracker tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    downloaders: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
 }
@@ -71,6 +74,7 @@ async fn ask(args: &Args, context: &Context) -> Result<(), Failure> {
                         complete: entry.complete,
                         incomplete: entry.incomplete,
                         downloaded: entry.downloaded,
+                        downloaders: entry.downloaders,
                         name: found.and_then(|found| found.name.as_deref()),
                     };
                     print(output, &scraped)?;

@@ -47,6 +47,7 @@ async fn tracker(refuses: bool) -> (SocketAddr, Arc<Mutex<u32>>, AbortHandle) {
                     ..
                 } => {
                     let entry = bt_tracker::scrape::ScrapeEntry {
+                        downloaders: None,
                         complete: 4,
                         ..Default::default()
                     };

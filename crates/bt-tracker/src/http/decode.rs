@@ -186,6 +186,7 @@ fn scraped((key, value): (&[u8], Value<'_>)) -> Option<ScrapedTorrent> {
             complete: number("complete"),
             downloaded: number("downloaded"),
             incomplete: number("incomplete"),
+            downloaders: fields.get("downloaders").and_then(count),
         },
         name: text(&fields, "name"),
     })

@@ -139,6 +139,9 @@ pub fn scrape(response: &ScrapeResponse, out: &mut Vec<u8>) {
         out.push(b'd');
         integer(out, "complete", u64::from(torrent.entry.complete));
         integer(out, "downloaded", u64::from(torrent.entry.downloaded));
+        if let Some(downloaders) = torrent.entry.downloaders {
+            integer(out, "downloaders", u64::from(downloaders));
+        }
         integer(out, "incomplete", u64::from(torrent.entry.incomplete));
         if let Some(name) = &torrent.name {
             bytes(out, "name", name.as_bytes());

@@ -1,10 +1,10 @@
 //! The peers of one torrent and one family.
 //!
-//! They lie densely in a vector, leechers first: a seeder is answered from the front part alone, anybody else from all
+//! They lie densely in a vector, leechers first, and of these the partial seeds last: a seeder is answered from the front part alone, anybody else from all
 //! of it, and picking at random is picking a position. Up to [`SCAN_MAX`] of them are found by looking at each, which for
 //! eight bytes a peer costs no more than answering does; beyond that a table finds them.
 //!
-//! **Invariant:** `leechers <= peers.len()`; `ids` is empty or as long as `peers`; and the table, once there is one, holds
+//! **Invariant:** `downloaders <= leechers <= peers.len()`; `ids` is empty or as long as `peers`; and the table, once there is one, holds
 //! exactly the positions of `peers`.
 
 use super::hash::HashKey;
@@ -21,6 +21,15 @@ const GROWTH_PARTS: usize = 8;
 /// But by no fewer than so many.
 const GROWTH_MIN: usize = 4;
 
+/// What a peer takes part as, in the order in which they lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    Downloader,
+    /// Lacks something, and does not want it (BEP 21).
+    PartialSeed,
+    Seeder,
+}
+
 #[derive(Debug)]
 pub(super) struct List<P> {
     peers: Vec<P>,
@@ -28,7 +37,9 @@ pub(super) struct List<P> {
     ids: Vec<PeerId>,
     /// Boxed, as few lists have one.
     table: Option<Box<HashTable<u32>>>,
-    /// How many of the peers, at their front, are leechers.
+    /// How many of the peers, at their front, download.
+    downloaders: u32,
+    /// How many of them are leechers: these and the partial seeds.
     leechers: u32,
 }
 
@@ -38,6 +49,7 @@ impl<P> Default for List<P> {
             peers: Vec::new(),
             ids: Vec::new(),
             table: None,
+            downloaders: 0,
             leechers: 0,
         }
     }
@@ -50,6 +62,20 @@ impl<P: Peer> List<P> {
 
     pub(super) const fn leechers(&self) -> usize {
         self.leechers as usize
+    }
+
+    pub(super) const fn downloaders(&self) -> usize {
+        self.downloaders as usize
+    }
+
+    pub(super) const fn role(&self, position: usize) -> Role {
+        if position < self.downloaders() {
+            Role::Downloader
+        } else if position < self.leechers() {
+            Role::PartialSeed
+        } else {
+            Role::Seeder
+        }
     }
 
     pub(super) fn get(&self, position: usize) -> Option<&P> {
@@ -84,7 +110,7 @@ impl<P: Peer> List<P> {
         &mut self,
         peer: P,
         id: Option<PeerId>,
-        seeder: bool,
+        role: Role,
         key: &HashKey,
     ) -> usize {
         let position = self.peers.len();
@@ -96,7 +122,7 @@ impl<P: Peer> List<P> {
         }
         self.index(position, key);
         // At the end it is a seeder for the moment.
-        self.place(position, seeder, key)
+        self.place(position, role, key)
     }
 
     /// Takes over the entry at a position; returns where it is then.
@@ -105,7 +131,7 @@ impl<P: Peer> List<P> {
         position: usize,
         peer: P,
         id: Option<PeerId>,
-        seeder: bool,
+        role: Role,
         key: &HashKey,
     ) -> usize {
         if let Some(place) = self.peers.get_mut(position) {
@@ -114,14 +140,14 @@ impl<P: Peer> List<P> {
         if let (Some(place), Some(id)) = (self.ids.get_mut(position), id) {
             *place = id;
         }
-        self.place(position, seeder, key)
+        self.place(position, role, key)
     }
 
     pub(super) fn remove(&mut self, position: usize, key: &HashKey) {
         let Some(last) = self.peers.len().checked_sub(1) else {
             return;
         };
-        let position = self.place(position, true, key);
+        let position = self.place(position, Role::Seeder, key);
         self.swap(position, last, key);
         if let (Some(table), Some(peer)) = (&mut self.table, self.peers.last()) {
             let found = table.find_entry(peer.hash(key), |at| *at as usize == last);
@@ -168,23 +194,32 @@ impl<P: Peer> List<P> {
         Some(peer.seen().age_secs(seconds))
     }
 
-    /// Moves the peer to where it belongs; returns its new position.
-    fn place(&mut self, position: usize, seeder: bool, key: &HashKey) -> usize {
-        let is_seeder = position >= self.leechers();
-        match (is_seeder, seeder) {
-            (true, false) => {
-                let border = self.leechers();
-                self.swap(position, border, key);
-                self.leechers += 1;
-                border
-            }
-            (false, true) => {
-                self.leechers -= 1;
-                let border = self.leechers();
-                self.swap(position, border, key);
-                border
-            }
-            (true, true) | (false, false) => position,
+    /// Moves the peer to where it belongs, over one border after the other; returns its new position.
+    fn place(&mut self, mut position: usize, role: Role, key: &HashKey) -> usize {
+        loop {
+            let border = match (self.role(position), role) {
+                (Role::Downloader, Role::PartialSeed | Role::Seeder) => {
+                    self.downloaders -= 1;
+                    self.downloaders()
+                }
+                (Role::PartialSeed, Role::Seeder) => {
+                    self.leechers -= 1;
+                    self.leechers()
+                }
+                (Role::Seeder, Role::Downloader | Role::PartialSeed) => {
+                    self.leechers += 1;
+                    self.leechers() - 1
+                }
+                (Role::PartialSeed, Role::Downloader) => {
+                    self.downloaders += 1;
+                    self.downloaders() - 1
+                }
+                (Role::Downloader, Role::Downloader)
+                | (Role::PartialSeed, Role::PartialSeed)
+                | (Role::Seeder, Role::Seeder) => return position,
+            };
+            self.swap(position, border, key);
+            position = border;
         }
     }
 
@@ -254,7 +289,7 @@ impl<P: Peer> List<P> {
     /// Panics unless the invariant of this module holds.
     #[cfg(test)]
     pub(super) fn check(&self, key: &HashKey) {
-        assert!(self.leechers() <= self.peers.len());
+        assert!(self.downloaders <= self.leechers && self.leechers() <= self.peers.len());
         for (position, peer) in self.peers.iter().enumerate() {
             assert_eq!(self.find(peer, key), Some(position));
         }
@@ -293,39 +328,37 @@ mod tests {
         // A list that grows far beyond where it gets a table, and shrinks to nothing, beside a plain map.
         let (key, mut rng) = (HashKey::new(1), Rng::new(2));
         let mut list = List::<PeerV4>::default();
-        let mut model: BTreeMap<u16, (PeerId, bool)> = BTreeMap::new();
+        let mut model: BTreeMap<u16, (PeerId, Role)> = BTreeMap::new();
         let mut most = 0;
         for step in 0_u16..8_000 {
             let growing = step < 4_000;
             let port = 1 + u16::try_from(rng.below(400)).unwrap();
             let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
             let peer = PeerV4::new(&addr, Seen::at(0)).unwrap();
-            let (id, seeder) = (
-                PeerId([u8::try_from(rng.below(256)).unwrap(); 20]),
-                rng.chance(50),
-            );
+            let id = PeerId([u8::try_from(rng.below(256)).unwrap(); 20]);
+            let role = [Role::Downloader, Role::PartialSeed, Role::Seeder][rng.index(3)];
             match list.find(&peer, &key) {
                 Some(position) if rng.chance(if growing { 20 } else { 80 }) => {
                     list.remove(position, &key);
                     model.remove(&port);
                 }
                 Some(position) => {
-                    list.update(position, peer, Some(id), seeder, &key);
-                    model.insert(port, (id, seeder));
+                    list.update(position, peer, Some(id), role, &key);
+                    model.insert(port, (id, role));
                 }
                 None if growing => {
-                    list.insert(peer, Some(id), seeder, &key);
-                    model.insert(port, (id, seeder));
+                    list.insert(peer, Some(id), role, &key);
+                    model.insert(port, (id, role));
                 }
                 None => {}
             }
             most = most.max(list.len());
-            let leechers = model.values().filter(|(_, seeder)| !seeder).count();
-            assert_eq!((list.len(), list.leechers()), (model.len(), leechers));
-            let found = list.find(&peer, &key).map(|position| {
-                let seeder = position >= list.leechers();
-                (list.id(position).unwrap(), seeder)
-            });
+            let below = |border| model.values().filter(|(_, role)| *role < border).count();
+            assert_eq!(list.len(), model.len());
+            assert_eq!(list.leechers(), below(Role::Seeder));
+            assert_eq!(list.downloaders(), below(Role::PartialSeed));
+            let found = list.find(&peer, &key);
+            let found = found.map(|at| (list.id(at).unwrap(), list.role(at)));
             assert_eq!(found, model.get(&port).copied(), "step {step}");
             if step % 32 == 0 {
                 list.check(&key);

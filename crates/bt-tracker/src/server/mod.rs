@@ -63,6 +63,7 @@ use core::time::Duration;
 use eviction::{Candidate, SAMPLE, Sample};
 use hash::HashKey;
 use hashbrown::HashTable;
+use list::Role;
 use peer::EXPIRY_MAX_SECS;
 use std::net::SocketAddr;
 use swarm::{Announced, Swarm};
@@ -152,6 +153,8 @@ pub struct Totals {
     pub seeders: usize,
     /// The other peers.
     pub leechers: usize,
+    /// Those of them that lack something and do not want it (BEP 21).
+    pub partial_seeds: usize,
     /// Downloads completed.
     pub downloaded: u64,
 }
@@ -160,6 +163,7 @@ impl Totals {
     const fn change(&mut self, before: ScrapeEntry, after: ScrapeEntry) {
         self.seeders = self.seeders - before.complete as usize + after.complete as usize;
         self.leechers = self.leechers - before.incomplete as usize + after.incomplete as usize;
+        self.partial_seeds = self.partial_seeds - before.partial_seeds() + after.partial_seeds();
         self.downloaded = self.downloaded - before.downloaded as u64 + after.downloaded as u64;
     }
 }
@@ -276,8 +280,14 @@ impl Swarms {
         wanted.most = wanted.most.min(asked);
         let announced = Announced {
             seconds: self.at(now),
-            seeder: request.left == 0,
-            event: request.event,
+            role: match (request.left, request.event) {
+                (0, _) => Role::Seeder,
+                (_, Event::Paused) => Role::PartialSeed,
+                (_, Event::Interval | Event::Started | Event::Completed | Event::Stopped) => {
+                    Role::Downloader
+                }
+            },
+            completed: request.event == Event::Completed,
         };
         let entry = match self.find(&request.info_hash) {
             None if request.event == Event::Stopped => ScrapeEntry::default(),
@@ -286,7 +296,16 @@ impl Swarms {
                     found.unwrap_or_else(|| self.insert(request.info_hash, announced.seconds, rng));
                 self.expire(position, announced.seconds);
                 let id = self.peer_ids.then_some(request.peer_id);
-                self.join(position, addr, id, announced, wanted, rng, picked)
+                self.join(
+                    position,
+                    addr,
+                    id,
+                    announced,
+                    request.event,
+                    wanted,
+                    rng,
+                    picked,
+                )
             }
         };
         if self.peers_count() > self.config.peers_max {
@@ -311,6 +330,7 @@ impl Swarms {
         addr: SocketAddr,
         id: Option<PeerId>,
         announced: Announced,
+        event: Event,
         wanted: Wanted,
         rng: &mut Rng,
         picked: &mut Picked,
@@ -322,7 +342,7 @@ impl Swarms {
         let before = swarm.counts();
         swarm.touch(announced.seconds);
         let known = swarm.find(&addr, &self.key);
-        if announced.event == Event::Stopped {
+        if event == Event::Stopped {
             if let Some(place) = known {
                 swarm.remove(place, &self.key);
             }
@@ -331,7 +351,7 @@ impl Swarms {
                 swarm.remove_most_silent(EVICTION_SAMPLE, announced.seconds, rng, &self.key);
             }
             let place = swarm.upsert(known, &addr, id, announced, &self.key);
-            let started = announced.event == Event::Started;
+            let started = event == Event::Started;
             swarm.pick(place, started, wanted, rng, picked);
         }
         let after = swarm.counts();

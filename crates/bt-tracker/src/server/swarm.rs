@@ -1,11 +1,10 @@
 //! The peers of one torrent, of both families.
 
 use super::hash::HashKey;
-use super::list::List;
+use super::list::{List, Role};
 use super::peer::{Peer as _, PeerV4, PeerV6, Seen};
 use super::picked::{Picked, Scope, Wanted};
 use super::snapshot::Recorded;
-use crate::announce::Event;
 use crate::scrape::ScrapeEntry;
 use bt_core::{InfoHash, PeerId, Rng};
 use std::net::SocketAddr;
@@ -80,12 +79,17 @@ impl Swarm {
         self.v4.leechers() + self.v6.as_ref().map_or(0, |v6| v6.leechers())
     }
 
+    fn downloaders(&self) -> usize {
+        self.v4.downloaders() + self.v6.as_ref().map_or(0, |v6| v6.downloaders())
+    }
+
     pub(super) fn counts(&self) -> ScrapeEntry {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         ScrapeEntry {
             complete: count(self.peers_count() - self.leechers()),
             downloaded: self.downloaded,
             incomplete: count(self.leechers()),
+            downloaders: Some(count(self.downloaders())),
         }
     }
 
@@ -108,23 +112,25 @@ impl Swarm {
         key: &HashKey,
     ) -> Option<Place> {
         let Announced {
-            seconds, seeder, ..
+            seconds,
+            role,
+            completed,
         } = announced;
-        if announced.event == Event::Completed && seeder && !self.is_seeder(known) {
+        if completed && role == Role::Seeder && !self.is_seeder(known) {
             self.downloaded = self.downloaded.saturating_add(1);
         }
         let seen = Seen::at(seconds);
         if let Some(peer) = PeerV4::new(addr, seen) {
             return Some(Place::V4(match known {
-                Some(Place::V4(position)) => self.v4.update(position, peer, id, seeder, key),
-                Some(Place::V6(_)) | None => self.v4.insert(peer, id, seeder, key),
+                Some(Place::V4(position)) => self.v4.update(position, peer, id, role, key),
+                Some(Place::V6(_)) | None => self.v4.insert(peer, id, role, key),
             }));
         }
         let peer = PeerV6::new(addr, seen)?;
         let v6 = self.v6.get_or_insert_default();
         Some(Place::V6(match known {
-            Some(Place::V6(position)) => v6.update(position, peer, id, seeder, key),
-            Some(Place::V4(_)) | None => v6.insert(peer, id, seeder, key),
+            Some(Place::V6(position)) => v6.update(position, peer, id, role, key),
+            Some(Place::V4(_)) | None => v6.insert(peer, id, role, key),
         }))
     }
 
@@ -158,8 +164,8 @@ impl Swarm {
         let announced = Announced {
             // The clock of ages comes round, so before its start is as good as after.
             seconds: seconds.wrapping_sub(peer.age_secs),
-            seeder: peer.seeder,
-            event: Event::Interval,
+            role: peer.role,
+            completed: false,
         };
         self.upsert(known, &peer.addr, id, announced, key);
         known.is_none()
@@ -307,8 +313,9 @@ impl Swarm {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Announced {
     pub(super) seconds: u32,
-    pub(super) seeder: bool,
-    pub(super) event: Event,
+    pub(super) role: Role,
+    /// It says that its download has just become complete.
+    pub(super) completed: bool,
 }
 
 /// A ring of `candidates` positions, cut into arcs of the same length, or one more.

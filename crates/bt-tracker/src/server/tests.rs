@@ -91,23 +91,27 @@ fn one_entry_for_each_address_and_port() {
 
 #[test]
 fn counts_follow_what_peers_say() {
-    // Rows: who, left, event; then complete, downloaded, incomplete.
+    // Rows: who, left, event; then complete, downloaded, incomplete, downloaders (BEP 21).
     use Event::{Completed, Interval, Paused, Started, Stopped};
-    let rows: [(u32, u64, Event, [u32; 3]); 14] = [
-        (1, 9, Stopped, [0, 0, 0]),
-        (1, 9, Started, [0, 0, 1]),
-        (2, 0, Started, [1, 0, 1]),
-        (1, 9, Completed, [1, 0, 1]),
-        (1, 0, Completed, [2, 1, 0]),
-        (1, 0, Completed, [2, 1, 0]),
-        (2, 0, Completed, [2, 1, 0]),
-        (3, 0, Completed, [3, 2, 0]),
-        (3, 9, Interval, [2, 2, 1]),
-        (3, 0, Interval, [3, 2, 0]),
-        (3, 9, Paused, [2, 2, 1]),
-        (3, 9, Stopped, [2, 2, 0]),
-        (3, 9, Stopped, [2, 2, 0]),
-        (9, 9, Stopped, [2, 2, 0]),
+    let rows: [(u32, u64, Event, [u32; 4]); 18] = [
+        (1, 9, Stopped, [0, 0, 0, 0]),
+        (1, 9, Started, [0, 0, 1, 1]),
+        (2, 0, Started, [1, 0, 1, 1]),
+        (1, 9, Completed, [1, 0, 1, 1]),
+        (1, 0, Completed, [2, 1, 0, 0]),
+        (1, 0, Completed, [2, 1, 0, 0]),
+        (2, 0, Completed, [2, 1, 0, 0]),
+        (3, 0, Completed, [3, 2, 0, 0]),
+        (3, 9, Interval, [2, 2, 1, 1]),
+        (3, 0, Interval, [3, 2, 0, 0]),
+        (3, 9, Paused, [2, 2, 1, 0]),
+        (4, 9, Started, [2, 2, 2, 1]),
+        (3, 9, Interval, [2, 2, 2, 2]),
+        (4, 0, Paused, [3, 2, 1, 1]),
+        (4, 0, Stopped, [2, 2, 1, 1]),
+        (3, 9, Stopped, [2, 2, 0, 0]),
+        (3, 9, Stopped, [2, 2, 0, 0]),
+        (9, 9, Stopped, [2, 2, 0, 0]),
     ];
     let (mut swarms, mut rng) = swarms(Config::default());
     for (step, (who, left, event, expected)) in rows.into_iter().enumerate() {
@@ -116,11 +120,17 @@ fn counts_follow_what_peers_say() {
             .announce(Time::ZERO, source(who), &request, &mut rng)
             .unwrap();
         let entry = swarms.scrape(Time::ZERO, &TORRENT).unwrap_or_default();
-        assert_eq!(
-            [entry.complete, entry.downloaded, entry.incomplete],
-            expected,
-            "row {step}"
-        );
+        let ScrapeEntry {
+            complete,
+            downloaded,
+            incomplete,
+            downloaders,
+        } = entry;
+        let counted = [complete, downloaded, incomplete, downloaders.unwrap_or(0)];
+        assert_eq!(counted, expected, "row {step}");
+        let partial = swarms.totals().partial_seeds;
+        let expected = (incomplete - counted[3]) as usize;
+        assert_eq!(partial, expected, "row {step}");
         assert_eq!(
             [reply.complete, reply.incomplete],
             [Some(entry.complete), Some(entry.incomplete)]
@@ -566,11 +576,11 @@ proptest! {
         let expiry = 30 * 4;
         let config = Config { expiry: Duration::from_secs(expiry), ..Config::default() };
         let (mut swarms, mut rng) = swarms(config);
-        let mut model: BTreeMap<u8, BTreeMap<SocketAddr, (u64, bool)>> = BTreeMap::new();
+        let mut model: BTreeMap<u8, BTreeMap<SocketAddr, (u64, bool, bool)>> = BTreeMap::new();
         let mut now = 0;
         for step in steps {
             now += step.waited * 4;
-            model.values_mut().for_each(|peers| peers.retain(|_, (seen, _)| now - *seen <= expiry));
+            model.values_mut().for_each(|peers| peers.retain(|_, (seen, ..)| now - *seen <= expiry));
             let mut request = request(6881, step.left, step.event);
             request.info_hash = InfoHash([step.torrent; 20]);
             let from = source(step.who);
@@ -580,17 +590,20 @@ proptest! {
             if step.event == Event::Stopped {
                 peers.remove(&addr);
             } else {
-                peers.insert(addr, (now, step.left == 0));
+                peers.insert(addr, (now, step.left == 0, step.event == Event::Paused));
             }
-            let seeders = peers.values().filter(|(_, seeder)| *seeder).count();
+            let seeders = peers.values().filter(|(_, seeder, _)| *seeder).count();
             prop_assert_eq!(reply.complete.unwrap() as usize, seeders);
             prop_assert_eq!(reply.incomplete.unwrap() as usize, peers.len() - seeders);
+            let downloaders = peers.values().filter(|(_, seeder, paused)| !seeder && !paused).count();
+            let entry = swarms.scrape(Time::from_secs(now), &request.info_hash).unwrap_or_default();
+            prop_assert_eq!(entry.downloaders.unwrap_or(0) as usize, downloaders);
             let given: BTreeSet<SocketAddr> = reply.peers.iter().map(|peer| peer.addr).collect();
             prop_assert_eq!(given.len(), reply.peers.len());
             let all = step.left > 0 || step.event == Event::Started;
             for other in &given {
                 let known = peers.get(other);
-                prop_assert!(known.is_some_and(|(_, seeder)| all || !seeder), "{other}");
+                prop_assert!(known.is_some_and(|(_, seeder, _)| all || !seeder), "{other}");
             }
             prop_assert!(!given.contains(&addr));
             let candidates = match (step.event, step.left) {

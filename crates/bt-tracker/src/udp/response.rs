@@ -176,6 +176,7 @@ fn scraped(mut reader: Reader<'_>) -> Vec<ScrapeEntry> {
             complete: reader.u32()?,
             downloaded: reader.u32()?,
             incomplete: reader.u32()?,
+            downloaders: None,
         })
     };
     core::iter::from_fn(entry).take(SCRAPE_MAX).collect()

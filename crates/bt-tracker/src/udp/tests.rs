@@ -298,6 +298,7 @@ fn answers_stand_as_bep_15_has_them() {
         complete,
         downloaded,
         incomplete,
+        downloaders: None,
     };
     let entries = vec![entry(5, 100, 7), entry(0, 0, u32::MAX)];
     let mut scrape = Vec::new();

@@ -24,6 +24,8 @@ fn swarms(figures: &Figures, out: &mut Text) {
         ("{role=\"leecher\"}", totals.leechers as u64),
     ];
     out.gauge("peers", "Peers that are kept.", &peers);
+    let help = "Leechers that lack something and do not want it (BEP 21).";
+    out.gauge("partial_seeds", help, &[("", totals.partial_seeds as u64)]);
     // Not a counter: it falls when a torrent is forgotten.
     let help = "Downloads that peers completed, of the torrents that are kept.";
     out.gauge("downloads", help, &[("", totals.downloaded)]);

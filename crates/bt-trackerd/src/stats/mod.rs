@@ -115,6 +115,8 @@ pub(crate) fn json(figures: &Figures) -> String {
         "torrents": totals.torrents,
         "seeders": totals.seeders,
         "leechers": totals.leechers,
+        "partial_seeds": totals.partial_seeds,
+        "downloaders": totals.leechers - totals.partial_seeds,
         "downloaded": totals.downloaded,
         "announces": sums.announces_http + sums.announces_udp,
         "announces_udp": sums.announces_udp,

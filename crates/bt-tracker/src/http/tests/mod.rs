@@ -123,6 +123,7 @@ fn scrapes_are_read_and_written() {
             complete,
             downloaded,
             incomplete,
+            downloaders: None,
         },
         name: None,
     };
@@ -152,6 +153,19 @@ fn scrapes_are_read_and_written() {
     written.clear();
     encode::scrape(&expected, &mut written);
     assert_eq!(written, bep48);
+
+    // BEP 21: a fourth number, where the tracker has it.
+    let mut partial = torrent(b'x', 1, 2, 5);
+    partial.entry.downloaders = Some(3);
+    let response = ScrapeResponse {
+        torrents: vec![partial],
+        min_request_interval: None,
+    };
+    let expected = b"d5:filesd20:xxxxxxxxxxxxxxxxxxxxd8:completei1e10:downloadedi2e11:downloadersi3e10:incompletei5eeee";
+    written.clear();
+    encode::scrape(&response, &mut written);
+    assert_eq!(written, expected);
+    assert_eq!(decode::scrape(expected), Ok(response));
 
     let flags = b"d5:filesd3:abcde20:xxxxxxxxxxxxxxxxxxxxd8:completei-1e4:name3:a\x07be20:yyyyyyyyyyyyyyyyyyyyi5ee5:flagsd20:min_request_intervali7eee";
     let expected = ScrapeResponse {

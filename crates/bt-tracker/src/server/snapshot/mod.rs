@@ -6,8 +6,9 @@
 //! payload  = u8 1 · u64 written, Unix seconds · u64 clock, nanoseconds · 16 secret of the connection ids
 //!          | u8 2 · records
 //!          | u8 3
-//! record   = 20 info hash · u32 downloads · u32 seconds since the last announce · u8 flags (1: ids, 2: IPv6)
-//!            · u16 leechers · u16 seeders · that many peers, leechers first
+//! record   = 20 info hash · u32 downloads · u32 seconds since the last announce · u8 flags (1: ids, 2: IPv6,
+//!            4: partial seeds) · u16 leechers · u16 seeders · u16 partial seeds, the last of the leechers, if the record has
+//!            any · that many peers, leechers first
 //! peer     = 4|16 address · u16 port · u16 age in steps of four seconds · 20 id, if the record has ids
 //! ```
 //!

@@ -1,7 +1,7 @@
 //! The records of a frame: a swarm each, or a part of one.
 
 use super::RECORD_PEERS_MAX;
-use crate::server::list::List;
+use crate::server::list::{List, Role};
 use crate::server::peer::{Peer, STEP_SECS};
 use bt_core::addr::{decode_compact_v4, decode_compact_v6};
 use bt_core::{InfoHash, PeerId};
@@ -12,6 +12,9 @@ const HEAD_BYTES: usize = 20 + 4 + 4 + 1 + 2 + 2;
 
 const FLAG_IDS: u8 = 1;
 const FLAG_V6: u8 = 2;
+/// The head is followed by how many of the leechers, the last ones, are partial seeds. Only where there are any, so that what
+/// has none is read by older trackers too.
+const FLAG_PARTIAL: u8 = 4;
 
 const COMPACT_V4_BYTES: usize = 6;
 const COMPACT_V6_BYTES: usize = 18;
@@ -20,7 +23,7 @@ const ID_BYTES: usize = 20;
 
 // A record fits into a frame.
 const _: () = assert!(
-    HEAD_BYTES + RECORD_PEERS_MAX * (COMPACT_V6_BYTES + AGE_BYTES + ID_BYTES)
+    HEAD_BYTES + 2 + RECORD_PEERS_MAX * (COMPACT_V6_BYTES + AGE_BYTES + ID_BYTES)
         < super::FRAME_MAX_BYTES
 );
 
@@ -41,6 +44,7 @@ pub struct Records<'a>(&'a [u8]);
 pub struct Record<'a> {
     pub(in crate::server) head: Head,
     flags: u8,
+    downloaders: usize,
     leechers: usize,
     peers: &'a [u8],
 }
@@ -51,7 +55,7 @@ pub(in crate::server) struct Recorded {
     pub(in crate::server) addr: SocketAddr,
     pub(in crate::server) age_secs: u32,
     pub(in crate::server) id: Option<PeerId>,
-    pub(in crate::server) seeder: bool,
+    pub(in crate::server) role: Role,
 }
 
 /// Appends a record for each [`RECORD_PEERS_MAX`] peers of the list, telling where each ends; none for an empty list.
@@ -67,8 +71,13 @@ pub(super) fn write<P: Peer>(
         let leechers = list.leechers().clamp(from, to) - from;
         let ids = list.id(from).is_some();
         let v6 = size_of::<P::Compact>() == COMPACT_V6_BYTES;
-        let flags = if ids { FLAG_IDS } else { 0 } | if v6 { FLAG_V6 } else { 0 };
+        let partial = from + leechers - list.downloaders().clamp(from, from + leechers);
+        let flag = |set, flag| if set { flag } else { 0 };
+        let flags = flag(ids, FLAG_IDS) | flag(v6, FLAG_V6) | flag(partial > 0, FLAG_PARTIAL);
         write_head(head, flags, leechers, to - from - leechers, bytes);
+        if partial > 0 {
+            bytes.extend_from_slice(&u16_of(partial));
+        }
         for position in from..to {
             let Some(peer) = list.get(position) else {
                 continue;
@@ -92,13 +101,16 @@ pub(super) fn write_empty(head: Head, bytes: &mut Vec<u8>, ends: &mut Vec<usize>
 }
 
 fn write_head(head: Head, flags: u8, leechers: usize, seeders: usize, bytes: &mut Vec<u8>) {
-    let count = |count| u16::try_from(count).unwrap_or(u16::MAX).to_be_bytes();
     bytes.extend_from_slice(head.info_hash.as_bytes());
     bytes.extend_from_slice(&head.downloaded.to_be_bytes());
     bytes.extend_from_slice(&head.silent_secs.to_be_bytes());
     bytes.push(flags);
-    bytes.extend_from_slice(&count(leechers));
-    bytes.extend_from_slice(&count(seeders));
+    bytes.extend_from_slice(&u16_of(leechers));
+    bytes.extend_from_slice(&u16_of(seeders));
+}
+
+fn u16_of(count: usize) -> [u8; 2] {
+    u16::try_from(count).unwrap_or(u16::MAX).to_be_bytes()
 }
 
 impl<'a> Records<'a> {
@@ -137,8 +149,13 @@ impl<'a> Record<'a> {
         let (leechers, rest) = rest.split_first_chunk()?;
         let (seeders, rest) = rest.split_first_chunk()?;
         let leechers = usize::from(u16::from_be_bytes(*leechers));
+        let (partial, rest) = match flags & FLAG_PARTIAL {
+            0 => (&[0; 2], rest),
+            _ => rest.split_first_chunk()?,
+        };
+        let downloaders = leechers.checked_sub(u16::from_be_bytes(*partial).into())?;
         let count = leechers + usize::from(u16::from_be_bytes(*seeders));
-        if *flags & !(FLAG_IDS | FLAG_V6) != 0 || count > RECORD_PEERS_MAX {
+        if *flags & !(FLAG_IDS | FLAG_V6 | FLAG_PARTIAL) != 0 || count > RECORD_PEERS_MAX {
             return None;
         }
         let (peers, rest) = rest.split_at_checked(count * peer_bytes(*flags))?;
@@ -149,6 +166,7 @@ impl<'a> Record<'a> {
                 silent_secs: u32::from_be_bytes(*silent),
             },
             flags: *flags,
+            downloaders,
             leechers,
             peers,
         };
@@ -170,7 +188,13 @@ impl<'a> Record<'a> {
                 addr: addr?,
                 age_secs: u32::from(u16::from_be_bytes(*steps)) * STEP_SECS,
                 id: id.try_into().ok().map(PeerId),
-                seeder: position >= self.leechers,
+                role: if position < self.downloaders {
+                    Role::Downloader
+                } else if position < self.leechers {
+                    Role::PartialSeed
+                } else {
+                    Role::Seeder
+                },
             })
         })
     }

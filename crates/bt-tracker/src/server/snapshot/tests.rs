@@ -1,5 +1,6 @@
 use super::*;
 use crate::announce::{AnnounceRequest, Event};
+use crate::scrape::ScrapeEntry;
 use crate::server::{Config, Swarms};
 use bt_core::{InfoHash, PeerId, Rng};
 use core::time::Duration;
@@ -32,7 +33,7 @@ fn v6(n: u32) -> SocketAddr {
 }
 
 /// What a swarm holds, by asking as a leecher for everybody: addresses with their ids, and the counts.
-type Seen = (BTreeMap<SocketAddr, Option<PeerId>>, [u32; 3]);
+type Seen = (BTreeMap<SocketAddr, Option<PeerId>>, [u32; 4]);
 
 fn seen(swarms: &mut Swarms, now: Time, torrent: InfoHash) -> Option<Seen> {
     let entry = swarms.scrape(now, &torrent)?;
@@ -44,7 +45,13 @@ fn seen(swarms: &mut Swarms, now: Time, torrent: InfoHash) -> Option<Seen> {
     request.event = Event::Stopped;
     swarms.announce(now, asker, &request, &mut rng).unwrap();
     let peers = reply.peers.iter().map(|peer| (peer.addr, peer.peer_id));
-    let counts = [entry.complete, entry.downloaded, entry.incomplete];
+    let ScrapeEntry {
+        complete,
+        downloaded,
+        incomplete,
+        downloaders,
+    } = entry;
+    let counts = [complete, downloaded, incomplete, downloaders.unwrap_or(0)];
     Some((peers.collect(), counts))
 }
 
@@ -92,7 +99,8 @@ impl Announcer {
             all.announce(START, v6(n), torrent(2), Event::Started, 1);
         }
         for n in 0..9_000 {
-            all.announce(START, v4(n), torrent(3), Event::Started, u64::from(n % 5));
+            let event = [Event::Started, Event::Paused][n as usize % 7 / 4];
+            all.announce(START, v4(n), torrent(3), event, u64::from(n % 5));
         }
         for n in 0..3 {
             all.announce(START, v4(n), torrent(4), Event::Completed, 0);
@@ -273,7 +281,7 @@ fn what_is_no_snapshot_is_said_so() {
     long.extend_from_slice(&[0, 4, 0, 1]);
     let mut unknown_flag = vec![KIND_RECORDS];
     unknown_flag.extend_from_slice(&[0; 33]);
-    unknown_flag[1 + 28] = 4;
+    unknown_flag[1 + 28] = 8;
     let mut many = vec![KIND_RECORDS];
     many.extend_from_slice(&[0; 29]);
     many.extend_from_slice(&[255; 4]);
