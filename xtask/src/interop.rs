@@ -37,11 +37,14 @@ use tracker::{TRACKERS, Tracker};
 const WORKERS: usize = 6;
 
 /// libtorrent's side of the drivers.
-pub(crate) const SCRIPT: &str = include_str!("interop/foreign.py");
+const SCRIPT: &str = include_str!("interop/foreign.py");
+
+/// WebTorrent's.
+const NODE_SCRIPT: &str = include_str!("interop/foreign.mjs");
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Install the foreign programs that are missing (needs root, Debian's packages, PyPI and crates.io)
+    /// Install the foreign programs that are missing (needs root, Debian's packages, PyPI, npm and crates.io)
     #[arg(long)]
     install: bool,
     /// Bytes of the large file in each payload
@@ -128,14 +131,7 @@ fn inside(args: &Args, folder: &Path) -> Result<()> {
         .tempdir()
         .context("a folder")?;
     let programs = Programs::in_folder(args.programs.as_deref().context("no --programs")?)?;
-    let tools = Tools {
-        bt: programs.bt,
-        trackerd: programs.trackerd,
-        python: folder.join("venv/bin/python"),
-        script: work.path().join("foreign.py"),
-        rqbit: folder.join("bin/rqbit"),
-    };
-    std::fs::write(&tools.script, SCRIPT).context("the driver of libtorrent")?;
+    let tools = tools(programs, folder, work.path())?;
     eprintln!("in {}", work.path().display());
     let mut prepared = Vec::new();
     for cell in cells(args, work.path()) {
@@ -189,6 +185,23 @@ fn inside(args: &Args, folder: &Path) -> Result<()> {
         readings.len()
     );
     Ok(())
+}
+
+/// All programs: ours, and those installed in `folder`. Their drivers are written to `work`.
+pub(crate) fn tools(ours: Programs, folder: &Path, work: &Path) -> Result<Tools> {
+    let tools = Tools {
+        bt: ours.bt,
+        trackerd: ours.trackerd,
+        python: folder.join("venv/bin/python"),
+        script: work.join("foreign.py"),
+        rqbit: folder.join("bin/rqbit"),
+        node: folder.join(install::NODE),
+        node_modules: folder.join(install::NODE_MODULES),
+        node_script: work.join("foreign.mjs"),
+    };
+    std::fs::write(&tools.script, SCRIPT).context("the driver of libtorrent")?;
+    std::fs::write(&tools.node_script, NODE_SCRIPT).context("the driver of WebTorrent")?;
+    Ok(tools)
 }
 
 /// Those of the second matrix, ready to be held.

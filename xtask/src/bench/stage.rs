@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use super::announces::Tracker;
 use super::party::{Party, Payload, Programs, Running, Seat, Terms};
 use super::sockets::Sockets;
-use crate::interop::client::{Role, Tools};
+use crate::interop::client::Role;
 use crate::interop::{self, net};
 use crate::{compare, programs};
 
@@ -371,16 +371,8 @@ fn set_up_network() -> Result<()> {
 fn find_programs(built: &Path, work: &Path) -> Result<Programs> {
     let built = programs::Programs::in_folder(built)?;
     let foreign = programs::target_folder()?.join("interop");
-    let script = work.join("foreign.py");
-    std::fs::write(&script, interop::SCRIPT).context("the driver of libtorrent")?;
     Ok(Programs {
-        tools: Tools {
-            bt: built.bt,
-            trackerd: built.trackerd,
-            python: foreign.join("venv/bin/python"),
-            script,
-            rqbit: foreign.join("bin/rqbit"),
-        },
+        tools: interop::tools(built, &foreign, work)?,
         this: std::env::current_exe().context("this program's own path")?,
     })
 }

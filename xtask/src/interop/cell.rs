@@ -94,9 +94,11 @@ impl Cell {
         let (maker, mut command) = match self.seeder {
             Client::Bt => ("bt create", Command::new(&tools.bt)),
             Client::Transmission => ("transmission-create", Command::new("transmission-create")),
-            Client::Libtorrent | Client::Aria2 | Client::Rtorrent | Client::Rqbit => {
-                ("libtorrent", Command::new(&tools.python))
-            }
+            Client::Libtorrent
+            | Client::Aria2
+            | Client::Rtorrent
+            | Client::Rqbit
+            | Client::Webtorrent => ("libtorrent", Command::new(&tools.python)),
         };
         match maker {
             "bt create" => {

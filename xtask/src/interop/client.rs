@@ -33,15 +33,18 @@ pub(crate) enum Client {
     Rtorrent,
     /// rqbit.
     Rqbit,
+    /// WebTorrent's library, in Node.
+    Webtorrent,
 }
 
 /// All programs but ours.
-pub(crate) const FOREIGN: [Client; 5] = [
+pub(crate) const FOREIGN: [Client; 6] = [
     Client::Libtorrent,
     Client::Transmission,
     Client::Aria2,
     Client::Rtorrent,
     Client::Rqbit,
+    Client::Webtorrent,
 ];
 
 /// Where the programs are.
@@ -57,6 +60,12 @@ pub(crate) struct Tools {
     pub(crate) script: PathBuf,
     /// rqbit, built.
     pub(crate) rqbit: PathBuf,
+    /// Node.
+    pub(crate) node: PathBuf,
+    /// The modules that npm put beside it, WebTorrent's among them.
+    pub(crate) node_modules: PathBuf,
+    /// `foreign.mjs` of this folder, written out.
+    pub(crate) node_script: PathBuf,
 }
 
 /// What a program is to do.
@@ -157,6 +166,7 @@ impl Client {
             Self::Aria2 => "aria2",
             Self::Rtorrent => "rtorrent",
             Self::Rqbit => "rqbit",
+            Self::Webtorrent => "WebTorrent",
         }
     }
 
@@ -175,6 +185,7 @@ impl Client {
             Self::Aria2 => drive::aria2(role, place),
             Self::Rtorrent => drive::rtorrent(place)?,
             Self::Rqbit => drive::rqbit(place, tools),
+            Self::Webtorrent => drive::webtorrent(place, tools),
         };
         command
             .current_dir(place.home)
@@ -192,12 +203,18 @@ impl Client {
             Self::Aria2 => Command::new("aria2c"),
             Self::Rtorrent => Command::new("rtorrent"),
             Self::Rqbit => Command::new(&tools.rqbit),
+            Self::Webtorrent => Command::new(&tools.node),
         };
         match self {
             Self::Libtorrent => {
                 command.args(["-c", "import libtorrent; print(libtorrent.__version__)"])
             }
             Self::Rtorrent => command.arg("-h"),
+            Self::Webtorrent => {
+                let package = tools.node_modules.join("webtorrent/package.json");
+                let print = "console.log(require(process.argv[1]).version)";
+                command.args(["-e", print]).arg(package)
+            }
             Self::Bt | Self::Transmission | Self::Aria2 | Self::Rqbit => command.arg("--version"),
         };
         let output = command.output().ok()?;

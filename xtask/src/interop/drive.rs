@@ -131,6 +131,31 @@ pub(super) fn rqbit(place: &Place<'_>, tools: &Tools) -> Command {
     command
 }
 
+/// It has one port for peers and one for the DHT, on every address of its host.
+pub(super) fn webtorrent(place: &Place<'_>, tools: &Tools) -> Command {
+    let ways = &place.ways;
+    let mut command = Command::new(&tools.node);
+    command
+        .arg(&tools.node_script)
+        .arg(&tools.node_modules)
+        .arg(place.source.as_arg())
+        .arg(place.data)
+        .arg(place.port().to_string());
+    if !ways.dht.is_empty() {
+        command.arg(format!("--dht={}", list(&ways.dht)));
+    }
+    for (wanted, flag) in [
+        (ways.pex, "--pex"),
+        (ways.lsd, "--lsd"),
+        (ways.slow, "--slow"),
+    ] {
+        if wanted {
+            command.arg(flag);
+        }
+    }
+    command
+}
+
 /// The daemon finds a torrent file in its watch folder. It takes no link there; that is told it once it is up.
 pub(super) fn transmission(place: &Place<'_>) -> Result<Command> {
     let (watch, config) = (place.home.join("watch"), place.home.join("config"));

@@ -110,7 +110,7 @@ impl Feature {
 
     /// Why this cannot be, if it cannot.
     pub(crate) fn cannot(self, foreign: Client, direction: Direction) -> Option<&'static str> {
-        use Client::{Aria2, Libtorrent, Rqbit, Rtorrent, Transmission};
+        use Client::{Aria2, Libtorrent, Rqbit, Rtorrent, Transmission, Webtorrent};
         use Direction::To;
         match (self, foreign, direction) {
             (Self::LinkPeer, Transmission | Aria2 | Rtorrent | Rqbit, To) => {
@@ -118,6 +118,7 @@ impl Feature {
             }
             (Self::Udp6, Rtorrent, To) => Some("did not ask again within three minutes"),
             (Self::Udp6, Transmission | Aria2, _) => Some("announces over UDP with IPv4 only"),
+            (Self::Udp6, Webtorrent, _) => Some("looks for `[fd77::1]` in the DNS"),
             (Self::DhtNode, Rtorrent, _) => Some("answers, and keeps no peer that ours announces"),
             (Self::DhtNode, Rqbit, _) => Some("chooses the port of its DHT node itself"),
             (Self::Private, other, direction) if other != Libtorrent || direction == To => {
@@ -128,6 +129,7 @@ impl Feature {
             (Self::Pex, Aria2 | Rtorrent | Rqbit, Direction::From) => {
                 Some("tells of nobody who dialled it, within two minutes")
             }
+            (Self::Pex, Webtorrent, Direction::From) => Some("hears of peers, and tells of none"),
             (Self::LinkDht, Rqbit, Direction::From) => {
                 Some("complete from the start, announces itself nowhere in the DHT")
             }

