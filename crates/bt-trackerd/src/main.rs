@@ -8,7 +8,7 @@
 
 use anyhow::Context as _;
 use bt_trackerd::admin::Token;
-use bt_trackerd::config::Interval;
+use bt_trackerd::config::{Interval, LogFormat};
 use bt_trackerd::handover::Door;
 use bt_trackerd::{Config, ConfigError, ServeError, Server};
 use clap::Parser;
@@ -83,6 +83,9 @@ struct Args {
     /// Address for metrics in the format of Prometheus, at /metrics. Port 0 takes a free port.
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
+    /// How to write the log on stderr.
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
     /// Print JSON on stdout, an object a line.
     #[arg(long)]
     json: bool,
@@ -109,6 +112,7 @@ impl Args {
             config.admin_token = Some(Token::new(&token).ok_or_else(unfit)?);
         }
         config.metrics = self.metrics.or(config.metrics);
+        config.log_format = self.log_format.unwrap_or(config.log_format);
         config.hand_over = self.hand_over.clone().or(config.hand_over);
         let settings = &mut config.settings;
         if let Some(Interval(interval)) = self.interval {
@@ -127,16 +131,15 @@ impl Args {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // It logs the frames it reads, and nothing promises that no header, and so no key, is ever among them.
-    let filter = filter.add_directive("h2=off".parse().expect("a directive"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
-    match run(&args).await {
+    let config = args.config();
+    // Who asked for JSON in so many words gets the error of a configuration that way too.
+    let format = config.as_ref().map(|config| config.log_format);
+    log(format.unwrap_or(args.log_format.unwrap_or_default()));
+    let ran = match config {
+        Ok(config) => run(&args, config).await,
+        Err(error) => Err(error.into()),
+    };
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Each of these errors tells its cause itself.
@@ -155,8 +158,28 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(args: &Args) -> anyhow::Result<()> {
-    let config = args.config()?;
+/// Begins the log.
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // It logs the frames it reads, and nothing promises that no header, and so no key, is ever among them.
+    let filter = filter.add_directive("h2=off".parse().expect("a directive"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false);
+    match format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
+        // No spans: those of the HTTP libraries could hold anything.
+        LogFormat::Json => log
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .init(),
+    }
+}
+
+async fn run(args: &Args, config: Config) -> anyhow::Result<()> {
     if args.print_config {
         io::stdout().write_all(config.to_toml().as_bytes())?;
         return Ok(());

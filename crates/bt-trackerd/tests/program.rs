@@ -218,11 +218,53 @@ fn pass(socket: &impl std::os::fd::AsFd) -> i32 {
 
 #[test]
 fn no_log_holds_a_key() {
+    let log = log_of_a_private_tracker("text");
+    assert!(log.contains("line 2") && log.contains("stopping"), "{log}");
+    assert!(!log.contains("s3cret"), "{log}");
+}
+
+#[test]
+fn a_log_in_json_is_an_object_a_line_and_holds_no_key() {
+    let log = log_of_a_private_tracker("json");
+    assert!(!log.contains("s3cret"), "{log}");
+    let mut messages = Vec::new();
+    for line in log.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        let level = text("level");
+        assert!(
+            ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"].contains(&&*level),
+            "{line}"
+        );
+        assert!(text("timestamp").ends_with('Z'), "{line}");
+        messages.push((level, text("message")));
+    }
+    for (level, part) in [("ERROR", "line 2"), ("INFO", "stopping")] {
+        let said = |(at, message): &(String, String)| at == level && message.contains(part);
+        assert!(messages.iter().any(said), "{part}: {messages:?}");
+    }
+    // What is wrong with the configuration is an object too, whoever asked for it.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tracker.toml");
+    std::fs::write(&file, "log_format = 'xml'").unwrap();
+    let mut command = program();
+    command
+        .args(["--log-format", "json", "--config"])
+        .arg(&file);
+    let ended = command.output().unwrap();
+    let line: serde_json::Value = serde_json::from_slice(&ended.stderr).unwrap();
+    let message = line["message"].as_str().unwrap();
+    assert!(message.contains("line 1: log_format"), "{message}");
+    assert_eq!(ended.status.code(), Some(3));
+}
+
+/// Everything that a tracker says of users with good and bad keys, and of a list with a mistake in it.
+fn log_of_a_private_tracker(format: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
     std::fs::write(&keys, "s3cret-good-one\n").unwrap();
     let mut command = program();
-    command.arg("--keys").arg(&keys);
+    command.args(["--log-format", format, "--keys"]).arg(&keys);
     let mut daemon = Daemon::start_with_log(
         command.args(["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--json"]),
         "trace",
@@ -265,11 +307,9 @@ fn no_log_holds_a_key() {
     // A list with a mistake in it, which is nearly a key.
     std::fs::write(&keys, "s3cret-good-one\ns3cret but no key\n").unwrap();
     daemon.signal(Signal::HUP);
-    let mut log = daemon.read_log_until("everything stays as it was");
+    let log = daemon.read_log_until("everything stays as it was");
     daemon.signal(Signal::TERM);
-    log += &daemon.rest_of_log();
-    assert!(log.contains("line 2") && log.contains("stopping"), "{log}");
-    assert!(!log.contains("s3cret"), "{log}");
+    log + &daemon.rest_of_log()
 }
 
 #[test]

@@ -270,6 +270,7 @@ mod tests {
                 Some(toml::Value::Boolean(_)) => "false",
                 Some(toml::Value::Array(_)) => "['10.0.0.0/8']",
                 Some(_) if key.name == "proxy_says" => "'forwarded'",
+                Some(_) if key.name == "log_format" => "'json'",
                 Some(_) => "'45s'",
             };
             let given = parse(&format!("{} = {value}", key.name)).unwrap();

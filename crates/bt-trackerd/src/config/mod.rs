@@ -63,8 +63,32 @@ pub struct Config {
     pub admin_token_file: Option<PathBuf>,
     /// A Unix socket at which a running tracker of the same user gives its sockets and swarms away.
     pub hand_over: Option<PathBuf>,
+    /// How the program writes its log; a server inside another program leaves that to it.
+    pub log_format: LogFormat,
     /// What can change while it runs.
     pub settings: Settings,
+}
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// An object for each line.
+    Json,
+}
+
+impl LogFormat {
+    /// As the configuration has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
 }
 
 /// What can change while it runs.
@@ -180,6 +204,7 @@ impl Default for Config {
             admin_token: None,
             admin_token_file: None,
             hand_over: None,
+            log_format: LogFormat::default(),
             settings: Settings::default(),
         }
     }

@@ -237,6 +237,15 @@ pub(super) const KEYS: &[Key] = &[
         show: |config| config.hand_over.as_deref().map(path),
         example: "\"/run/bt-trackerd/hand-over\"",
     },
+    Key {
+        name: "log_format",
+        about: "How the log is written on stderr: \"text\", or \"json\" for an object a line with timestamp, level and\n\
+                message. No key of a user is ever in it.",
+        live: false,
+        set: read_into!(log_format),
+        show: |config| Some(config.log_format.name().into()),
+        example: "",
+    },
 ];
 
 fn strings<T: ToString>(values: &[T]) -> toml::Value {
