@@ -10,6 +10,7 @@ mod report;
 mod sockets;
 mod stage;
 mod swarm;
+mod torrents;
 mod tracker;
 mod transfer;
 
@@ -24,6 +25,8 @@ pub(crate) enum Bench {
     Swarm(swarm::Args),
     /// Announces and scrapes on loopback: ours, and each foreign tracker that is installed
     Tracker(tracker::Args),
+    /// Thousands of seeding torrents in one process: ours, and each foreign client that is installed
+    Torrents(torrents::Args),
     /// The sending half of the floor, as a program of its own
     #[command(hide = true)]
     FloorSend(floor::SendArgs),
@@ -41,6 +44,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Transfer(args) => transfer::run(args),
         Bench::Swarm(args) => swarm::run(args),
         Bench::Tracker(args) => tracker::run(args),
+        Bench::Torrents(args) => torrents::run(args),
         Bench::FloorSend(args) => floor::send(args),
         Bench::FloorAnswer(args) => fixed::run(args),
         Bench::FloorReceive(args) => floor::receive(args),

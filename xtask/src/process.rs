@@ -286,8 +286,8 @@ fn peak_memory_bytes(pid: u32) -> Option<u64> {
         .map(|kib| kib * 1024)
 }
 
-/// Fields 14 and 15 of `/proc/PID/stat`; the name in field 2 may hold anything, even `)`.
-fn cpu_time(pid: u32) -> Option<Duration> {
+/// The CPU time of a process so far: fields 14 and 15 of `/proc/PID/stat`; the name in field 2 may hold anything, even `)`.
+pub(crate) fn cpu_time(pid: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(11);

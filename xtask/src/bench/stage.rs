@@ -409,7 +409,7 @@ fn wire_bytes() -> Result<u64> {
 }
 
 /// CPU time that all programs of the machine have used: fields `user` to `steal` of `/proc/stat`, without the idle ones.
-fn busy() -> Result<Duration> {
+pub(super) fn busy() -> Result<Duration> {
     let text = std::fs::read_to_string("/proc/stat").context("/proc/stat")?;
     let line = text.lines().next().context("an empty /proc/stat")?;
     let fields: Vec<u64> = line

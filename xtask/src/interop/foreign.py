@@ -7,13 +7,22 @@
                                                      once it has written everything; slow is 1 KiB/s.
                                                      UP_LIMIT (bytes per second) and SUPER_SEED are taken from the
                                                      environment
+    foreign.py many FOLDER DIR IP:PORT               seeds all torrents of the folder, whose data is taken for complete
+    foreign.py fill transmission|rqbit URL COUNT [FOLDER DIR]
+                                                     adds all torrents of the folder to a daemon that serves this API,
+                                                     and ends when it seeds so many
 """
 
 import argparse
+import base64
 import json
 import os
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
 
 import libtorrent as lt
 
@@ -113,6 +122,97 @@ def share(arguments):
             print(alert.message(), file=sys.stderr, flush=True)
 
 
+def torrents_of(folder):
+    return [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+
+
+def many(folder, data, listen):
+    session = lt.session(
+        {
+            "listen_interfaces": listen,
+            "enable_dht": False,
+            "enable_lsd": False,
+            "enable_upnp": False,
+            "enable_natpmp": False,
+            "alert_mask": 0,
+        }
+    )
+    handles = []
+    for path in torrents_of(folder):
+        wanted = lt.load_torrent_file(path)
+        wanted.save_path = data
+        wanted.flags &= ~lt.torrent_flags.auto_managed & ~lt.torrent_flags.paused
+        wanted.flags |= lt.torrent_flags.seed_mode
+        handles.append(session.add_torrent(wanted))
+    while not all(handle.status().is_seeding for handle in handles):
+        time.sleep(0.02)
+    print(json.dumps({"ready": len(handles)}), flush=True)
+    while True:
+        time.sleep(3600)
+
+
+def transmission(url, method, **arguments):
+    """One call; the daemon wants a number that it gives with the first refusal."""
+    body = json.dumps({"method": method, "arguments": arguments}).encode()
+    for _ in range(2):
+        request = urllib.request.Request(f"{url}/transmission/rpc", body)
+        request.add_header("X-Transmission-Session-Id", transmission.session)
+        try:
+            with urllib.request.urlopen(request, timeout=120) as reply:
+                return json.load(reply)["arguments"]
+        except urllib.error.HTTPError as error:
+            if error.code != 409:
+                raise
+            transmission.session = error.headers["X-Transmission-Session-Id"]
+    raise RuntimeError("transmission-daemon refuses the number that it gave")
+
+
+transmission.session = ""
+
+
+def transmission_add(url, torrent, data):
+    with open(torrent, "rb") as file:
+        metainfo = base64.b64encode(file.read()).decode()
+    transmission(url, "torrent-add", **{"download-dir": data, "metainfo": metainfo})
+
+
+def transmission_seeding(url):
+    listed = transmission(url, "torrent-get", fields=["status"])["torrents"]
+    return sum(torrent["status"] == 6 for torrent in listed)
+
+
+def rqbit_add(url, torrent, data):
+    with open(torrent, "rb") as file:
+        metainfo = file.read()
+    folder = urllib.parse.quote(data)
+    target = f"{url}/torrents?overwrite=true&output_folder={folder}"
+    urllib.request.urlopen(urllib.request.Request(target, metainfo), timeout=60).read()
+
+
+def rqbit_seeding(url):
+    with urllib.request.urlopen(f"{url}/torrents?with_stats=true", timeout=120) as reply:
+        listed = json.load(reply)["torrents"]
+    stats = [torrent.get("stats") or {} for torrent in listed]
+    return sum(stat.get("state") == "live" and stat.get("finished") for stat in stats)
+
+
+def fill(client, url, count, folder=None, data=None):
+    add, seeding = {
+        "transmission": (transmission_add, transmission_seeding),
+        "rqbit": (rqbit_add, rqbit_seeding),
+    }[client]
+    while True:
+        try:
+            seeding(url)
+            break
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.02)
+    for torrent in torrents_of(folder) if folder else ():
+        add(url, torrent, data)
+    while seeding(url) < int(count):
+        time.sleep(0.05)
+
+
 def main():
     verb, *arguments = sys.argv[1:]
     if verb == "show":
@@ -121,6 +221,10 @@ def main():
         create(*arguments)
     elif verb == "share":
         share(arguments)
+    elif verb == "many":
+        many(*arguments)
+    elif verb == "fill":
+        fill(*arguments)
     else:
         sys.exit(__doc__)
 
