@@ -8,7 +8,9 @@ use crate::session::Shared;
 use crate::state::{Found, Keeper};
 use bt_core::{Bitfield, InfoHash, PeerId, Rng};
 use bt_metainfo::{Info, Metainfo};
-use bt_storage::{Access, Control, FilePool, HashProgress, OpenOptions, Standing, TorrentStore};
+use bt_storage::{
+    Access, Control, FilePool, HashProgress, Locks, OpenOptions, Standing, TorrentStore,
+};
 use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,6 +77,7 @@ pub(crate) async fn open(
     let info_hash = metainfo.info_hash;
     let looking = Looking {
         pool: Arc::clone(&shared.files),
+        locks: Arc::clone(&shared.locks),
         state_dir: shared.config.state_dir.clone(),
         info: metainfo.info.clone(),
         info_hash,
@@ -133,6 +136,7 @@ async fn on_pool<T: Send + 'static>(
 /// What disk threads need to open the files and find out what is there.
 struct Looking {
     pool: Arc<FilePool>,
+    locks: Arc<Locks>,
     state_dir: Option<PathBuf>,
     info: Info,
     info_hash: InfoHash,
@@ -164,7 +168,8 @@ impl Looking {
         };
         let store = TorrentStore::open(info, &self.dir, &open_options).map_err(Failure::Disk)?;
         let state_dir = self.state_dir.as_deref();
-        let mut keeper = Keeper::open(state_dir, self.info_hash, &self.dir, seed_only)?;
+        let mut keeper =
+            Keeper::open(&self.locks, state_dir, self.info_hash, &self.dir, seed_only)?;
         let mut found = keeper.load(&store);
         if self.options.trusted {
             let pieces_count = info.layout().pieces_count();

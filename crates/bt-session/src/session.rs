@@ -23,7 +23,7 @@ use crate::{incoming, listener, open, torrent};
 use bt_core::{InfoHash, PeerId};
 use bt_metainfo::{Magnet, Metainfo};
 use bt_peer::{Command, Stats, Unknown};
-use bt_storage::FilePool;
+use bt_storage::{FilePool, Locks};
 use core::mem::discriminant;
 use core::panic::AssertUnwindSafe;
 use core::pin::pin;
@@ -90,6 +90,8 @@ pub(crate) struct Shared {
     pub(crate) http: Http,
     pub(crate) udp: Udp,
     pub(crate) files: Arc<FilePool>,
+    /// What this session is at work on, for other processes.
+    pub(crate) locks: Arc<Locks>,
     /// Memory of all connections.
     pub(crate) buffers: Arc<Buffers>,
     /// One for each torrent that is being opened.
@@ -159,6 +161,7 @@ impl Session {
             udp: Udp::new(config.bind, clock),
             http: Http::new(config.bind),
             files: Arc::new(FilePool::for_process()),
+            locks: Arc::default(),
             open_permits: Arc::new(Semaphore::new(open::OPENINGS_MAX)),
             hash_permits: Arc::new(Semaphore::new(open::HASHINGS_MAX)),
             buffers: Arc::default(),

@@ -11,13 +11,13 @@ use crate::handle::{Failure, others as others_of};
 use bt_core::disk::DiskError;
 use bt_core::{Bitfield, InfoHash};
 use bt_peer::Stats;
-use bt_storage::lock::{LockError, TorrentLock};
+use bt_storage::lock::{LockError, Locks, TorrentLock};
 use bt_storage::resume::{self, Resume};
 use bt_storage::{Cancelled, Control, Standing, TorrentStore};
 use core::time::Duration;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 /// How long after a piece was verified the state is saved. A killed process loses nothing by it, since what is not in the
@@ -37,13 +37,23 @@ pub(crate) struct Keeper {
     has_unreadable: bool,
     /// The files are those of a download of ours.
     is_own: bool,
+    /// This run writes nothing into the files.
+    seed_only: bool,
     /// What the user should know.
     notes: Vec<String>,
     /// How many saves were begun.
     saves: u64,
-    /// The number of the last save that was written, held while one is: they share a name for what is not complete yet,
-    /// and one that was held up must not undo a later one.
-    written: Arc<Mutex<u64>>,
+    /// Held while a save is written: they share a name for what is not complete yet.
+    written: Arc<Mutex<Written>>,
+}
+
+/// What the state folder says.
+#[derive(Debug, Default)]
+struct Written {
+    /// The number of the last save that was written: one that was held up must not undo a later one.
+    number: u64,
+    /// What it says, as far as that is known and still holds.
+    state: Option<Resume>,
 }
 
 /// What is there at the start.
@@ -71,6 +81,7 @@ impl Keeper {
     /// # Errors
     /// If another process downloads the torrent into the same folder.
     pub(crate) fn open(
+        locks: &Locks,
         state_dir: Option<&Path>,
         info_hash: InfoHash,
         dir: &Path,
@@ -84,6 +95,7 @@ impl Keeper {
             due: None,
             has_unreadable: false,
             is_own: false,
+            seed_only,
             notes: Vec::new(),
             saves: 0,
             written: Arc::default(),
@@ -92,7 +104,7 @@ impl Keeper {
             return Ok(keeper);
         };
         let folder = state_dir.join(name_of(dir));
-        match TorrentLock::acquire(&folder, info_hash) {
+        match locks.acquire(&folder, info_hash) {
             Ok(lock) => {
                 keeper.place = Some(Place {
                     folder,
@@ -134,6 +146,11 @@ impl Keeper {
         self.uploaded_before = loaded.uploaded;
         self.downloaded_before = loaded.downloaded;
         self.is_own = loaded.own;
+        if self.seed_only && loaded.confirmed.is_some() {
+            // Nothing will change that the next run has to know, even if this one is killed.
+            self.due = None;
+            lock(&self.written).state = loaded.confirmed;
+        }
         Found {
             have: loaded.have,
             recheck: loaded.recheck,
@@ -262,27 +279,39 @@ impl Keeper {
             have,
             uploaded: self.uploaded_before + stats.uploaded,
             downloaded: self.downloaded_before + stats.downloaded,
-            clean: clean && !self.has_unreadable,
+            // What only seeds never leaves anything half written.
+            clean: (clean || self.seed_only) && !self.has_unreadable,
             own: self.is_own,
         };
         let (info_hash, disk) = (self.info_hash, Arc::clone(disk));
         let written = Arc::clone(&self.written);
+        // Held by a save that is under way, which this one then follows.
+        let is_news = written
+            .try_lock()
+            .map_or(true, |written| written.state.as_ref() != Some(&state));
         async move {
-            let Some(folder) = folder else {
+            let Some(folder) = folder.filter(|_| is_news) else {
                 return Ok(());
             };
             let store = Arc::clone(disk.store());
             let work = move || {
-                let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
-                if *written > number {
+                let mut written = lock(&written);
+                if written.number > number {
                     return Ok(());
                 }
-                *written = number;
-                resume::save(&folder, info_hash, &store, &state)
+                written.number = number;
+                written.state = None;
+                resume::save(&folder, info_hash, &store, &state)?;
+                written.state = Some(state);
+                Ok(())
             };
             disk.on_pool(work).await?
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A file name for a folder: a hash of its path, as far as links in it are resolved (FNV-1a, 64 bits).
@@ -317,14 +346,22 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let (state, data) = (temp.path().join("state"), temp.path());
         let hash = InfoHash([1; 20]);
-        let open = |seed_only| Keeper::open(Some(&state), hash, data, seed_only);
+        let locks = Locks::default();
+        let open = |seed_only| Keeper::open(&locks, Some(&state), hash, data, seed_only);
         let first = open(false).unwrap();
         assert!(first.is_due(), "the start is noted");
         assert!(matches!(open(false), Err(Failure::InUse { .. })));
         assert!(!open(true).unwrap().is_due());
         drop(first);
         assert!(open(false).is_ok());
-        let no_folder = Keeper::open(Some(Path::new("/dev/null/x")), hash, data, false).unwrap();
+        let no_folder = Keeper::open(
+            &Locks::default(),
+            Some(Path::new("/dev/null/x")),
+            hash,
+            data,
+            false,
+        )
+        .unwrap();
         assert!(!no_folder.is_due() && no_folder.notes.len() == 1);
     }
 
@@ -356,7 +393,8 @@ mod tests {
                 faults.read = Some(bt_core::disk::DiskErrorKind::Io);
             }
             storage.set_faults(faults);
-            let mut keeper = Keeper::open(Some(&state), hash, temp.path(), false).unwrap();
+            let mut keeper =
+                Keeper::open(&Locks::default(), Some(&state), hash, temp.path(), false).unwrap();
             let mut found = keeper.load(disk.store());
             let checked = keeper.check(disk.store(), &mut found, Control::default());
             assert_eq!(checked, Ok(()));
@@ -375,7 +413,8 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let (state, hash) = (temp.path().join("state"), InfoHash([1; 20]));
         let (disk, _storage) = disk();
-        let mut keeper = Keeper::open(Some(&state), hash, temp.path(), false).unwrap();
+        let mut keeper =
+            Keeper::open(&Locks::default(), Some(&state), hash, temp.path(), false).unwrap();
         let mut save = |uploaded, clean| {
             let stats = Stats {
                 uploaded,
@@ -392,12 +431,62 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_seeder_with_nothing_new_to_say_writes_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let (state, hash) = (temp.path().join("state"), InfoHash([1; 20]));
+        let (disk, storage) = disk();
+        storage.put(bt_storage::FileIndex(0), vec![7; 10]);
+        let path = resume::path(&state.join(name_of(temp.path())), hash);
+        let locks = Locks::default();
+        // Whether it is a seeder, what it uploads, and whether its start and its end are worth a word.
+        let rows = [
+            (true, 0, true, false),
+            (true, 0, false, false),
+            (true, 5, false, true),
+            (true, 0, false, false),
+            (false, 0, true, true),
+            (true, 0, false, false),
+        ];
+        for (row, (seed_only, uploaded, at_start, at_end)) in rows.into_iter().enumerate() {
+            let mut keeper =
+                Keeper::open(&locks, Some(&state), hash, temp.path(), seed_only).unwrap();
+            let mut found = keeper.load(disk.store());
+            assert_eq!(found.recheck.is_empty(), row > 0, "{row}");
+            keeper
+                .check(disk.store(), &mut found, Control::default())
+                .unwrap();
+            assert_eq!(keeper.is_due(), at_start, "{row}");
+            for (clean, expected) in [(false, at_start), (true, at_end)] {
+                let before = std::fs::read(&path).ok();
+                let _ = std::fs::remove_file(&path);
+                let stats = Stats {
+                    uploaded: if clean { uploaded } else { 0 },
+                    ..Stats::default()
+                };
+                let saving = keeper.save(&disk, found.have.clone(), &stats, clean);
+                saving.await.unwrap();
+                assert_eq!(path.exists(), expected, "{row}");
+                if let Some(before) = before.filter(|_| !expected) {
+                    std::fs::write(&path, before).unwrap();
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn what_is_trusted_keeps_the_totals_of_earlier_runs() {
         let temp = tempfile::tempdir().unwrap();
         let (state, data) = (temp.path().join("state"), temp.path().to_owned());
         let builder = bt_metainfo::Builder::file("file", 10, 16 * 1024);
         let metainfo = builder.build(&[[0; 20]]).unwrap();
-        let mut keeper = Keeper::open(Some(&state), metainfo.info_hash, &data, true).unwrap();
+        let mut keeper = Keeper::open(
+            &Locks::default(),
+            Some(&state),
+            metainfo.info_hash,
+            &data,
+            true,
+        )
+        .unwrap();
         let stats = Stats {
             uploaded: 5,
             ..Stats::default()

@@ -50,7 +50,7 @@ pub enum Allocation {
 /// The files of a torrent in a folder.
 #[derive(Debug)]
 pub struct FileStorage {
-    folder: OwnedFd,
+    folder: Arc<OwnedFd>,
     files: Vec<Slot>,
     pool: Arc<FilePool>,
     owner: u64,
@@ -87,7 +87,7 @@ impl FileStorage {
             made: AtomicBool::new(false),
         });
         Ok(Self {
-            folder: beneath::open_folder(folder)?,
+            folder: pool.folder(folder)?,
             files: files.collect(),
             owner: pool.add_owner(),
             pool,
@@ -190,7 +190,7 @@ impl FileStorage {
         let devices: Vec<(u64, FileIndex)> = self.devices().clone().into_iter().collect();
         // Mostly there is one, the folder's own, and that is there even if the file is not any more.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = openat(&self.folder, c".", flags, Mode::empty())?;
+        let folder = openat(&*self.folder, c".", flags, Mode::empty())?;
         let own = rustix::fs::fstat(&folder)?.st_dev;
         for (device, file) in devices {
             if device == own {
@@ -210,6 +210,7 @@ fn cut_short() -> io::Error {
 impl Drop for FileStorage {
     fn drop(&mut self) {
         self.pool.forget_owner(self.owner);
+        self.pool.forget_folder(&self.folder);
     }
 }
 

@@ -75,7 +75,7 @@ pub mod verify;
 
 pub use file::{Access, Allocation, FileStorage};
 pub use hash::{HashError, hash_files};
-pub use lock::{LockError, TorrentLock};
+pub use lock::{LockError, Locks, TorrentLock};
 pub use map::{FileIndex, FileMap, FileSpan, FileSpec};
 pub use memory::{Faults, MemoryStorage};
 pub use pool::FilePool;

@@ -3,14 +3,18 @@
 //! **Invariant:** the pool keeps at most `files_max` files open; each call that is reading or writing at the moment may
 //! hold one more. What was used longest ago is closed first (FAULTS: a torrent of 10⁵ files, `ulimit -n 64`).
 
+use crate::beneath;
 use crate::map::FileIndex;
+use rustix::fd::OwnedFd;
+use rustix::fs::{fstat, stat};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// The most files a pool keeps open if the process may have plenty: more gain nothing, and each costs kernel memory.
 pub const OPEN_FILES_MAX: usize = 512;
@@ -27,6 +31,7 @@ pub struct FilePool {
     state: Mutex<State>,
     files_max: usize,
     owners: AtomicU64,
+    folders: Mutex<BTreeMap<PathBuf, Weak<OwnedFd>>>,
 }
 
 /// Who in the pool: a torrent's storage, and which of its files.
@@ -62,6 +67,7 @@ impl FilePool {
             state: Mutex::default(),
             files_max: files_max.max(1),
             owners: AtomicU64::new(0),
+            folders: Mutex::default(),
         }
     }
 
@@ -82,6 +88,33 @@ impl FilePool {
     /// A number that no other storage of this pool has.
     pub(crate) fn add_owner(&self) -> u64 {
         self.owners.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The folder, open. Thousands of torrents in one folder share one descriptor.
+    pub(crate) fn folder(&self, path: &Path) -> io::Result<Arc<OwnedFd>> {
+        let mut folders = self.folders();
+        if let Some(folder) = folders.get(path).and_then(Weak::upgrade) {
+            let (open, now) = (fstat(&folder)?, stat(path)?);
+            // Else it was moved away, and another has its name.
+            if (open.st_dev, open.st_ino) == (now.st_dev, now.st_ino) {
+                return Ok(folder);
+            }
+        }
+        let folder = Arc::new(beneath::open_folder(path)?);
+        folders.insert(path.to_owned(), Arc::downgrade(&folder));
+        Ok(folder)
+    }
+
+    /// A storage has no more use for its folder.
+    pub(crate) fn forget_folder(&self, folder: &Arc<OwnedFd>) {
+        let mut folders = self.folders();
+        if Arc::strong_count(folder) == 1 {
+            folders.retain(|_, other| !other.ptr_eq(&Arc::downgrade(folder)));
+        }
+    }
+
+    fn folders(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Weak<OwnedFd>>> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The open file, opened by `open` if it is not open yet, or not for what is needed.
@@ -208,6 +241,27 @@ mod tests {
         assert_eq!(pool.open_count(), 1);
         pool.forget((1, FileIndex(0)));
         assert_eq!(pool.open_count(), 0);
+    }
+
+    #[test]
+    fn a_folder_is_open_once_and_one_that_took_its_name_is_another() {
+        let temp = tempfile::tempdir().unwrap();
+        let (path, aside) = (temp.path().join("a"), temp.path().join("b"));
+        std::fs::create_dir(&path).unwrap();
+        let pool = FilePool::new(1);
+        let first = pool.folder(&path).unwrap();
+        let second = pool.folder(&path).unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+        std::fs::rename(&path, &aside).unwrap();
+        assert!(pool.folder(&path).is_err());
+        std::fs::create_dir(&path).unwrap();
+        let other = pool.folder(&path).unwrap();
+        assert!(!Arc::ptr_eq(&first, &other));
+        drop(second);
+        pool.forget_folder(&first);
+        assert!(Arc::ptr_eq(&other, &pool.folder(&path).unwrap()));
+        pool.forget_folder(&other);
+        assert!(pool.folders().is_empty());
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub struct Loaded {
     pub own: bool,
     /// What stands where the files belong.
     pub standing: Standing,
+    /// What is recorded, if all of it may be believed and nothing has to be checked.
+    pub confirmed: Option<Resume>,
     /// What the user should know: what was not believed, and why.
     pub notes: Vec<String>,
 }
@@ -180,11 +182,12 @@ fn weigh(record: Option<Record>, store: &TorrentStore, mut notes: Vec<String>) -
             downloaded: 0,
             own: false,
             standing,
+            confirmed: None,
             notes,
         };
     };
     let doubtful = doubtful_pieces(store, &files, &stats, &mut notes);
-    let mut have = resume.have;
+    let mut have = resume.have.clone();
     let mut recheck = doubtful.clone();
     if !resume.clean {
         let unclaimed: Vec<_> = Bitfield::full(pieces_count).iter_minus(&have).collect();
@@ -195,14 +198,21 @@ fn weigh(record: Option<Record>, store: &TorrentStore, mut notes: Vec<String>) -
     doubtful.iter().for_each(|piece| {
         have.clear(piece);
     });
+    // A file that was gone already when the claim was written is as it was left, and holds nothing all the same.
+    let (have, recheck) = (
+        present(store, &presence, &have),
+        present(store, &presence, &recheck),
+    );
+    let (uploaded, downloaded, own) = (resume.uploaded, resume.downloaded, resume.own);
+    let is_confirmed = recheck.is_empty() && have == resume.have;
     Loaded {
-        // A file that was gone already when the claim was written is as it was left, and holds nothing all the same.
-        have: present(store, &presence, &have),
-        recheck: present(store, &presence, &recheck),
-        uploaded: resume.uploaded,
-        downloaded: resume.downloaded,
-        own: resume.own,
+        have,
+        recheck,
+        uploaded,
+        downloaded,
+        own,
         standing,
+        confirmed: is_confirmed.then_some(resume),
         notes,
     }
 }

@@ -75,6 +75,13 @@ fn what_was_saved_is_loaded() {
         downloaded: 50,
         own: true,
         standing: run.store().standing(),
+        confirmed: Some(Resume {
+            have: run.set(&[0, 4]),
+            uploaded: u64::MAX,
+            downloaded: 50,
+            clean: true,
+            own: true,
+        }),
         notes: Vec::new(),
     };
     assert_eq!(run.load(), expected);
@@ -88,6 +95,7 @@ fn a_run_that_was_killed_has_the_rest_checked() {
     let loaded = run.load();
     assert_eq!(numbers(&loaded.have), [0, 4]);
     assert_eq!(numbers(&loaded.recheck), [1, 2, 3]);
+    assert_eq!(loaded.confirmed, None);
 }
 
 #[test]
