@@ -90,6 +90,7 @@ impl NetworkArgs {
         Some(DhtConfig {
             bootstrap: dht_bootstrap(&self.dht_bootstrap, self.bind),
             state_dir: state_dir(),
+            on_demand: true,
             ..DhtConfig::default()
         })
     }

@@ -58,6 +58,9 @@ pub struct DhtConfig {
     pub read_only: bool,
     /// Where ids and known nodes are kept from one run to the next.
     pub state_dir: Option<PathBuf>,
+    /// Say nothing, and answer nobody, before there is something to ask: a search, a torrent that enters, or places where
+    /// nodes may be. For programs all of whose torrents may be private.
+    pub on_demand: bool,
 }
 
 /// What a search has found; more may come until the channel ends.
@@ -185,7 +188,8 @@ impl Dht {
         if ipv6 { v6 } else { v4 }
     }
 
-    /// Nodes may be found at these `HOST:PORT`: from a torrent's `nodes`.
+    /// Nodes may be found at these `HOST:PORT`: from a torrent's `nodes`. None at all is good for one that waits for a demand,
+    /// and joins now.
     pub async fn bootstrap(&self, places: Vec<String>) {
         // An error means that the DHT is gone, here and below.
         let _ = self.requests.send(Request::Resolve(places)).await;

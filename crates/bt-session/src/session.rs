@@ -540,7 +540,8 @@ async fn run_and_save(
     result
 }
 
-/// Tells the DHT of the nodes that a torrent names. A private one has its peers from its trackers only (BEP 27).
+/// Tells the DHT of the nodes that a torrent names, if it names any: it has somebody to look for in either case, and may join
+/// while the torrent is checked. A private one has its peers from its trackers only (BEP 27).
 async fn name_nodes(shared: &Shared, metainfo: &Metainfo) {
     let dht = shared.dht.as_ref();
     if let Some(dht) = dht.filter(|_| !metainfo.info.is_private()) {

@@ -26,8 +26,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Packets of each kind that our host sent, and what its connections said.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// Queries of the DHT (BEP 5) that name the torrent.
+    /// Queries of the DHT (BEP 5) that name the torrent,
     pub(crate) dht: usize,
+    /// and those of any kind.
+    pub(crate) dht_at_all: usize,
     /// Announces of local discovery (BEP 14).
     pub(crate) lsd: usize,
     /// Over its connections.
@@ -86,6 +88,7 @@ impl Seen {
     /// Adds what another host sent.
     pub(crate) fn add(&mut self, other: &Self) {
         self.dht += other.dht;
+        self.dht_at_all += other.dht_at_all;
         self.lsd += other.lsd;
         self.said.add(&other.said);
     }
@@ -103,7 +106,10 @@ fn judge(packets: &[Packet], host: &[IpAddr], info_hash: &[u8]) -> Seen {
     for packet in packets {
         let ours = host.contains(&packet.from.ip());
         match packet.what {
-            Transport::Udp if ours && names(&packet.payload, info_hash) => seen.dht += 1,
+            Transport::Udp if ours && has(&packet.payload, b"1:y1:q") => {
+                seen.dht_at_all += 1;
+                seen.dht += usize::from(has(&packet.payload, info_hash));
+            }
             Transport::Udp if ours && packet.payload.starts_with(b"BT-SEARCH") => seen.lsd += 1,
             Transport::Udp => {}
             Transport::Tcp { sequence, first } => {
@@ -116,11 +122,8 @@ fn judge(packets: &[Packet], host: &[IpAddr], info_hash: &[u8]) -> Seen {
     seen
 }
 
-/// Whether it is a query of the DHT for a torrent or about one. What a node asks to know its neighbours names none, and
-/// is the node's, not a torrent's.
-fn names(payload: &[u8], info_hash: &[u8]) -> bool {
-    let has = |what: &[u8]| payload.windows(what.len()).any(|window| window == what);
-    has(b"1:y1:q") && has(info_hash)
+fn has(payload: &[u8], what: &[u8]) -> bool {
+    payload.windows(what.len()).any(|window| window == what)
 }
 
 #[allow(
@@ -274,7 +277,7 @@ mod tests {
         assert_eq!(packets[0].payload, b"BT-SEARCH * HTTP/1.1\r\n");
         let (us, other) = (["10.0.0.1".parse().unwrap()], ["10.0.0.2".parse().unwrap()]);
         let seen = judge(&packets, &us, &hash);
-        assert_eq!((seen.dht, seen.lsd), (1, 1));
+        assert_eq!((seen.dht, seen.dht_at_all, seen.lsd), (1, 2, 1));
         assert_eq!(
             judge(&packets, &other, &hash),
             Seen::default(),

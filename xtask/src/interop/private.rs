@@ -44,7 +44,7 @@ pub(crate) fn hold(folder: &Path, tools: &Tools) -> Result<Duration> {
         bail!("the private torrent was not shared: {private:?}");
     }
     let said = private.said;
-    if private.dht + private.lsd + said.pex_offered + said.pex > 0 {
+    if private.dht_at_all + private.lsd + said.pex_offered + said.pex > 0 {
         bail!("a private torrent: {private:?}");
     }
     Ok(patience)

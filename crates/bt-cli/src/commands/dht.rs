@@ -121,6 +121,7 @@ fn start(args: &Args, tasks: &mut JoinSet<()>) -> Result<Dht, Failure> {
         read_only: !is_node,
         // What a node knows is of use to the others; they end too soon to know better than it.
         state_dir: state_dir().filter(|_| is_node),
+        on_demand: false,
     };
     let port = args.port.unwrap_or(if is_node { 6881 } else { 0 });
     Ok(Dht::start(config, args.bind, port, tasks).context("cannot use the network")?)

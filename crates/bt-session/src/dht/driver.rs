@@ -10,7 +10,7 @@ use bt_dht::{
 };
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use tokio::sync::mpsc;
@@ -73,6 +73,11 @@ pub(super) struct Driver {
     searches: BTreeMap<SearchId, Client>,
     last_search: u64,
     save_at: Instant,
+    /// Whether there was something to ask; nothing is sent, and nobody answered, before.
+    awake: bool,
+    /// What nodes are told once there is: names to look up, and where others see us.
+    names: Vec<String>,
+    seen_at: [Option<IpAddr>; 2],
     /// Told where we are seen.
     external: Arc<Agreed>,
     /// For who looks up names; it holds nobody's DHT alive.
@@ -99,14 +104,33 @@ impl Driver {
             searches: BTreeMap::new(),
             last_search: 0,
             save_at: Instant::now() + SAVE_EVERY,
+            awake: false,
+            names: Vec::new(),
+            seen_at: [None; 2],
             external,
             requests,
             resolving: JoinSet::new(),
         };
         let is_name = |place: &&String| place.parse::<SocketAddr>().is_err();
         let names = config.bootstrap.iter().filter(is_name);
-        driver.resolve(names.cloned().collect());
+        driver.names = names.cloned().collect();
+        if !config.on_demand {
+            driver.join();
+        }
         driver
+    }
+
+    /// The nodes begin.
+    fn join(&mut self) {
+        if core::mem::replace(&mut self.awake, true) {
+            return;
+        }
+        let names = core::mem::take(&mut self.names);
+        self.resolve(names);
+        for ip in core::mem::take(&mut self.seen_at).into_iter().flatten() {
+            self.tell(Command::ExternalAddress(ip), ip.is_ipv6());
+        }
+        (0..self.places.len()).for_each(|number| self.feed(number, Input::Timeout));
     }
 
     fn resolve(&mut self, names: Vec<String>) {
@@ -124,7 +148,6 @@ impl Driver {
         mut packets: mpsc::Receiver<Packet>,
     ) {
         let mut batch = Vec::new();
-        (0..self.places.len()).for_each(|number| self.feed(number, Input::Timeout));
         loop {
             self.announce_due();
             let wake = self.wake();
@@ -141,7 +164,9 @@ impl Driver {
                 },
                 _ = packets.recv_many(&mut batch, TURN_PACKETS) => {
                     for Packet { socket, from, bytes } in batch.drain(..) {
-                        self.feed(socket, Input::Received { from, packet: bytes });
+                        if self.awake {
+                            self.feed(socket, Input::Received { from, packet: bytes });
+                        }
                     }
                 }
                 () = tokio::time::sleep_until(wake) => self.timeouts(),
@@ -150,7 +175,8 @@ impl Driver {
     }
 
     fn wake(&self) -> Instant {
-        let nodes = self.places.iter().filter_map(|place| place.node.deadline());
+        let places = self.places.iter().filter(|_| self.awake);
+        let nodes = places.filter_map(|place| place.node.deadline());
         let next = nodes.chain(self.announces.deadline()).min();
         let next = next.and_then(|time| self.clock.instant(time));
         next.map_or(self.save_at, |next| next.min(self.save_at))
@@ -162,6 +188,7 @@ impl Driver {
             let deadline = self
                 .places
                 .get(number)
+                .filter(|_| self.awake)
                 .and_then(|place| place.node.deadline());
             if deadline.is_some_and(|deadline| deadline <= now) {
                 self.feed(number, Input::Timeout);
@@ -174,6 +201,20 @@ impl Driver {
     }
 
     fn request(&mut self, request: Request) {
+        match &request {
+            Request::Resolve(_)
+            | Request::Bootstrap(_)
+            | Request::Enter { .. }
+            | Request::Search { .. } => self.join(),
+            Request::SeenAt(ip) if !self.awake => {
+                let [v4, v6] = &mut self.seen_at;
+                *if ip.is_ipv6() { v6 } else { v4 } = Some(*ip);
+                return;
+            }
+            Request::Meet(_) if !self.awake => return,
+            Request::Meet(_) | Request::SeenAt(_) => {}
+            Request::Leave(_) | Request::Status(_) | Request::Stop(_) => {}
+        }
         match request {
             Request::Meet(addr) => self.tell(Command::Meet(addr), addr.is_ipv6()),
             Request::SeenAt(ip) => self.tell(Command::ExternalAddress(ip), ip.is_ipv6()),

@@ -85,3 +85,46 @@ async fn a_search_ends_and_its_channel_with_it() {
     let done = tokio::time::timeout(PATIENCE, found.recv()).await.unwrap();
     assert!(matches!(done, Some(Found::Done(outcome)) if outcome.closest[0].addr == addr));
 }
+
+/// Asks a DHT, which is to answer or not; the sockets are this machine's, so that what was sent is there at once.
+async fn answers(asking: &tokio::net::UdpSocket, dht: &Dht) -> bool {
+    let ping = b"d1:ad2:id20:01234567890123456789e1:q4:ping1:t2:xx1:y1:qe";
+    asking.send_to(ping, dht.local_addrs()[0]).await.unwrap();
+    let mut answer = [0; 2048];
+    let heard = tokio::time::timeout(PATIENCE, asking.recv(&mut answer));
+    heard.await.is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_demand_nothing_is_said_and_nobody_answered() {
+    let mut tasks = JoinSet::new();
+    let outside = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let outside = outside.unwrap();
+    let config = DhtConfig {
+        bootstrap: vec![outside.local_addr().unwrap().to_string()],
+        on_demand: true,
+        ..DhtConfig::default()
+    };
+    let mut first = [0; 2048];
+    for demand in 0..3 {
+        let dht = start(config.clone(), &mut tasks);
+        // None of these is one.
+        dht.meet(outside.local_addr().unwrap());
+        dht.seen_at(Ipv4Addr::new(9, 8, 7, 6).into());
+        dht.leave(InfoHash([7; 20])).await;
+        let id = dht.status().await[0].id;
+        assert!(!answers(&outside, &dht).await, "{demand}");
+        let (peers, _peers) = mpsc::channel(1);
+        match demand {
+            0 => dht.enter(InfoHash([7; 20]), 1, peers).await,
+            1 => dht.bootstrap(Vec::new()).await,
+            _ => drop(dht.search(Search::Nodes { target: id }).await),
+        }
+        let said = tokio::time::timeout(PATIENCE, outside.recv(&mut first)).await;
+        let length = said.unwrap().unwrap();
+        let query = String::from_utf8_lossy(&first[..length]).into_owned();
+        assert!(query.contains("1:y1:q"), "{demand}: {query}");
+        dht.stop().await;
+        while outside.try_recv(&mut first).is_ok() {}
+    }
+}
