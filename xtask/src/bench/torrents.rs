@@ -245,9 +245,11 @@ impl Seat<'_> {
         let ready = match self.client {
             Client::Bt => running.wait_for("\"event\":\"complete\"", self.torrents.count)?,
             Client::Libtorrent => running.wait_for("ready", 1)?,
-            Client::Transmission | Client::Rqbit | Client::Aria2 | Client::Rtorrent => {
-                self.fill(&mut running, first)?
-            }
+            Client::Transmission
+            | Client::Rqbit
+            | Client::Aria2
+            | Client::Rtorrent
+            | Client::Webtorrent => self.fill(&mut running, first)?,
         };
         running.took = ready.saturating_duration_since(began);
         Ok(running)
@@ -301,7 +303,9 @@ impl Seat<'_> {
                 command.args(["server", "start", "--fastresume", "--persistence-location"]);
                 command.arg(self.home.join("state")).arg(data);
             }
-            Client::Aria2 | Client::Rtorrent => bail!("no load for {}", self.client.name()),
+            Client::Aria2 | Client::Rtorrent | Client::Webtorrent => {
+                bail!("no load for {}", self.client.name())
+            }
         }
         Ok(command)
     }
