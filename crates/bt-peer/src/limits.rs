@@ -54,6 +54,11 @@ pub const REJECT_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Requests of a peer that are queued; also what our extension handshake promises as `reqq`.
 pub const UPLOAD_QUEUE_MAX: usize = 2_000;
 
+/// Requests above [`UPLOAD_QUEUE_MAX`] that are queued for a peer without the fast extension: it knows of no `reqq`, and
+/// cannot be told that a request is dropped (rtorrent asks for three seconds' worth of blocks, however fast it gets them).
+/// From [`UPLOAD_QUEUE_MAX`] on the shell reads nothing more of it; this is what one turn of the shell may bring till then.
+pub const UPLOAD_OVERRUN_MAX: usize = 1_000;
+
 /// How far ahead blocks are ordered to be sent, in time at the connection's rate. Little, so that a choke or cancel finds
 /// the rest still queued; enough to keep a fast link busy between two turns of the shell.
 pub const UPLOAD_AHEAD: Duration = Duration::from_millis(250);

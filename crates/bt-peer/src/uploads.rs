@@ -3,12 +3,11 @@
 //! Requests wait here and not in the network's buffers, so that a choke or a cancel finds them (BEP 3: "keep requests in
 //! memory"). Only as many at a time are ordered to be sent as leave within a moment at the rate of this connection.
 //!
-//! **Invariant:** no more than [`UPLOAD_QUEUE_MAX`] requests wait, and no more than [`UPLOAD_WINDOW_MAX_BYTES`] and one
+//! **Invariant:** no more requests wait than [`Uploads::push`] was told, and no more than [`UPLOAD_WINDOW_MAX_BYTES`] and one
 //! block are ordered and not yet sent.
 
 use crate::limits::{
-    UPLOAD_AHEAD, UPLOAD_QUEUE_MAX, UPLOAD_WINDOW_MAX_BYTES, UPLOAD_WINDOW_MIN_BYTES,
-    UPLOAD_WINDOW_START_BYTES,
+    UPLOAD_AHEAD, UPLOAD_WINDOW_MAX_BYTES, UPLOAD_WINDOW_MIN_BYTES, UPLOAD_WINDOW_START_BYTES,
 };
 use bt_core::{Block, Time};
 use core::time::Duration;
@@ -42,9 +41,9 @@ impl Default for Uploads {
 }
 
 impl Uploads {
-    /// Queues a request; false if the queue is full.
-    pub fn push(&mut self, block: Block) -> bool {
-        let room = self.queue.len() < UPLOAD_QUEUE_MAX;
+    /// Queues a request; false if `queue_max` wait already.
+    pub fn push(&mut self, block: Block, queue_max: usize) -> bool {
+        let room = self.queue.len() < queue_max;
         if room {
             self.queue.push_back(block);
         }
@@ -138,6 +137,7 @@ impl Uploads {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::UPLOAD_QUEUE_MAX;
     use bt_core::Layout;
 
     fn blocks(count: usize) -> Vec<Block> {
@@ -157,7 +157,7 @@ mod tests {
     fn few_are_ordered_and_the_rest_can_be_taken_back() {
         let mut uploads = Uploads::default();
         let all = blocks(100);
-        assert!(all.iter().all(|block| uploads.push(*block)));
+        assert!(all.iter().all(|block| uploads.push(*block, 100)));
         assert_eq!(
             order_all(&mut uploads, Time::ZERO),
             all[..8],
@@ -181,7 +181,7 @@ mod tests {
             assert!(
                 blocks(UPLOAD_QUEUE_MAX)
                     .into_iter()
-                    .all(|block| uploads.push(block))
+                    .all(|block| uploads.push(block, UPLOAD_QUEUE_MAX))
             );
             let mut ordered: VecDeque<Block> = order_all(&mut uploads, now).into();
             for _ in 0..20 * blocks_per_span {
@@ -202,7 +202,9 @@ mod tests {
         let mut uploads = Uploads::default();
         let all = blocks(UPLOAD_QUEUE_MAX + 1);
         assert_eq!(
-            all.iter().filter(|block| uploads.push(**block)).count(),
+            all.iter()
+                .filter(|block| uploads.push(**block, UPLOAD_QUEUE_MAX))
+                .count(),
             UPLOAD_QUEUE_MAX
         );
         assert!(!uploads.is_empty());

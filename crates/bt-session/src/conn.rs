@@ -24,10 +24,12 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-/// Messages that go to the torrent's task at a time: it must get round to the other peers.
+/// Messages that go to the torrent's task at a time: it must get round to the other peers, and may ask for no more.
 const BATCH_MESSAGES: usize = 512;
+
+const _: () = assert!(BATCH_MESSAGES <= bt_peer::limits::UPLOAD_OVERRUN_MAX);
 
 /// Batches of one connection that wait to be worked off. The torrent's task is on the same thread, so it is never kept
 /// waiting for the next one; what is read ahead of it only leaves the core's cache before it is hashed.
@@ -60,6 +62,8 @@ pub(crate) struct Entry {
     pub(crate) orders: mpsc::Sender<Order>,
     /// Where the peer is; `None` if it was gone before it could be asked.
     pub(crate) addr: Option<SocketAddr>,
+    /// Held back while the peer asks for more than it can be given: nothing more is read meanwhile.
+    pub(crate) turn: Option<OwnedSemaphorePermit>,
     _alive: oneshot::Sender<()>,
 }
 
@@ -78,6 +82,7 @@ pub(crate) fn new(
     let entry = Entry {
         orders,
         addr: stream.peer_addr().ok().map(bt_core::addr::canonical),
+        turn: None,
         _alive: alive,
     };
     (
@@ -144,25 +149,18 @@ async fn receive(
     let mut buffer = buffers.for_reading();
     loop {
         let mut messages = Vec::new();
-        let violation = loop {
+        let mut violation = None;
+        let mut is_through = false;
+        while !is_through && messages.len() < BATCH_MESSAGES {
             match decoder.decode(&mut buffer.bytes) {
                 Ok(Some(message)) => messages.push(message),
-                Ok(None) => break None,
-                Err(error) => break Some(CloseReason::Violation(error.to_string())),
-            }
-            if messages.len() == BATCH_MESSAGES {
-                let messages = core::mem::take(&mut messages);
-                let turn = None;
-                let fact = Fact::Received {
-                    conn,
-                    messages,
-                    turn,
-                };
-                if facts.send(fact).await.is_err() {
-                    return CloseReason::Stopping;
+                Ok(None) => is_through = true,
+                Err(error) => {
+                    violation = Some(CloseReason::Violation(error.to_string()));
+                    is_through = true;
                 }
             }
-        };
+        }
         if !messages.is_empty() {
             let turn = turn.take();
             let fact = Fact::Received {
@@ -180,6 +178,9 @@ async fn receive(
         if turn.is_none() {
             // The semaphore is never closed.
             turn = Arc::clone(&turns).acquire_owned().await.ok();
+        }
+        if !is_through {
+            continue;
         }
         if buffer.bytes.is_empty() {
             // Nothing is held while there is nothing to read. An error will come again from the read.

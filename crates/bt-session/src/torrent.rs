@@ -387,35 +387,9 @@ impl Torrent {
             Fact::Received {
                 conn,
                 messages,
-                turn: _turn,
-            } => {
-                for message in messages {
-                    // The engine may have closed it at an earlier one.
-                    let Some(entry) = self.conns.get(&conn) else {
-                        break;
-                    };
-                    if let (Message::Port(port), Some(dht), Some(addr)) =
-                        (&message, &self.dht, entry.addr)
-                    {
-                        dht.meet(SocketAddr::new(addr.ip(), *port));
-                    }
-                    self.feed(Input::Received { conn, message }, ends);
-                }
-            }
-            Fact::Uploaded { conn, blocks } => {
-                for (block, result) in blocks {
-                    if self.conns.contains_key(&conn) {
-                        self.feed(
-                            Input::Uploaded {
-                                conn,
-                                block,
-                                result,
-                            },
-                            ends,
-                        );
-                    }
-                }
-            }
+                turn,
+            } => self.received(conn, messages, turn, ends),
+            Fact::Uploaded { conn, blocks } => self.uploaded(conn, blocks, ends),
             Fact::Closed { conn, reason } => {
                 if self.conns.remove(&conn).is_some() {
                     self.inputs.push_back(Input::Closed { conn, reason });
@@ -449,6 +423,58 @@ impl Torrent {
             }
         }
         Ok(())
+    }
+
+    fn received(
+        &mut self,
+        conn: ConnId,
+        messages: Vec<Message>,
+        turn: Option<OwnedSemaphorePermit>,
+        ends: &Ends,
+    ) {
+        for message in messages {
+            // The engine may have closed it at an earlier one.
+            let Some(entry) = self.conns.get(&conn) else {
+                return;
+            };
+            if let (Message::Port(port), Some(dht), Some(addr)) = (&message, &self.dht, entry.addr)
+            {
+                dht.meet(SocketAddr::new(addr.ip(), *port));
+            }
+            self.feed(Input::Received { conn, message }, ends);
+        }
+        if self.engine.is_swamped(conn)
+            && let Some(entry) = self.conns.get_mut(&conn)
+        {
+            entry.turn = turn;
+        }
+    }
+
+    fn uploaded(&mut self, conn: ConnId, blocks: Vec<(Block, Result<(), DiskError>)>, ends: &Ends) {
+        for (block, result) in blocks {
+            if self.conns.contains_key(&conn) {
+                let uploaded = Input::Uploaded {
+                    conn,
+                    block,
+                    result,
+                };
+                self.feed(uploaded, ends);
+            }
+        }
+        if let Some(entry) = self.conns.get_mut(&conn)
+            && !self.engine.is_swamped(conn)
+        {
+            entry.turn = None;
+        }
+    }
+
+    /// Reads on of all peers that wait for no more than they may.
+    fn read_on(&mut self) {
+        for (conn, entry) in &mut self.conns {
+            if !self.engine.is_swamped(*conn) {
+                entry.turn = None;
+            }
+        }
     }
 
     fn accepted(&mut self, mut greeted: Greeted, ends: &Ends) {
@@ -670,6 +696,8 @@ impl Torrent {
     fn tick(&mut self, now: Instant, ends: &Ends) {
         self.tick_at = now + TICK;
         ends.events.wake();
+        // A choke takes requests back without a fact that would tell.
+        self.read_on();
         let status = self.status();
         let stats = &status.stats;
         self.is_idle = self.conns.is_empty()

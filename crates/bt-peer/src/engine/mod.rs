@@ -350,7 +350,7 @@ impl Engine {
                 assert_eq!(conn.am_interested, needed > 0, "and told");
             }
             assert!(conn.requests.len() <= crate::limits::REQUESTS_MAX);
-            assert!(conn.uploads.len() <= crate::limits::UPLOAD_QUEUE_MAX);
+            assert!(conn.uploads.len() <= upload::queue_max(conn));
             if conn.peer_choking && !conn.fast {
                 assert!(
                     conn.requests.is_empty(),

@@ -6,7 +6,9 @@ use super::download::address;
 use super::{ConnId, Engine, Output, send};
 use crate::Event;
 use crate::connection::{Connection, Fault, Violation};
-use crate::limits::{CHOKED_REQUESTS_MAX, GRANT, REQUEST_BYTES_MAX};
+use crate::limits::{
+    CHOKED_REQUESTS_MAX, GRANT, REQUEST_BYTES_MAX, UPLOAD_OVERRUN_MAX, UPLOAD_QUEUE_MAX,
+};
 use crate::spread::Spread;
 use bt_core::disk::DiskError;
 use bt_core::{Block, RateLimiter, Time};
@@ -88,7 +90,7 @@ impl Engine {
         }
         if !allowed || !self.disk.trusts(block.piece) {
             reject(&mut self.out, now, conn, block);
-        } else if conn.uploads.push(block) {
+        } else if conn.uploads.push(block, queue_max(conn)) {
             self.note_asked(now, id, block.piece);
             self.wants_upload(id);
         } else if conn.fast {
@@ -139,6 +141,14 @@ impl Engine {
         if !self.gives_turns() && conn.is_some_and(|conn| !conn.uploads.is_active()) {
             self.fill_free_slots(now);
         }
+    }
+
+    /// True if so much waits for a peer without the fast extension that nothing more should be read of it until some
+    /// has gone out. A peer with the fast extension knows by `reqq` and by rejections.
+    #[must_use]
+    pub fn is_swamped(&self, id: ConnId) -> bool {
+        let conn = self.conns.get(&id);
+        conn.is_some_and(|conn| !conn.fast && conn.uploads.len() >= UPLOAD_QUEUE_MAX)
     }
 
     fn wants_upload(&mut self, id: ConnId) {
@@ -196,6 +206,15 @@ impl Engine {
         let ordered = || self.conns.values().map(|conn| conn.uploads.ordered_bytes());
         let reached = |goal| self.counters.up.total() + ordered().sum::<u64>() >= goal;
         self.complete && self.config.upload_goal.is_some_and(reached)
+    }
+}
+
+/// How many requests of the peer are queued at most.
+pub(super) const fn queue_max(conn: &Connection) -> usize {
+    if conn.fast {
+        UPLOAD_QUEUE_MAX
+    } else {
+        UPLOAD_QUEUE_MAX + UPLOAD_OVERRUN_MAX
     }
 }
 

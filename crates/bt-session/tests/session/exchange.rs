@@ -1,9 +1,15 @@
 //! Honest sessions among themselves.
 
 use super::{PATIENCE, PIECE_BYTES, Place, seed_only, session, start, with_peers};
-use bt_core::Bitfield;
+use bt_core::{Bitfield, PeerId};
+use bt_peer::limits::UPLOAD_QUEUE_MAX;
 use bt_session::{Phase, SessionError, TorrentEvent, TorrentOptions};
+use bt_wire::message::BlockAddress;
+use bt_wire::{Decoder, Handshake, Limits, Message, Reserved};
+use bytes::BytesMut;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_is_whole_and_both_sides_count_the_same() {
@@ -146,4 +152,62 @@ async fn an_unusable_folder_fails_one_torrent_with_the_path_in_its_words() {
     tokio::time::timeout(PATIENCE, session.shutdown())
         .await
         .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_more_than_is_queued_is_read_on_later() {
+    const REQUESTS: usize = 10 * UPLOAD_QUEUE_MAX;
+    let place = Place::new(&[]);
+    let (mut session, addr) = session(None);
+    let mut seeder = start(&mut session, &place, &place.source(), seed_only());
+    seeder.checked().await;
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let handshake = Handshake {
+        // It knows of no `reqq`, and cannot be told that a request is dropped.
+        reserved: Reserved::NONE,
+        info_hash: place.torrent.info_hash,
+        peer_id: PeerId(*b"-XX0000-abcdefghijkl"),
+    };
+    stream.write_all(&handshake.encode()).await.unwrap();
+    stream.read_exact(&mut [0; 68]).await.unwrap();
+    let (mut read, mut write) = stream.into_split();
+    let mut bytes = BytesMut::new();
+    Message::Interested.encode_into(&mut bytes);
+    write.write_all(&bytes).await.unwrap();
+
+    let mut decoder = Decoder::new(Limits::for_torrent(
+        place.torrent.info.layout().pieces_count(),
+    ));
+    let (mut buffer, mut write, mut served) = (BytesMut::new(), Some(write), 0);
+    let mut asking = None;
+    let exchange = async {
+        while served < REQUESTS {
+            assert!(read.read_buf(&mut buffer).await.unwrap() > 0, "{served}");
+            while let Some(message) = decoder.decode(&mut buffer).unwrap() {
+                if message == Message::Unchoke {
+                    let mut bytes = BytesMut::new();
+                    for number in 0..REQUESTS {
+                        let request = BlockAddress {
+                            piece: 0,
+                            begin: u32::try_from(number % 32).unwrap() * 1024,
+                            length: 1024,
+                        };
+                        Message::Request(request).encode_into(&mut bytes);
+                    }
+                    let mut write = write.take().expect("one unchoke");
+                    asking = Some(tokio::spawn(async move {
+                        write.write_all(&bytes).await.unwrap();
+                        // Dropped, it would end the connection.
+                        write
+                    }));
+                }
+                if let Message::Piece { begin, .. } = message {
+                    assert_eq!(begin as usize, served % 32 * 1024, "each, in order");
+                    served += 1;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, exchange).await.unwrap();
+    asking.unwrap().await.unwrap();
 }

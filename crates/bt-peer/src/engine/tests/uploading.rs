@@ -2,7 +2,7 @@
 
 use super::lone::*;
 use crate::engine::contract::*;
-use crate::limits::UPLOAD_QUEUE_MAX;
+use crate::limits::{UPLOAD_OVERRUN_MAX, UPLOAD_QUEUE_MAX};
 use crate::{Config, Event};
 use bt_core::{BLOCK_BYTES, Bitfield, Block};
 use bt_wire::Message;
@@ -172,6 +172,12 @@ fn the_queue_is_bounded() {
         let rejects = sent.len();
         let fast = reserved == FAST;
         assert_eq!(rejects, if fast { 100 - 8 } else { 0 });
+        // Who can be told is read on; who cannot is not, and is closed if the shell reads on all the same.
+        assert_eq!(lone.engine.is_swamped(conn), !fast);
+        assert!(!lone.is_violation(conn));
+        ask(&mut lone, conn, &wanted[..UPLOAD_OVERRUN_MAX - 100 + 8]);
+        assert!(!lone.is_violation(conn));
+        ask(&mut lone, conn, &wanted[..1]);
         assert_eq!(lone.is_violation(conn), !fast);
     }
 }
