@@ -76,6 +76,9 @@ pub(crate) enum Fault {
     /// BEP 11: peers told more often than once a minute.
     #[error("a flood of peer exchange")]
     PexFlood,
+    /// BEP 54: bytes that are no message of it, or a piece that there is not.
+    #[error("a piece taken back that is none")]
+    BadDontHave,
     /// BEP 11: bytes that are no message of it.
     #[error("a peer exchange that is none")]
     BadPex,
@@ -91,6 +94,8 @@ pub(crate) struct Speaks {
     pub(crate) metadata: Option<u8>,
     /// `ut_pex` (BEP 11).
     pub(crate) pex: Option<u8>,
+    /// `lt_donthave` (BEP 54).
+    pub(crate) dont_have: Option<u8>,
 }
 
 /// What the peer said before it was known what its words mean: while the info dictionary was on its way.
@@ -102,6 +107,8 @@ pub(crate) struct Early {
     pub(crate) begun: bool,
     /// `have`s since then.
     pub(crate) haves: Vec<u32>,
+    /// Pieces that it took back, and has not had again (BEP 54).
+    pub(crate) lost: Vec<u32>,
     /// Allowed fast pieces (BEP 6).
     pub(crate) allowed: Vec<u32>,
 }

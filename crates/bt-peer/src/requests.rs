@@ -13,7 +13,7 @@ use crate::limits::{
     LATE_REQUESTS_MAX, REJECT_PAUSE, REJECT_PAUSE_MAX, REQQ_DEFAULT, REQUEST_AGE_MAX,
     REQUEST_MARGIN, REQUEST_TIMEOUT, REQUESTS_MAX, REQUESTS_START,
 };
-use bt_core::{BLOCK_BYTES, Block, Time};
+use bt_core::{BLOCK_BYTES, Block, PieceIndex, Time};
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -175,6 +175,15 @@ impl Requests {
             self.remember(block);
         }
         cancelled
+    }
+
+    /// The peer has lost the piece, and what was asked of it is not to come; the blocks that were outstanding.
+    pub fn cancel_piece(&mut self, piece: PieceIndex) -> Vec<Block> {
+        let blocks = self.outstanding.iter().map(|sent| sent.block);
+        let blocks: Vec<Block> = blocks.filter(|block| block.piece == piece).collect();
+        self.outstanding.retain(|sent| sent.block.piece != piece);
+        blocks.iter().for_each(|block| self.remember(*block));
+        blocks
     }
 
     /// Gives up every outstanding request.

@@ -99,13 +99,20 @@ fn draw_faults(rng: &mut Rng, nodes: usize) -> Vec<(Duration, Fault)> {
         let fault = draw_fault(rng, nodes, span);
         (Duration::from_millis(at), fault)
     };
-    (0..count).map(draw).collect()
+    let mut faults: Vec<(Duration, Fault)> = (0..count).map(draw).collect();
+    // A resume state cannot know what went bad since it was written.
+    let crashes: Vec<usize> = faults
+        .iter()
+        .filter_map(|(_, fault)| crashes(fault))
+        .collect();
+    faults.retain(|(_, fault)| !matches!(fault, Fault::Rot { node } if crashes.contains(node)));
+    faults
 }
 
 fn draw_fault(rng: &mut Rng, nodes: usize, span: Duration) -> Fault {
     let any = rng.index(nodes);
     let other = 1 + rng.index(nodes - 1);
-    match rng.below(16) {
+    match rng.below(18) {
         0..=2 => Fault::Reset { node: any },
         3 | 4 => Fault::Freeze { node: any, span },
         5 => Fault::Lag {
@@ -132,7 +139,16 @@ fn draw_fault(rng: &mut Rng, nodes: usize, span: Duration) -> Fault {
             rate: 20_000 + rng.below(500_000),
             span,
         },
-        13 | 14 => Fault::Crash { node: other, span },
+        13 | 14 => Fault::Rot { node: other },
+        15 | 16 => Fault::Crash { node: other, span },
         _ => Fault::Leave { node: other },
     }
+}
+
+/// The node that crashes, if that is what goes wrong.
+const fn crashes(fault: &Fault) -> Option<usize> {
+    if let Fault::Crash { node, .. } = fault {
+        return Some(*node);
+    }
+    None
 }

@@ -8,7 +8,7 @@ use bt_core::{Bitfield, Block, InfoHash, Layout, PieceIndex, Rng};
 use bt_storage::resume::{self, Resume};
 use bt_storage::{Control, Faults, FileIndex, FileMap, FileSpec, MemoryStorage, TorrentStore};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -47,6 +47,9 @@ pub trait Disk {
     /// If it is not there.
     fn read(&self, block: Block) -> Result<Bytes, DiskError>;
 
+    /// A piece that is there goes bad: reading it fails until somebody looks at it, and then its bytes are others.
+    fn rot(&mut self, piece: PieceIndex);
+
     /// What is wrong from now on.
     fn set_trouble(&mut self, trouble: Option<Trouble>);
 
@@ -77,6 +80,8 @@ struct Stored {
     hashes: Vec<[u8; 20]>,
     storage: Arc<MemoryStorage>,
     store: TorrentStore,
+    /// Pieces that went bad and were not looked at since.
+    rotten: BTreeSet<PieceIndex>,
     /// The resume file's content.
     resume: Option<Vec<u8>>,
 }
@@ -92,6 +97,7 @@ impl Stored {
             hashes: hashes.to_vec(),
             store: store(payload, hashes, &storage),
             storage,
+            rotten: BTreeSet::new(),
             resume: None,
         }
     }
@@ -110,13 +116,33 @@ fn store(payload: &Payload, hashes: &[[u8; 20]], storage: &Arc<MemoryStorage>) -
 
 impl Disk for Stored {
     fn run(&mut self, job: Job, done: &mut Vec<Done>) {
+        if let Job::Check { piece } = &job {
+            self.rotten.remove(piece);
+        }
         self.store.run(job, done);
     }
 
     fn read(&self, block: Block) -> Result<Bytes, DiskError> {
+        if self.rotten.contains(&block.piece) {
+            return Err(error(DiskErrorKind::Io, "it rots"));
+        }
         let mut bytes = vec![0; block.length as usize];
         self.store.read(block, &mut bytes)?;
         Ok(bytes.into())
+    }
+
+    fn rot(&mut self, piece: PieceIndex) {
+        let file = FileIndex(0);
+        let offset = self.payload.layout().piece_offset(piece);
+        let mut bytes = self.storage.contents(file).unwrap_or_default();
+        let place = usize::try_from(offset)
+            .ok()
+            .and_then(|offset| bytes.get_mut(offset));
+        if let Some(byte) = place {
+            *byte ^= 1;
+            self.storage.put(file, bytes);
+            self.rotten.insert(piece);
+        }
     }
 
     fn set_trouble(&mut self, trouble: Option<Trouble>) {
@@ -175,6 +201,8 @@ struct Stamped {
     trouble: Option<Trouble>,
     /// Whole pieces whose bytes are right.
     right: Bitfield,
+    /// Pieces that went bad and were not looked at since.
+    rotten: BTreeSet<PieceIndex>,
     /// Blocks of the others.
     blocks: BTreeMap<PieceIndex, Vec<Slot>>,
 }
@@ -199,6 +227,7 @@ impl Stamped {
             } else {
                 Bitfield::new(pieces_count)
             },
+            rotten: BTreeSet::new(),
             blocks: BTreeMap::new(),
         }
     }
@@ -267,6 +296,11 @@ impl Disk for Stamped {
             Job::Check { piece } => {
                 let verdict = if self.trouble == Some(Trouble::Unreadable) {
                     Verdict::Failed(error(DiskErrorKind::Io, "it broke"))
+                } else if self.rotten.remove(&piece) {
+                    self.right.clear(piece);
+                    let mut digests = self.digests(piece);
+                    digests.iter_mut().take(1).for_each(|digest| *digest ^= 1);
+                    Verdict::Bad { digests }
                 } else if self.right.get(piece) {
                     Verdict::Good
                 } else {
@@ -286,9 +320,18 @@ impl Disk for Stamped {
         if self.trouble == Some(Trouble::Unreadable) {
             return Err(error(DiskErrorKind::Io, "it broke"));
         }
+        if self.rotten.contains(&block.piece) {
+            return Err(error(DiskErrorKind::Io, "it rots"));
+        }
         let missing = || error(DiskErrorKind::Missing, "nothing there");
         let right = self.right.get(block.piece);
         right.then(|| self.payload.block(block)).ok_or_else(missing)
+    }
+
+    fn rot(&mut self, piece: PieceIndex) {
+        if self.right.get(piece) {
+            self.rotten.insert(piece);
+        }
     }
 
     fn set_trouble(&mut self, trouble: Option<Trouble>) {

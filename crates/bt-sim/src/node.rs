@@ -89,6 +89,8 @@ pub(crate) struct Node {
     pub(crate) disk_free_at: Time,
     /// What is wrong with its disk.
     pub(crate) trouble: Option<Trouble>,
+    /// Pieces that went bad on its disk, and it does not know yet.
+    pub(crate) rotten: Bitfield,
     /// What its disk writes now, in bytes per second.
     pub(crate) disk_rate: u64,
     /// What it sends is under way for so much longer.
@@ -125,6 +127,7 @@ impl Node {
             down_free_at: Time::ZERO,
             disk_free_at: Time::ZERO,
             trouble: None,
+            rotten: Bitfield::new(pieces),
             disk_rate: host.disk,
             lag: Duration::ZERO,
             frozen_until: Time::ZERO,

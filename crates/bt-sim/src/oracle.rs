@@ -6,8 +6,9 @@
 
 use bt_core::{Bitfield, Block, Layout};
 use bt_peer::limits::{ALLOWED_FAST_BYTES_MAX, REQUESTS_MAX, UPLOAD_QUEUE_MAX};
-use bt_wire::Message;
+use bt_wire::extension::ExtensionHandshake;
 use bt_wire::message::BlockAddress;
+use bt_wire::{Message, dont_have};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most requests of a peer that wait for an answer: what is queued, what is on its way out, and what came just now.
@@ -42,6 +43,9 @@ pub struct Monitor {
     chokes: u64,
     /// The other end has said, or let know, what it has.
     begun: bool,
+    /// Under which ids this end and the other one take `lt_donthave` (BEP 54).
+    dont_have_here: Option<u8>,
+    dont_have_there: Option<u8>,
     /// Requests of this end without an answer.
     asked: BTreeSet<BlockAddress>,
     /// Requests of the other end without an answer, and how many times each: a request may overtake the answer to the
@@ -77,6 +81,8 @@ impl Monitor {
             granted_bytes_total: 0,
             chokes: 0,
             begun: false,
+            dont_have_here: None,
+            dont_have_there: None,
             asked: BTreeSet::new(),
             owed: BTreeMap::new(),
         }
@@ -192,7 +198,8 @@ impl Monitor {
             Message::HaveNone | Message::SuggestPiece { .. } => {
                 demand!(self.fast, "{message:?} without the fast extension");
             }
-            Message::KeepAlive | Message::Port(_) | Message::Extended { .. } => {}
+            Message::Extended { id, payload } => self.extended(*id, payload, have)?,
+            Message::KeepAlive | Message::Port(_) => {}
         }
         Ok(())
     }
@@ -281,11 +288,52 @@ impl Monitor {
             }
             Message::Interested => self.peer_interested = true,
             Message::NotInterested => self.peer_interested = false,
+            Message::Extended { id: 0, payload } => {
+                self.dont_have_there = dont_have_id(payload).unwrap_or(self.dont_have_there);
+            }
+            Message::Extended { id, payload } if self.dont_have_here == Some(*id) => {
+                self.hear_taken_back(payload);
+            }
             Message::KeepAlive
             | Message::HaveNone
             | Message::SuggestPiece { .. }
             | Message::Port(_)
             | Message::Extended { .. } => {}
+        }
+    }
+
+    fn extended(&mut self, id: u8, payload: &[u8], have: &Bitfield) -> Result<(), Breach> {
+        if id == 0 {
+            self.dont_have_here = dont_have_id(payload).unwrap_or(self.dont_have_here);
+        } else if self.dont_have_there == Some(id) {
+            self.take_back(payload, have)?;
+        }
+        Ok(())
+    }
+
+    /// This end takes a piece back (BEP 54). What was asked of it is answered before, or goes unanswered without BEP 6.
+    fn take_back(&mut self, payload: &[u8], have: &Bitfield) -> Result<(), Breach> {
+        let index = dont_have::decode(payload).map_err(|error| Breach(error.to_string()))?;
+        let piece = self.layout.piece(index);
+        let piece = piece.ok_or_else(|| Breach(format!("{index} taken back, which is none")))?;
+        demand!(!have.get(piece), "{piece} is taken back, and is here");
+        self.told.clear(piece);
+        let waits = self.owed.keys().any(|address| address.piece == index);
+        demand!(
+            !self.fast || !waits,
+            "{piece} is taken back, and was asked for"
+        );
+        self.owed.retain(|address, _| address.piece != index);
+        Ok(())
+    }
+
+    fn hear_taken_back(&mut self, payload: &[u8]) {
+        let index = dont_have::decode(payload);
+        if let Some(piece) = index.ok().and_then(|index| self.layout.piece(index)) {
+            self.heard.clear(piece);
+            if !self.fast {
+                self.asked.retain(|address| address.piece != piece.get());
+            }
         }
     }
 
@@ -321,6 +369,13 @@ impl Monitor {
         demand!(asked <= REQUESTS_MAX, "{asked} requests to one peer");
         Ok(())
     }
+}
+
+/// Under which id an extension handshake takes `lt_donthave`; nothing if it does not say.
+fn dont_have_id(handshake: &[u8]) -> Option<Option<u8>> {
+    let handshake = ExtensionHandshake::decode(handshake).ok()?;
+    let id = handshake.extensions.get(dont_have::NAME)?;
+    Some(Some(*id).filter(|id| *id != 0))
 }
 
 pub mod ledger;

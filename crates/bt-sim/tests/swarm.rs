@@ -8,6 +8,8 @@
 use bt_core::Layout;
 use bt_sim::{DiskKind, Fault, Host, Nature, Report, Scenario, Trouble};
 use core::time::Duration;
+use std::cell::Cell;
+use std::rc::Rc;
 
 const SEEDS: u64 = 12;
 
@@ -168,4 +170,29 @@ fn a_silent_tracker_delays_and_no_more() {
     crowd.healed_after = span;
     crowd.bound += Duration::from_secs(120);
     run(&crowd);
+}
+
+#[test]
+fn what_rots_is_taken_back_and_fetched_again() {
+    let mut taken_back = 0;
+    for seed in 1..4 {
+        let mut crowd = Scenario::flash_crowd(seed, layout(4), 5, 500_000);
+        for node in 1..6 {
+            let rot = Fault::Rot { node };
+            let at = [3, 4, 5, 6].map(Duration::from_secs);
+            crowd.faults.extend(at.map(|at| (at, rot)));
+        }
+        crowd.healed_after = Duration::from_secs(7);
+        crowd.bound += Duration::from_secs(120);
+        let mut world = crowd.build();
+        let told = Rc::new(Cell::new(0));
+        let count = Rc::clone(&told);
+        world.tell(move |line| {
+            let is_it = line.contains(" send Extended { id: 3,");
+            count.set(count.get() + u32::from(is_it));
+        });
+        crowd.finish(world).unwrap();
+        taken_back += told.get();
+    }
+    assert!(taken_back > 5, "{taken_back} pieces were taken back");
 }

@@ -13,6 +13,7 @@
 //! | [`extension`] | [`ExtensionHandshake`]: which extensions a peer speaks (BEP 10) |
 //! | [`metadata`] | [`MetadataMessage`]: the info dictionary from peers (BEP 9) |
 //! | [`pex`] | [`PexMessage`]: peers that peers know (BEP 11) |
+//! | [`dont_have`] | a piece that is taken back (BEP 54) |
 //! | [`lsd`] | [`LocalAnnounce`]: peers on the local network (BEP 14) |
 //! | [`fast_set`] | which pieces a choked peer may have (BEP 6) |
 //! | [`client`] | the name of the program behind a peer id (BEP 20) |
@@ -45,6 +46,7 @@
 
 pub mod client;
 pub mod codec;
+pub mod dont_have;
 pub mod extension;
 pub mod fast_set;
 pub mod handshake;

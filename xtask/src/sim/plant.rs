@@ -196,13 +196,13 @@ fn watch(name: &str, command: Command, patience: Duration) -> Result<Result<(), 
 }
 
 /// How long the tests of one crate may take to build, with everything below them.
-const BUILD_PATIENCE: Duration = Duration::from_secs(600);
+const BUILD_PATIENCE: Duration = Duration::from_secs(1_800);
 
 /// How long they may run: many times what they take.
-const TEST_PATIENCE: Duration = Duration::from_secs(400);
+const TEST_PATIENCE: Duration = Duration::from_secs(900);
 
 /// How long the simulation may run: many times what it takes.
-const SIM_PATIENCE: Duration = Duration::from_secs(300);
+const SIM_PATIENCE: Duration = Duration::from_secs(600);
 
 /// The part of a sign that fits into a table.
 fn shorten(sign: &str) -> String {

@@ -89,6 +89,17 @@ pub(super) const PLANTS: &[Plant] = plants! {
         "if message.is_fast_extension() && !conn.fast {" => "if message.is_fast_extension() && conn.fast && conn.begun && !conn.fast {";
     "a choke under the fast extension drops requests" in "crates/bt-peer/src/engine/receive.rs":
         "if !conn.fast {\n            self.drop_requests(id);" => "if conn.fast {\n            self.drop_requests(id);";
+    "a lost piece is not taken back" in "crates/bt-peer/src/engine/dont_have.rs":
+        "if let Some(id) = conn.speaks.dont_have {" => "if let Some(id) = conn.speaks.dont_have.filter(|_| conn.shown.is_some()) {";
+    "a lost piece stays queued for peers" in "crates/bt-peer/src/engine/dont_have.rs":
+        "conn.uploads.clear(|block| block.piece != piece);" => "conn.uploads.clear(|block| block.length > 0);";
+    "what a peer lost is waited for" in "crates/bt-peer/src/engine/dont_have.rs":
+        "let blocks = conn.requests.cancel_piece(piece);" => "let blocks: Vec<bt_core::Block> = Vec::new();";
+    "what a peer lost counts as had by it" in "crates/bt-peer/src/picker/mod.rs":
+        "self.availability.remove_piece(had, piece);" => "let _ = had;";
+    "a piece is kept for who lost it" in "crates/bt-peer/src/picker/mod.rs":
+        "if let Some(partial) = self.partials.get_mut(&piece) {\n            partial.owner = partial.owner.filter(|owner| *owner != conn);" =>
+        "if let Some(partial) = self.partials.get_mut(&piece) {\n            partial.owner = partial.owner.or(Some(conn));";
     // Verification and blame.
     "a bad piece counts" in "crates/bt-peer/src/engine/disk.rs":
         "self.picker.checked(piece, false);\n        self.download.released = true;\n        self.ban_all(now, liars);" =>

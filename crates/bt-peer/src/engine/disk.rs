@@ -17,7 +17,7 @@ use bt_core::{Bitfield, PieceIndex, Time};
 use bt_tracker::client;
 use bt_wire::Message;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the engine knows of its disk.
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ pub(super) struct Disk {
     health: Health,
     /// Verified pieces that could not be read: they are checked again before anybody gets them.
     doubted: BTreeMap<PieceIndex, Doubt>,
+    /// Pieces that were here once and were not later: who asks for one may not have heard of it.
+    pub(super) lost: BTreeSet<PieceIndex>,
     /// When the doubted ones are checked again, if the disk could not even say whether they are good.
     recheck_at: Option<Time>,
 }
@@ -292,6 +294,7 @@ impl Engine {
                 recheck: Recheck::Ordered,
             };
             self.disk.doubted.insert(piece, doubt);
+            self.unqueue(now, piece);
             self.emit(Event::UploadFailed { piece, error });
             self.out.push_back(Output::Disk(Job::Check { piece }));
         }
@@ -305,13 +308,16 @@ impl Engine {
                 }
             }
             Verdict::Bad { .. } => {
-                self.disk.doubted.remove(&piece);
+                let doubt = self.disk.doubted.remove(&piece);
                 self.counters.bytes_done -= u64::from(self.layout.piece_length(piece));
                 self.picker.checked(piece, false);
                 self.complete = self.picker.is_complete();
                 self.tell_upload_only(now);
                 if self.picker.needs(piece) {
                     self.piece_missed(now, piece);
+                }
+                if let Some(doubt) = doubt {
+                    self.withdraw(now, piece, doubt.since);
                 }
                 self.download.released = true;
             }

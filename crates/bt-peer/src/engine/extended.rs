@@ -6,7 +6,7 @@ use crate::limits::UPLOAD_QUEUE_MAX;
 use crate::peers::Source;
 use bt_core::Time;
 use bt_wire::extension::ExtensionHandshake;
-use bt_wire::{Message, Reserved, metadata, pex};
+use bt_wire::{Message, Reserved, dont_have, metadata, pex};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,6 +22,9 @@ pub(crate) const METADATA_ID: u8 = 2;
 
 /// The id under which we take `ut_pex`.
 pub(crate) const PEX_ID: u8 = 1;
+
+/// The id under which we take `lt_donthave`.
+pub(crate) const DONT_HAVE_ID: u8 = 3;
 
 impl Engine {
     /// Sends our handshake, if both ends speak the protocol.
@@ -63,7 +66,10 @@ impl Engine {
             return;
         };
         let port = self.config.listen_port;
-        let mut extensions = BTreeMap::from([(metadata::NAME.to_owned(), METADATA_ID)]);
+        let mut extensions = BTreeMap::from([
+            (metadata::NAME.to_owned(), METADATA_ID),
+            (dont_have::NAME.to_owned(), DONT_HAVE_ID),
+        ]);
         if may_exchange {
             extensions.insert(pex::NAME.to_owned(), PEX_ID);
         } else if conn.pex.offered {
@@ -99,6 +105,7 @@ impl Engine {
             HANDSHAKE_ID => self.handshake(now, id, payload),
             METADATA_ID => self.metadata(now, id, payload),
             PEX_ID => self.peers_told(now, id, payload),
+            DONT_HAVE_ID => self.peer_lost(now, id, payload),
             _ => Ok(()),
         }
     }
@@ -122,6 +129,9 @@ impl Engine {
         // A later handshake adds to an earlier one; 0 takes back.
         if let Some(id) = handshake.extensions.get(pex::NAME) {
             conn.speaks.pex = Some(*id).filter(|id| *id != 0);
+        }
+        if let Some(id) = handshake.extensions.get(dont_have::NAME) {
+            conn.speaks.dont_have = Some(*id).filter(|id| *id != 0);
         }
         if let Some(id) = handshake.extensions.get(metadata::NAME) {
             conn.speaks.metadata = Some(*id).filter(|id| *id != 0);

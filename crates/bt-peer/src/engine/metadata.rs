@@ -184,6 +184,7 @@ impl Engine {
             Message::HaveNone => EarlyPieces::None,
             Message::Have { piece } => {
                 conn.early.begun = true;
+                conn.early.lost.retain(|lost| *lost != piece);
                 if conn.early.haves.len() < EARLY_HAVES_MAX {
                     conn.early.haves.push(piece);
                 }
@@ -221,6 +222,7 @@ impl Engine {
             EarlyPieces::Bitfield(bytes) => bytes.iter().any(|byte| *byte != 0),
         };
         conn.early.pieces = Some(pieces);
+        conn.early.lost.clear();
         if has_some {
             self.interested_early(now, id);
         }
@@ -414,6 +416,9 @@ impl Engine {
         }
         for piece in early.haves {
             self.peer_has(now, id, piece)?;
+        }
+        for piece in early.lost {
+            self.peer_lost_piece(now, id, piece)?;
         }
         for piece in early.allowed {
             let piece = self.layout.piece(piece);

@@ -3,13 +3,14 @@
 //! A machine: facts go in by [`Engine::handle`], orders come out of [`Engine::poll`]. It knows no clock, no socket and no
 //! file. Its parts live in files of their own: [`contract`] (the plain data), `swarm` (connections come and go), `receive`
 //! (what peers say), `extended`, `metadata` (the info dictionary), `pex` (peers that peers name), `download` (what is asked
-//! of them), `disk` (what becomes of blocks), `upload` (what they get), `slots` (who gets it), `super_seed`, and `trackers`.
+//! of them), `disk` (what becomes of blocks), `dont_have` (pieces that are lost again), `upload` (what they get), `slots` (who gets it), `super_seed`, and `trackers`.
 //!
 //! **Invariant:** a piece is announced, counted or uploaded only after its hash matched. What a stranger sends can close
 //! its connection, and nothing else.
 
 pub mod contract;
 mod disk;
+mod dont_have;
 mod download;
 pub(crate) mod extended;
 mod metadata;

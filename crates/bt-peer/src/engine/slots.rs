@@ -146,7 +146,10 @@ impl Engine {
             let blocks = self.layout.piece_length_max().div_ceil(BLOCK_BYTES) as usize;
             let ahead = SUGGESTED_AHEAD + conn.uploads.len() / blocks;
             while conn.suggested.len() < ahead {
-                let Some(piece) = spread.offer(|piece| self.picker.availability(piece) > 0) else {
+                let (picker, disk) = (&self.picker, &self.disk);
+                let is_here = |piece| picker.have().get(piece) && disk.trusts(piece);
+                let passed_over = |piece| picker.availability(piece) > 0 || !is_here(piece);
+                let Some(piece) = spread.offer(passed_over) else {
                     break;
                 };
                 conn.suggested.push(piece);

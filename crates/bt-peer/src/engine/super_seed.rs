@@ -38,6 +38,12 @@ impl Shown {
         self.open.iter().any(|(open, _)| *open == piece)
     }
 
+    /// The piece is not here any more: it may be shown again when it is.
+    pub(super) fn withdraw(&mut self, piece: PieceIndex) {
+        self.told.clear(piece);
+        self.close(piece);
+    }
+
     fn close(&mut self, piece: PieceIndex) {
         self.open.retain(|(open, _)| *open != piece);
     }

@@ -77,7 +77,9 @@ impl Engine {
             });
         };
         if !self.picker.have().get(block.piece) || !Self::is_shown(conn, block.piece) {
-            conn.fault(Fault::UnknownPiece)?;
+            if !self.disk.lost.contains(&block.piece) {
+                conn.fault(Fault::UnknownPiece)?;
+            }
             reject(&mut self.out, now, conn, block);
             return Ok(());
         }

@@ -104,6 +104,18 @@ impl Availability {
         }
     }
 
+    /// A peer that had `had` has lost one piece of it.
+    pub(super) fn remove_piece(&mut self, had: &Bitfield, piece: PieceIndex) {
+        if had.is_full() && self.seeders > 0 {
+            // A walk over all pieces, and one seeder fewer: no peer can have it walked again and again.
+            self.seeders -= 1;
+            let others = had.iter().filter(|other| *other != piece);
+            others.for_each(|other| self.add(other));
+        } else {
+            self.subtract(piece);
+        }
+    }
+
     /// One peer more has the piece.
     pub(super) fn add(&mut self, piece: PieceIndex) {
         let count = self.count(piece);

@@ -124,6 +124,20 @@ impl Picker {
         self.availability.add(piece);
     }
 
+    /// A known peer has lost a piece; `had` is what it had before. None of the piece will come from it.
+    ///
+    /// # Panics
+    /// If it has more than was ever counted.
+    pub fn peer_lost(&mut self, conn: ConnId, had: &Bitfield, piece: PieceIndex) {
+        self.availability.remove_piece(had, piece);
+        for block in self.requests.remove_piece(conn, piece) {
+            self.give_up(conn, block);
+        }
+        if let Some(partial) = self.partials.get_mut(&piece) {
+            partial.owner = partial.owner.filter(|owner| *owner != conn);
+        }
+    }
+
     /// A peer is gone; `has` is what it had last.
     ///
     /// # Panics

@@ -80,6 +80,18 @@ impl Requests {
         place.and_then(|place| queue.asked.remove(place)).is_some()
     }
 
+    /// Forgets what is asked of the connection of one piece; those blocks.
+    pub(super) fn remove_piece(&mut self, conn: ConnId, piece: PieceIndex) -> Vec<Block> {
+        let Some(queue) = self.queues.get_mut(&conn) else {
+            return Vec::new();
+        };
+        let is_of_it = |block: &Block| block.piece == piece;
+        let blocks = queue.asked.iter().map(|(block, _)| *block);
+        let blocks = blocks.filter(is_of_it).collect();
+        queue.asked.retain(|(block, _)| !is_of_it(block));
+        blocks
+    }
+
     /// Forgets the connection; the blocks that were asked of it.
     pub(super) fn remove_all(&mut self, conn: ConnId) -> Vec<Block> {
         let queue = self.queues.remove(&conn).unwrap_or_default();

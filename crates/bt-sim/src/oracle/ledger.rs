@@ -26,6 +26,8 @@ pub struct Ledger {
     pub sent: u64,
     /// Bytes of the pieces it had at the start.
     pub had: u64,
+    /// Bytes of verified pieces that its disk lost again.
+    pub rotten: u64,
     /// Its disk failed, so bytes may be lost.
     pub disk_failed: bool,
     /// Whom it banned.
@@ -115,7 +117,7 @@ impl Ledger {
             "{} bytes done, says the engine; {verified} are verified",
             stats.bytes_done
         );
-        let gained = verified.saturating_sub(self.had);
+        let gained = (verified + self.rotten).saturating_sub(self.had);
         demand!(
             gained + stats.wasted <= received,
             "{gained} bytes won and {} wasted of {received}",
@@ -130,7 +132,7 @@ impl Ledger {
     /// [`Breach`] if bytes are missing.
     pub fn close(&self, stats: &Stats, layout: &Layout, have: &Bitfield) -> Result<(), Breach> {
         self.audit(stats, layout, have)?;
-        let gained = bytes_of(layout, have).saturating_sub(self.had);
+        let gained = (bytes_of(layout, have) + self.rotten).saturating_sub(self.had);
         let (wasted, received) = (stats.wasted, self.received);
         demand!(
             self.disk_failed || gained + wasted == received,

@@ -1,6 +1,7 @@
 //! What may be sent when: scripts of one end of a connection.
 
 use super::*;
+use std::collections::BTreeMap;
 
 const BLOCK: BlockAddress = BlockAddress {
     piece: 1,
@@ -37,6 +38,19 @@ fn check(fast: bool, script: &[&str], breach: Option<&str>) {
             "reject" => Message::RejectRequest(address),
             "allowed" => Message::AllowedFast { piece },
             "alive" => Message::KeepAlive,
+            "takes" => {
+                let extensions = BTreeMap::from([(dont_have::NAME.to_owned(), 3)]);
+                let handshake = ExtensionHandshake {
+                    extensions,
+                    ..ExtensionHandshake::default()
+                };
+                let payload = handshake.encode().into();
+                Message::Extended { id: 0, payload }
+            }
+            "lost" => {
+                let payload = dont_have::encode(piece);
+                Message::Extended { id: 3, payload }
+            }
             "piece" => Message::Piece {
                 piece,
                 begin: 0,
@@ -183,6 +197,38 @@ fn what_may_be_answered() {
         &["<request 0", ">reject 0"],
         Some("without the fast extension"),
     );
+}
+
+#[test]
+fn what_may_be_taken_back() {
+    // BEP 54; piece 1 is not here, and 0 is.
+    check(true, &[">none", "<takes", ">lost 1"], None);
+    check(true, &[">none", "<takes", ">lost 0"], Some("and is here"));
+    check(true, &[">none", "<takes", ">lost 3"], Some("which is none"));
+    check(true, &[">none", ">takes", ">lost 0"], None);
+    let asked = [">none", "<takes", "<request 1", ">lost 1"];
+    check(true, &asked, Some("was asked for"));
+    check(false, &asked[1..], None);
+    let heard = [">none", ">takes", "<all", ">interested", "<unchoke"];
+    let row = |more: &[&str], breach| {
+        check(true, &[heard.as_slice(), more].concat(), breach);
+    };
+    row(&["<lost 1", ">request 1"], Some("who lacks it"));
+    row(&["<lost 1", "<have 1", ">request 1"], None);
+    row(
+        &[">request 1", "<lost 1", "<have 1", ">request 1"],
+        Some("twice"),
+    );
+    let silent = [
+        ">takes",
+        "<have 1",
+        ">interested",
+        "<unchoke",
+        ">request 1",
+        "<lost 1",
+    ];
+    let again = ["<have 1", ">request 1"];
+    check(false, &[silent.as_slice(), &again].concat(), None);
 }
 
 #[test]

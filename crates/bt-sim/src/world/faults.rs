@@ -63,6 +63,11 @@ pub enum Fault {
         /// How long.
         span: Duration,
     },
+    /// A piece that the node has goes bad on its disk.
+    Rot {
+        /// The node.
+        node: usize,
+    },
     /// The node loses power and comes back. Its disk has what was synced, and some of the rest; it goes on with its
     /// resume state.
     Crash {
@@ -137,6 +142,14 @@ impl World {
             Fault::SlowDisk { node, rate, span } => {
                 self.node_mut(node).disk_rate = rate;
                 self.later(span, Happening::DiskHeals(node));
+            }
+            Fault::Rot { node } => {
+                let pieces: Vec<_> = self.node(node).verified.iter().collect();
+                if let Some(piece) = pieces.get(self.rng.index(pieces.len())).copied() {
+                    let node = self.node_mut(node);
+                    node.disk.rot(piece);
+                    node.rotten.set(piece);
+                }
             }
             Fault::Crash { node, span } => {
                 if self.node(node).engine.is_some() && !self.node(node).gone {

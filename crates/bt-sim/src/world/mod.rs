@@ -445,7 +445,12 @@ impl World {
                         self.plan_save(number);
                     }
                     Verdict::Bad { .. } => {
-                        self.node_mut(number).verified.clear(piece);
+                        let length = self.settings.layout.piece_length(piece);
+                        let node = self.node_mut(number);
+                        node.rotten.clear(piece);
+                        if node.verified.clear(piece) {
+                            node.ledger.rotten += u64::from(length);
+                        }
                     }
                     // Nothing is known of it that was not known before.
                     Verdict::Failed(_) => {}

@@ -17,7 +17,11 @@ impl World {
         for number in 0..self.nodes.len() {
             self.look(number);
             let node = self.node_mut(number);
-            let found = node.disk.verify();
+            let mut found = node.disk.verify();
+            for piece in node.rotten.iter() {
+                // It does not know yet.
+                found.set(piece);
+            }
             let lost = node.verified.iter_minus(&found).next();
             assert!(lost.is_none(), "node {number} lost {lost:?}");
             self.assert_balanced(number);
@@ -156,11 +160,18 @@ impl World {
         }
     }
 
-    /// Each piece that an end's node has was told to the other end's node, if that lacks it.
+    /// Each piece that an end's node has was told to the other end's node, if that lacks it, and what it has no more was
+    /// taken back (BEP 54).
     fn assert_told(&self, link: &Link, side: Side) {
         let (near, far) = (link.end(side), link.end(side.other()));
         if let (Phase::Open(monitor), Phase::Open(_)) = (&near.phase, &far.phase) {
             let (mine, theirs) = (self.node(near.node), self.node(far.node));
+            let lost = monitor.told().iter_minus(&mine.verified).next();
+            assert!(
+                lost.is_none(),
+                "node {} did not take {lost:?} back",
+                near.node
+            );
             if mine.host.super_seed {
                 // It tells each peer of what it shows it, and of nothing else.
                 return;

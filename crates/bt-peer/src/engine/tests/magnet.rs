@@ -147,6 +147,10 @@ fn from_a_hash_to_the_first_requests_without_a_wasted_round_trip() {
 #[test]
 fn what_peers_said_before_is_not_forgotten() {
     let bits = |bytes: &'static [u8]| Message::Bitfield(Bytes::from_static(bytes));
+    let lost = |piece| Message::Extended {
+        id: super::super::extended::DONT_HAVE_ID,
+        payload: bt_wire::dont_have::encode(piece),
+    };
     let (full, have) = (Message::HaveAll, |piece| Message::Have { piece });
     // (what the peer says, how many of the six pieces it has, or that it is closed)
     let rows: Vec<(Vec<Message>, Option<u32>)> = vec![
@@ -161,6 +165,11 @@ fn what_peers_said_before_is_not_forgotten() {
             vec![Message::AllowedFast { piece: 7 }, full.clone()],
             Some(6),
         ),
+        // BEP 54: what it takes back it has not, until it says so again.
+        (vec![full.clone(), lost(3), lost(4), have(4)], Some(5)),
+        (vec![have(1), have(2), lost(1), lost(1)], Some(1)),
+        (vec![lost(1), full.clone()], Some(6)),
+        (vec![full.clone(), lost(6)], Some(6)),
         // Only now it shows that it is of no torrent of six pieces.
         (vec![bits(&[0b1010_0001])], None),
         (vec![bits(&[0, 0])], None),

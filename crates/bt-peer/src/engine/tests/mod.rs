@@ -3,6 +3,7 @@
 mod account;
 mod admission;
 mod disk_faults;
+mod dont_have;
 mod doubts;
 mod downloading;
 mod lone;

@@ -10,6 +10,7 @@ enum Step {
     Join { pieces: Vec<bool>, whole: bool },
     Leave(usize),
     Have(usize, u32),
+    Withdraw(usize, u32),
     Pick(usize, usize, bool),
     Receive(usize, usize),
     Stray(usize, u32, u32),
@@ -28,6 +29,7 @@ fn step(pieces: usize) -> impl Strategy<Value = Step> {
             .prop_map(|(pieces, whole)| Step::Join { pieces, whole }),
         1 => n().prop_map(Step::Leave),
         2 => (n(), any::<u32>()).prop_map(|(a, b)| Step::Have(a, b)),
+        1 => (n(), any::<u32>()).prop_map(|(a, b)| Step::Withdraw(a, b)),
         8 => (n(), 0_usize..12, prop::bool::weighted(0.1)).prop_map(|(a, b, c)| Step::Pick(a, b, c)),
         12 => (n(), n()).prop_map(|(a, b)| Step::Receive(a, b)),
         1 => (n(), any::<u32>(), any::<u32>()).prop_map(|(a, b, c)| Step::Stray(a, b, c)),
@@ -139,6 +141,7 @@ impl Model {
                     }
                 }
             }
+            Step::Withdraw(number, piece) => self.withdraw(number, piece),
             Step::Pick(number, count, choked) => self.pick(number, count, choked),
             Step::Receive(number, nth) => {
                 if let Some(conn) = self.conn(number) {
@@ -198,6 +201,24 @@ impl Model {
         self.bench.picker.release_all(ConnId(conn));
         for fate in self.blocks.values_mut().flatten() {
             fate.remove(&conn);
+        }
+    }
+
+    /// A peer has a piece no more.
+    fn withdraw(&mut self, number: usize, piece: u32) {
+        let Some(conn) = self.conn(number) else {
+            return;
+        };
+        let piece = piece % self.bench.layout.pieces_count();
+        let index = self.bench.layout.piece(piece).unwrap();
+        let had = self.peers[&conn].clone();
+        if !self.peers.get_mut(&conn).unwrap().clear(index) {
+            return;
+        }
+        self.bench.picker.peer_lost(ConnId(conn), &had, index);
+        let fates = self.blocks.range_mut((piece, 0)..=(piece, usize::MAX));
+        for askers in fates.filter_map(|(_, fate)| fate.as_mut()) {
+            askers.remove(&conn);
         }
     }
 
@@ -301,9 +322,9 @@ impl Model {
                 .map(PieceIndex::get)
                 .eq(self.have.iter().copied())
         );
-        let owners = picker.partials.values().filter_map(|partial| partial.owner);
-        for owner in owners {
-            assert!(self.peers.contains_key(&owner.0), "{owner:?} is gone");
+        for (piece, partial) in &picker.partials {
+            let has = |owner: ConnId| self.peers.get(&owner.0).is_some_and(|has| has.get(*piece));
+            assert!(partial.owner.is_none_or(has), "{piece} is kept for nobody");
         }
         let complete = pieces().all(|piece| !self.needs(piece));
         assert_eq!(picker.is_complete(), complete);
