@@ -59,6 +59,13 @@ fn steps(args: &Args) -> Vec<Step> {
         Step::new("swarm", "xtask swarm-test --leechers 4 --size 64M"),
         Step::new("churn", "xtask swarm-test --leechers 3 --size 48M --churn"),
     ];
+    steps.push(Step::new(
+        "store",
+        match args.install {
+            true => "xtask tracker-test --install",
+            false => "xtask tracker-test",
+        },
+    ));
     if !args.no_interop {
         let interop = match args.install {
             true => "xtask interop --size 4M --install",

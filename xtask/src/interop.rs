@@ -7,7 +7,7 @@ mod cell;
 pub(crate) mod client;
 mod drive;
 mod feature;
-mod install;
+pub(crate) mod install;
 mod meet;
 pub(crate) mod net;
 mod private;

@@ -24,6 +24,7 @@ mod payload;
 mod process;
 mod programs;
 mod rng;
+mod shared;
 mod sim;
 mod stop;
 mod swarm;
@@ -56,6 +57,8 @@ enum Chore {
     Sim(sim::Args),
     /// Share data between real processes on loopback and compare every byte
     SwarmTest(swarm::Args),
+    /// Trackers that share their swarms through a real Redis, whatever happens to it
+    TrackerTest(shared::Args),
     /// Check the rules that no compiler knows: dependency arrows, pure crates, lengths, names in the docs
     Tidy,
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Chore::Interop(args) => interop::run(&args),
         Chore::Sim(args) => sim::run(&args),
         Chore::SwarmTest(args) => swarm::run(&args),
+        Chore::TrackerTest(args) => shared::run(&args),
         Chore::Tidy => tidy::run(),
     };
     match done {

@@ -41,6 +41,7 @@ mod scrape;
 mod shard;
 mod state;
 mod stats;
+pub mod store;
 mod tls;
 pub mod trust;
 mod udp;
@@ -61,6 +62,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -201,6 +203,7 @@ fn run(
             stopped.clone(),
         ));
     }
+    tasks.spawn(store::run(Arc::clone(&state), stopped.clone()));
     tasks.spawn(sweep(Arc::clone(&state), stopped));
     Ok(Server {
         addrs,
@@ -382,10 +385,15 @@ fn begin(config: &Config) -> Result<(State, Sockets), ServeError> {
         (None, Some(keeper)) => keeper.read(swarms, &secrets).map_err(no_snapshot)?,
         (None, None) => None,
     };
-    let begun = begun.unwrap_or_else(|| Begun::empty(swarms, &secrets));
+    let mut begun = begun.unwrap_or_else(|| Begun::empty(swarms, &secrets));
+    let store = config.store.clone().map(Store::new);
+    if let Some(store) = &store {
+        begun.shards.share(Arc::clone(&store.status));
+    }
     let settings = config.settings.clone();
     let mut state = State::new(settings, rules, connections_max, begun, keeper);
     state.admin = token;
+    state.store = store;
     Ok((state, sockets))
 }
 

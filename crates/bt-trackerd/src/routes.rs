@@ -40,7 +40,7 @@ pub(crate) async fn answer<B>(state: &Arc<State>, peer: SocketAddr, request: &Re
     }
     match uri.path() {
         "/stats" => stats_page(state, request),
-        "/health" => text(StatusCode::OK, "ok\n"),
+        "/health" => text(StatusCode::OK, health(state)),
         path => match state.page(path) {
             Some(page) => reply(StatusCode::OK, &page.content_type, page.body),
             None => text(
@@ -48,6 +48,16 @@ pub(crate) async fn answer<B>(state: &Arc<State>, peer: SocketAddr, request: &Re
                 "a BitTorrent tracker; nothing here. See /stats\n",
             ),
         },
+    }
+}
+
+/// A tracker whose store is away works, with what it knows itself.
+fn health(state: &State) -> &'static str {
+    match &state.store {
+        Some(store) if !store.status.is_up() => {
+            "degraded: the common store does not answer, and answers are local\n"
+        }
+        Some(_) | None => "ok\n",
     }
 }
 

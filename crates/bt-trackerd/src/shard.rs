@@ -3,26 +3,49 @@
 //! **Invariant:** a lock is held for one announce, one torrent of a scrape, one portion of a snapshot, or one sweep of a
 //! shard; never across an `await`, and never two at once.
 
+use crate::store::{self, Exchange, Outbox, Status};
 use bt_core::{InfoHash, PeerId, Rng, Time};
-use bt_tracker::announce::AnnounceRequest;
+use bt_tracker::announce::{AnnounceRequest, Event};
 use bt_tracker::scrape::{ScrapeEntry, ScrapedTorrent};
 use bt_tracker::server::snapshot::{Cursor, Portion, Record};
-use bt_tracker::server::{Config, Numbers, Picked, Refusal, Swarms, Totals, Wanted};
+use bt_tracker::server::{
+    Config, Heard, Numbers, Picked, Refusal, Standing, Swarms, Totals, Wanted,
+};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Enough that a handful of workers seldom meet; each costs next to nothing.
 const SHARDS_COUNT: usize = 16;
 
 #[derive(Debug)]
-pub(crate) struct Shards(Vec<Mutex<Shard>>);
+pub(crate) struct Shards {
+    shards: Vec<Mutex<Shard>>,
+    /// Whether the store that these are shared through answers, if they are shared.
+    store: Option<Arc<Status>>,
+}
+
+/// How far all swarms were gone through: a shard, and a swarm in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    shard: usize,
+    cursor: Cursor,
+}
+
+impl Position {
+    pub(crate) const START: Self = Self {
+        shard: 0,
+        cursor: Cursor::START,
+    };
+}
 
 #[derive(Debug)]
 struct Shard {
     swarms: Swarms,
     rng: Rng,
+    /// What is to be told to the store and asked of it, if there is one.
+    outbox: Option<Outbox>,
 }
 
 impl Shards {
@@ -32,14 +55,27 @@ impl Shards {
             Mutex::new(Shard {
                 swarms: Swarms::new(share_of(config), seeds.next_u64()),
                 rng: seeds.fork(),
+                outbox: None,
             })
         };
-        Self((0..SHARDS_COUNT).map(shard).collect())
+        Self {
+            shards: (0..SHARDS_COUNT).map(shard).collect(),
+            store: None,
+        }
+    }
+
+    /// From now on, what comes in is to be told to the store.
+    pub(crate) fn share(&mut self, status: Arc<Status>) {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            shard.outbox = Some(Outbox::new(shard.swarms.config().torrents_max));
+        }
+        self.store = Some(status);
     }
 
     pub(crate) fn set_config(&self, config: &Config) {
         let share = share_of(config);
-        self.0
+        self.shards
             .iter()
             .for_each(|shard| lock(shard).swarms.set_config(share.clone()));
     }
@@ -53,18 +89,134 @@ impl Shards {
         picked: &mut Picked,
     ) -> Result<Numbers, Refusal> {
         let mut shard = self.of(&request.info_hash);
-        let Shard { swarms, rng } = &mut *shard;
-        swarms.announce_into(now, source, request, wanted, rng, picked)
+        let Shard {
+            swarms,
+            rng,
+            outbox,
+        } = &mut *shard;
+        let Some(outbox) = outbox else {
+            return swarms.announce_into(now, source, request, wanted, rng, picked);
+        };
+        let before = swarms.totals().downloaded;
+        let mut numbers = swarms.announce_into(now, source, request, wanted, rng, picked)?;
+        let info_hash = request.info_hash;
+        let completed = swarms.totals().downloaded.saturating_sub(before);
+        let addr = SocketAddr::new(source.ip().to_canonical(), request.port);
+        let standing = match (request.event, request.left) {
+            (Event::Stopped, _) => Standing::Gone,
+            (_, 0) => Standing::Seeder,
+            (Event::Paused, _) => Standing::PartialSeed,
+            (Event::Interval | Event::Started | Event::Completed, _) => Standing::Downloader,
+        };
+        outbox.tell(now, info_hash, addr, standing, u32::from(completed > 0));
+        // Nobody here knows yet what others know of this one: whoever asks again soon is told.
+        let is_news = !outbox.knows(&info_hash) && standing != Standing::Gone;
+        if is_news && self.store.as_ref().is_some_and(|store| store.is_up()) {
+            numbers.interval_secs = numbers.interval_secs.min(numbers.min_interval_secs);
+        }
+        Ok(numbers)
     }
 
     pub(crate) fn scrape(&self, now: Time, info_hash: &InfoHash) -> Option<ScrapeEntry> {
-        self.of(info_hash).swarms.scrape(now, info_hash)
+        let mut shard = self.of(info_hash);
+        if let Some(outbox) = &mut shard.outbox {
+            outbox.ask(now, *info_hash);
+        }
+        shard.swarms.scrape(now, info_hash)
+    }
+
+    /// Takes out what is to be told and asked, up to `most` announces of each shard; true if more wait.
+    pub(crate) fn take(&self, now: Time, most: usize, out: &mut Vec<Exchange>) -> bool {
+        let mut more = false;
+        for shard in &self.shards {
+            if let Some(outbox) = &mut lock(shard).outbox {
+                outbox.take(now, most, out);
+                more |= outbox.waiting() > 0;
+            }
+        }
+        more
+    }
+
+    /// Exchanges of which there was no answer; if `unsent`, they never left.
+    pub(crate) fn give_back(&self, exchanges: Vec<Exchange>, unsent: bool) {
+        // From the last to the first, as each goes before those that wait.
+        for exchange in exchanges.into_iter().rev() {
+            if let Some(outbox) = &mut self.of(&exchange.info_hash).outbox {
+                outbox.give_back(exchange, unsent);
+            }
+        }
+    }
+
+    /// Takes in what others told of a swarm; `and_then` has the outbox.
+    pub(crate) fn learned(
+        &self,
+        now: Time,
+        info_hash: InfoHash,
+        downloaded: u32,
+        heard: &[Heard],
+        and_then: impl FnOnce(&mut Outbox),
+    ) {
+        let mut shard = self.of(&info_hash);
+        let Shard {
+            swarms,
+            rng,
+            outbox,
+        } = &mut *shard;
+        swarms.learn(now, info_hash, downloaded, heard, rng);
+        if let Some(outbox) = outbox {
+            and_then(outbox);
+        }
+    }
+
+    /// Everything is to be asked of the store anew.
+    pub(crate) fn forget_store(&self) {
+        for shard in &self.shards {
+            if let Some(outbox) = &mut lock(shard).outbox {
+                outbox.forget();
+            }
+        }
+    }
+
+    /// Appends the next swarms as the store is to be told of them; returns where to go on.
+    pub(crate) fn retell(
+        &self,
+        now: Time,
+        from: Position,
+        out: &mut Vec<Exchange>,
+    ) -> Option<Position> {
+        let mut shard = lock(self.shards.get(from.shard)?);
+        let mut portion = Portion::default();
+        let next = shard.swarms.export(now, from.cursor, &mut portion);
+        for record in portion.iter() {
+            let outbox = shard.outbox.as_ref();
+            let untold = outbox.map_or(0, |outbox| outbox.untold(&record.info_hash()));
+            store::retold(now, record, untold, out);
+        }
+        Some(match next {
+            Some(cursor) => Position { cursor, ..from },
+            None => Position {
+                shard: from.shard + 1,
+                cursor: Cursor::START,
+            },
+        })
+    }
+
+    /// Announces that wait to be told, and those there was no room for.
+    pub(crate) fn untold(&self) -> (u64, u64) {
+        self.shards
+            .iter()
+            .fold((0, 0), |(waiting, dropped), shard| {
+                let shard = lock(shard);
+                let more = shard.outbox.as_ref();
+                let more = more.map_or((0, 0), |outbox| (outbox.waiting(), outbox.dropped()));
+                (waiting + more.0 as u64, dropped + more.1)
+            })
     }
 
     /// The numbers of all torrents.
     pub(crate) fn scrape_all(&self) -> Vec<ScrapedTorrent> {
         let mut all = Vec::new();
-        for shard in &self.0 {
+        for shard in &self.shards {
             let shard = lock(shard);
             let torrents = shard.swarms.iter();
             all.extend(torrents.map(|(info_hash, entry)| ScrapedTorrent {
@@ -77,9 +229,13 @@ impl Shards {
     }
 
     pub(crate) fn sweep(&self, now: Time) {
-        self.0
-            .iter()
-            .for_each(|shard| lock(shard).swarms.sweep(now));
+        self.shards.iter().for_each(|shard| {
+            let mut shard = lock(shard);
+            shard.swarms.sweep(now);
+            if let Some(outbox) = &mut shard.outbox {
+                outbox.sweep(now);
+            }
+        });
     }
 
     /// Has all swarms written, portion by portion; no lock is held while `each` has one.
@@ -89,7 +245,7 @@ impl Shards {
         each: &mut dyn FnMut(&Portion) -> io::Result<()>,
     ) -> io::Result<()> {
         let mut portion = Portion::default();
-        for shard in &self.0 {
+        for shard in &self.shards {
             let mut next = Some(Cursor::START);
             while let Some(from) = next {
                 portion.clear();
@@ -103,13 +259,13 @@ impl Shards {
     /// Takes in a swarm of a snapshot.
     pub(crate) fn restore(&self, now: Time, record: Record<'_>, with_peers: bool) {
         let mut shard = self.of(&record.info_hash());
-        let Shard { swarms, rng } = &mut *shard;
+        let Shard { swarms, rng, .. } = &mut *shard;
         swarms.restore(now, record, with_peers, rng);
     }
 
     /// Shows the id of each peer to `each`, which must be quick: locks are held meanwhile, though none for long.
     pub(crate) fn peer_ids(&self, each: &mut dyn FnMut(&PeerId)) {
-        for shard in &self.0 {
+        for shard in &self.shards {
             let mut next = Some(Cursor::START);
             while let Some(from) = next {
                 next = lock(shard).swarms.peer_ids(from, each);
@@ -125,7 +281,7 @@ impl Shards {
     /// The first so many torrents from `from` on, in order.
     pub(crate) fn torrents(&self, from: InfoHash, most: usize) -> Vec<(InfoHash, ScrapeEntry)> {
         let mut first = BTreeMap::new();
-        for shard in &self.0 {
+        for shard in &self.shards {
             for (info_hash, entry) in lock(shard).swarms.iter().filter(|(hash, _)| *hash >= from) {
                 first.insert(info_hash, entry);
                 if first.len() > most {
@@ -137,7 +293,7 @@ impl Shards {
     }
 
     pub(crate) fn totals(&self) -> Totals {
-        self.0.iter().fold(Totals::default(), |sum, shard| {
+        self.shards.iter().fold(Totals::default(), |sum, shard| {
             let totals = lock(shard).swarms.totals();
             Totals {
                 torrents: sum.torrents + totals.torrents,
@@ -151,7 +307,7 @@ impl Shards {
 
     fn of(&self, info_hash: &InfoHash) -> MutexGuard<'_, Shard> {
         let [.., last] = info_hash.as_bytes();
-        let shard = self.0.get(usize::from(*last) % SHARDS_COUNT);
+        let shard = self.shards.get(usize::from(*last) % SHARDS_COUNT);
         lock(shard.expect("there are that many shards"))
     }
 }

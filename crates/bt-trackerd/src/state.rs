@@ -10,6 +10,7 @@ use crate::proxy::ProxySays;
 use crate::scrape::FullScrape;
 use crate::shard::Shards;
 use crate::stats::Observed;
+use crate::store::Store;
 use crate::trust::Network;
 use bt_core::{Rng, Time};
 use bt_tracker::http::encode::Notes;
@@ -31,6 +32,8 @@ pub(crate) struct State {
     pub(crate) observed: Observed,
     /// What whoever administers has to know, where that is possible.
     pub(crate) admin: Option<Token>,
+    /// What the swarms are shared through with other trackers, if they are.
+    pub(crate) store: Option<Store>,
     /// What proves them is written to snapshots.
     pub(crate) connection_secret: [u8; 16],
     /// Where swarms are kept over a restart, if anywhere.
@@ -117,6 +120,7 @@ impl State {
             gate: Gate::new(&mut Rng::new(begun.secrets.seed.rotate_left(32))),
             observed: Observed::default(),
             admin: None,
+            store: None,
             connection_secret: secret,
             keeper,
             closing: AtomicBool::new(false),

@@ -122,7 +122,8 @@ fn npm(folder: &Path) -> Command {
     command
 }
 
-fn install_debian(packages: &[&str]) -> Result<()> {
+/// Installs packages of Debian, without starting their services.
+pub(crate) fn install_debian(packages: &[&str]) -> Result<()> {
     let forbidden = Path::new(NO_SERVICES).exists();
     if !forbidden {
         std::fs::write(NO_SERVICES, "#!/bin/sh\nexit 101\n").context(NO_SERVICES)?;

@@ -40,6 +40,7 @@ pub mod connection_id;
 mod eviction;
 mod hash;
 pub mod keys;
+pub mod learn;
 mod list;
 mod peer;
 mod picked;
@@ -53,6 +54,7 @@ mod tests;
 pub use access::{Access, AccessError};
 pub use connection_id::ConnectionIds;
 pub use keys::{Keys, KeysError, is_key};
+pub use learn::{Heard, Standing};
 pub use picked::{Picked, Scope, Wanted};
 pub use quota::{Quota, Quotas};
 

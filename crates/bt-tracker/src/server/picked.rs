@@ -76,9 +76,9 @@ impl Picked {
     }
 }
 
+/// Zeros stand for an id that was not told: that of a peer which another tracker heard of.
 fn ids(ids: &[PeerId]) -> impl Iterator<Item = Option<PeerId>> {
     ids.iter()
-        .copied()
-        .map(Some)
+        .map(|id| Some(*id).filter(|id| id.0 != [0; 20]))
         .chain(core::iter::repeat(None))
 }

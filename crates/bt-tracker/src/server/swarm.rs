@@ -154,10 +154,7 @@ impl Swarm {
         key: &HashKey,
     ) -> bool {
         let known = self.find(&peer.addr, key);
-        let age_secs = known.and_then(|place| match place {
-            Place::V4(position) => Some(self.v4.get(position)?.seen().age_secs(seconds)),
-            Place::V6(position) => Some(self.v6.as_ref()?.get(position)?.seen().age_secs(seconds)),
-        });
+        let age_secs = known.and_then(|place| self.age_secs(place, seconds));
         if age_secs.is_some_and(|age_secs| age_secs <= peer.age_secs) {
             return false;
         }
@@ -169,6 +166,30 @@ impl Swarm {
         };
         self.upsert(known, &peer.addr, id, announced, key);
         known.is_none()
+    }
+
+    /// Drops who said elsewhere that it leaves, unless it announced here since.
+    pub(super) fn leave(&mut self, addr: &SocketAddr, age_secs: u32, seconds: u32, key: &HashKey) {
+        if let Some(place) = self.find(addr, key)
+            && self.age_secs(place, seconds) >= Some(age_secs)
+        {
+            self.remove(place, key);
+        }
+    }
+
+    /// Somebody is to be looked for then who would be found later otherwise.
+    pub(super) const fn expires_by(&mut self, seconds: u32) {
+        if seconds < self.expires {
+            self.expires = seconds;
+        }
+    }
+
+    fn age_secs(&self, place: Place, seconds: u32) -> Option<u32> {
+        let seen = match place {
+            Place::V4(position) => self.v4.get(position)?.seen(),
+            Place::V6(position) => self.v6.as_ref()?.get(position)?.seen(),
+        };
+        Some(seen.age_secs(seconds))
     }
 
     pub(super) fn find(&self, addr: &SocketAddr, key: &HashKey) -> Option<Place> {

@@ -23,7 +23,7 @@ fn swarms(config: Config) -> (Swarms, Rng) {
 }
 
 impl Swarms {
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let peers: usize = self.swarms.iter().map(Swarm::peers_count).sum();
         assert_eq!(self.peers_count(), peers);
         let leechers: usize = self.swarms.iter().map(Swarm::leechers).sum();

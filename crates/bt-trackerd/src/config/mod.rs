@@ -8,6 +8,7 @@ pub use span::{Interval, ParseIntervalError, ParseSpanError, Span};
 
 use crate::admin::Token;
 use crate::proxy::ProxySays;
+use crate::store::StoreUrl;
 use crate::trust::{Network, ParseNetworkError};
 use bt_tracker::http::encode::Notes;
 use bt_tracker::server;
@@ -63,6 +64,8 @@ pub struct Config {
     pub admin_token_file: Option<PathBuf>,
     /// A Unix socket at which a running tracker of the same user gives its sockets and swarms away.
     pub hand_over: Option<PathBuf>,
+    /// Where the swarms are shared with other trackers, if they are.
+    pub store: Option<StoreUrl>,
     /// How the program writes its log; a server inside another program leaves that to it.
     pub log_format: LogFormat,
     /// What can change while it runs.
@@ -204,6 +207,7 @@ impl Default for Config {
             admin_token: None,
             admin_token_file: None,
             hand_over: None,
+            store: None,
             log_format: LogFormat::default(),
             settings: Settings::default(),
         }

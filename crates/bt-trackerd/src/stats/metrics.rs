@@ -11,6 +11,7 @@ pub(crate) fn text(figures: &Figures) -> String {
     let mut out = Text(String::new());
     swarms(figures, &mut out);
     requests(figures, &mut out);
+    store(figures, &mut out);
     process(figures, &mut out);
     out.0
 }
@@ -61,6 +62,28 @@ fn requests(figures: &Figures, out: &mut Text) {
     out.counter("ignored_packets_total", help, &[("", sums.ignored)]);
     let connections = [("", figures.connections)];
     out.gauge("http_connections", "Open connections.", &connections);
+}
+
+fn store(figures: &Figures, out: &mut Text) {
+    let Some(store) = &figures.store else {
+        return;
+    };
+    let help = "Whether the common store answers: 1, or 0 while answers are local.";
+    out.gauge("store_up", help, &[("", u64::from(store.up))]);
+    let help = "Swarms that the common store was told of or asked for.";
+    out.counter("store_exchanges_total", help, &[("", store.exchanges)]);
+    let help = "Peers that the common store told of.";
+    out.counter("store_peers_heard_total", help, &[("", store.heard)]);
+    let help = "Times that the common store did not answer or could not be reached.";
+    out.counter("store_failures_total", help, &[("", store.failures)]);
+    let help = "Announces that wait to be told to the common store.";
+    out.gauge("store_announces_waiting", help, &[("", store.waiting)]);
+    let help = "Announces that the common store is told of only with the whole swarm.";
+    out.counter(
+        "store_announces_dropped_total",
+        help,
+        &[("", store.dropped)],
+    );
 }
 
 fn process(figures: &Figures, out: &mut Text) {

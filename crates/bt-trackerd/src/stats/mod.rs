@@ -65,8 +65,34 @@ pub(crate) struct Figures {
     connections: u64,
     uptime: Duration,
     keeping: Option<Last>,
+    store: Option<StoreFigures>,
     /// How old the last snapshot is.
     snapshot_age: Option<Duration>,
+}
+
+/// How it goes with the store that is shared with other trackers.
+struct StoreFigures {
+    up: bool,
+    exchanges: u64,
+    heard: u64,
+    failures: u64,
+    waiting: u64,
+    dropped: u64,
+}
+
+impl StoreFigures {
+    fn of(state: &State) -> Option<Self> {
+        let status = &state.store.as_ref()?.status;
+        let (waiting, dropped) = state.shards.untold();
+        Some(Self {
+            up: status.is_up(),
+            exchanges: status.exchanges(),
+            heard: status.heard(),
+            failures: status.failures(),
+            waiting,
+            dropped,
+        })
+    }
 }
 
 impl Figures {
@@ -81,6 +107,7 @@ impl Figures {
             connections: state.places.count() as u64,
             uptime: state.uptime(),
             keeping,
+            store: StoreFigures::of(state),
             snapshot_age: keeping.and_then(|last| Some(state.now().since(last.at?))),
         }
     }
@@ -111,6 +138,16 @@ pub(crate) fn json(figures: &Figures) -> String {
     } = figures;
     let clients = figures.census.named.iter();
     let clients = clients.map(|(name, count)| serde_json::json!({"client": name, "peers": count}));
+    let store = figures.store.as_ref().map(|store| {
+        serde_json::json!({
+            "up": store.up,
+            "exchanges": store.exchanges,
+            "peers_heard": store.heard,
+            "failures": store.failures,
+            "announces_waiting": store.waiting,
+            "announces_dropped": store.dropped,
+        })
+    });
     serde_json::json!({
         "torrents": totals.torrents,
         "seeders": totals.seeders,
@@ -131,6 +168,7 @@ pub(crate) fn json(figures: &Figures) -> String {
         "connections": figures.connections,
         "clients": clients.collect::<Vec<_>>(),
         "clients_other": figures.census.others,
+        "store": store,
         "snapshots": figures.keeping.map(|last| last.written),
         "snapshots_failed": figures.keeping.map(|last| last.failed),
         "snapshot_age_seconds": figures.snapshot_age.map(|age| age.as_secs()),

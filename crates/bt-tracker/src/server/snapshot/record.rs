@@ -1,6 +1,7 @@
 //! The records of a frame: a swarm each, or a part of one.
 
 use super::RECORD_PEERS_MAX;
+use crate::server::learn::{Heard, Standing};
 use crate::server::list::{List, Role};
 use crate::server::peer::{Peer, STEP_SECS};
 use bt_core::addr::{decode_compact_v4, decode_compact_v6};
@@ -141,7 +142,22 @@ impl<'a> Record<'a> {
         self.head.info_hash
     }
 
-    fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+    /// How often it was downloaded.
+    #[must_use]
+    pub const fn downloaded(&self) -> u32 {
+        self.head.downloaded
+    }
+
+    /// Its peers, as another tracker may be told of them.
+    pub fn heard(self) -> impl Iterator<Item = Heard> {
+        self.peers().map(|peer| Heard {
+            addr: peer.addr,
+            age_secs: peer.age_secs,
+            standing: Standing::of(peer.role),
+        })
+    }
+
+    pub(super) fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (info_hash, rest) = bytes.split_first_chunk()?;
         let (downloaded, rest) = rest.split_first_chunk()?;
         let (silent, rest) = rest.split_first_chunk()?;

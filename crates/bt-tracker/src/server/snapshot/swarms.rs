@@ -40,6 +40,12 @@ impl Portion {
         self.ends.clear();
     }
 
+    /// The swarms, or parts of them.
+    pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
+        self.records()
+            .filter_map(|bytes| Record::split(bytes).map(|(record, _)| record))
+    }
+
     pub(super) fn records(&self) -> impl Iterator<Item = &[u8]> {
         let starts = core::iter::once(&0).chain(&self.ends);
         let cut = |(from, to): (&usize, &usize)| self.bytes.get(*from..*to);

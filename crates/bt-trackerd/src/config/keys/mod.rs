@@ -238,6 +238,15 @@ pub(super) const KEYS: &[Key] = &[
         example: "\"/run/bt-trackerd/hand-over\"",
     },
     Key {
+        name: "store",
+        about: "Redis (6.2 or later) or Valkey, through which several trackers serve the same swarms: redis://HOST:PORT\n\
+                or unix:///PATH. While it is away, answers are those of this tracker alone.",
+        live: false,
+        set: |config, given| given.read().map(|url| config.store = Some(url)),
+        show: |config| config.store.as_ref().map(|url| url.as_str().into()),
+        example: "\"redis://127.0.0.1:6379\"",
+    },
+    Key {
         name: "log_format",
         about: "How the log is written on stderr: \"text\", or \"json\" for an object a line with timestamp, level and\n\
                 message. No key of a user is ever in it.",
