@@ -16,13 +16,13 @@ use crate::save;
 use crate::stop::Stop;
 use crate::text::escape;
 use anyhow::Context as _;
+use bar::Bar;
 use bt_core::InfoHash;
 use bt_core::disk::DiskError;
 use bt_metainfo::{Magnet, Metainfo};
 use bt_session::{
     Command, Session, SessionError, TorrentEvent, TorrentEvents, TorrentHandle, TorrentOptions,
 };
-use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -75,7 +75,7 @@ pub(crate) struct Swarm {
 struct Torrent {
     handle: TorrentHandle,
     name: String,
-    bar: ProgressBar,
+    bar: Bar,
     started: Instant,
     state: State,
     /// The disk's trouble, while it lasts.
@@ -307,8 +307,13 @@ impl Swarm {
                 }
             }
         });
+        let is_shown = !self.quiet && !self.output.is_json() && index < bar::BARS_MAX;
         self.torrents.push(Torrent {
-            bar: bar::new(self.quiet || self.output.is_json(), &name, total_length),
+            bar: if is_shown {
+                Bar::new(&name, total_length)
+            } else {
+                Bar::hidden()
+            },
             handle,
             name,
             started: Instant::now(),
@@ -326,7 +331,7 @@ impl Swarm {
         };
         torrent.name = escape(metainfo.info.name());
         let total_length = metainfo.info.layout().total_length();
-        bar::rename(&torrent.bar, &torrent.name, total_length);
+        torrent.bar.rename(&torrent.name, total_length);
         let metadata = event::Metadata {
             name: metainfo.info.name(),
             total_length,
@@ -334,8 +339,7 @@ impl Swarm {
         let info_hash = torrent.handle.info_hash();
         if let Some(ratio) = self.goal.seed_ratio {
             let goal = Command::SetUploadGoal(Some(share(ratio, total_length)));
-            let handle = torrent.handle.clone();
-            tokio::spawn(async move { handle.command(goal).await });
+            torrent.handle.command(goal);
         }
         self.output.event("metadata", Some(info_hash), &metadata)?;
         if let Some(path) = self.save_torrent.take()
@@ -432,8 +436,7 @@ impl Swarm {
         torrent.state = State::Stopping {
             complete: torrent.state.is_complete(),
         };
-        let handle = torrent.handle.clone();
-        tokio::spawn(async move { handle.stop().await });
+        torrent.handle.command(Command::Stop);
     }
 
     fn tick(&mut self) -> Result<(), Failure> {
@@ -450,7 +453,7 @@ impl Swarm {
             if !is_news && torrent.state != State::Going {
                 continue;
             }
-            bar::show(&torrent.bar, &status);
+            torrent.bar.show(&status);
             if !matches!(torrent.state, State::Ended { .. }) {
                 let progress = event::Progress::from(&status.stats);
                 let info_hash = Some(torrent.handle.info_hash());

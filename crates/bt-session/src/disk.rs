@@ -248,7 +248,6 @@ impl Jobs {
     }
 
     /// Jobs at the pool that are not answered yet.
-    #[cfg(test)]
     pub(crate) const fn queued(&self) -> usize {
         self.queued
     }

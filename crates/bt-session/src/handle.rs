@@ -3,18 +3,16 @@
 //! **Invariant:** an owner that does not listen holds nothing up and makes nothing grow: events wait in a ring that
 //! drops the oldest, and numbers are a single value that is overwritten.
 
+use crate::inbox::Inbox;
 use bt_core::InfoHash;
 use bt_core::disk::DiskError;
 use bt_metainfo::Metainfo;
 use bt_peer::{Command, Stats};
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// Events that wait for a slow owner; older ones are dropped. A thousand pieces may pass between two looks.
 pub(crate) const EVENTS_MAX: usize = 1024;
-
-/// Commands that wait for the torrent's task. It takes them before anything else.
-pub(crate) const COMMANDS_MAX: usize = 16;
 
 /// Something that happened to a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +119,7 @@ pub struct Status {
 pub struct TorrentHandle {
     pub(crate) info_hash: InfoHash,
     pub(crate) status: watch::Receiver<Status>,
-    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) inbox: Arc<Inbox>,
 }
 
 impl TorrentHandle {
@@ -143,15 +141,15 @@ impl TorrentHandle {
         self.status.clone()
     }
 
-    /// Tells the torrent something. A torrent that is gone does not hear it.
-    pub async fn command(&self, command: Command) {
-        // The only error is that the torrent is gone, which its events say better.
-        let _ = self.commands.send(command).await;
+    /// Tells the torrent something. Of commands that it has not heard yet, the last one of a kind holds. A torrent that
+    /// is gone does not hear it.
+    pub fn command(&self, command: Command) {
+        self.inbox.command(command);
     }
 
     /// Leaves the swarm, saves the resume state, and waits until that is done: at most some seconds.
     pub async fn stop(&self) -> Status {
-        self.command(Command::Stop).await;
+        self.command(Command::Stop);
         let mut status = self.status.clone();
         let gone = |status: &Status| status.phase == Phase::Stopped;
         // An error means that the torrent's task is gone, which is what we wait for.

@@ -3,9 +3,8 @@
 //! **Invariant:** accepting never waits for a peer. The connections without a finished handshake are bounded, and when
 //! they are too many the oldest gives way: silent strangers cannot keep an honest one out, who needs one round trip.
 
-use crate::handshake::{self, GreetError, HANDSHAKE_DEADLINE};
+use crate::handshake::{self, GreetError};
 use crate::session::Shared;
-use crate::torrent::Fact;
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -68,14 +67,10 @@ async fn greet(stream: TcpStream, addr: SocketAddr, shared: Arc<Shared>) {
     let ours = |info_hash| {
         let registered = shared.registered(info_hash)?;
         let ours = handshake::ours(info_hash, registered.peer_id, registered.dht);
-        Some((ours, registered.facts))
+        Some((ours, registered.inbox))
     };
     match handshake::answer(stream, addr, ours).await {
-        Ok((greeted, facts)) => {
-            // A torrent too busy to take the connection in time has no use for it.
-            let sending = facts.send(Fact::Accepted(greeted));
-            let _ = tokio::time::timeout(HANDSHAKE_DEADLINE, sending).await;
-        }
+        Ok((greeted, inbox)) => inbox.accept(greeted),
         Err(GreetError::Io(_)) => {}
         Err(error) => tracing::debug!(%addr, %error, "no handshake"),
     }

@@ -20,6 +20,7 @@
 //! | `listener`, `incoming`, `handshake` | sockets until both handshakes are exchanged |
 //! | `conn` | one connection: bytes in, messages out |
 //! | `torrent`, `errands` | the task that owns an engine, and the tasks it sends out |
+//! | `inbox`, `hands` | what is left for that task, and what it needs while it has peers |
 //! | `disk` | where jobs are done: on the spot, or on a small pool |
 //! | `open`, `state` | what happens before: files, resume state, hashing |
 //! | `metadata` | what is between a magnet link and a torrent |
@@ -86,7 +87,9 @@ mod disk;
 mod errands;
 mod events;
 mod external;
+mod hands;
 mod handshake;
+mod inbox;
 mod incoming;
 mod listener;
 mod metadata;

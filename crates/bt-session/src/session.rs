@@ -12,11 +12,12 @@ use crate::dht::Dht;
 use crate::disk::POOL_THREADS;
 use crate::events::{TorrentEvents, events};
 use crate::external::External;
-use crate::handle::{COMMANDS_MAX, Failure, Phase, Status, TorrentEvent, TorrentHandle};
+use crate::handle::{Failure, Phase, Status, TorrentEvent, TorrentHandle};
 use crate::http::Http;
+use crate::inbox::Inbox;
 use crate::lsd::Lsd;
 use crate::metadata::{self, Unopened};
-use crate::torrent::{Ends, Fact, Torrent};
+use crate::torrent::{Ends, Torrent};
 use crate::udp::Udp;
 use crate::worker::Workers;
 use crate::{incoming, listener, open, torrent};
@@ -24,7 +25,6 @@ use bt_core::{InfoHash, PeerId};
 use bt_metainfo::{Magnet, Metainfo};
 use bt_peer::{Command, Stats, Unknown};
 use bt_storage::{FilePool, Locks};
-use core::mem::discriminant;
 use core::panic::AssertUnwindSafe;
 use core::pin::pin;
 use core::task::Poll;
@@ -41,6 +41,9 @@ use tokio::task::JoinSet;
 
 /// Dials that are under way at a time over all torrents: more look like a scan to many a router.
 const DIALS_MAX: usize = 64;
+
+/// Lists of peers, from the DHT or the local network, that wait for a torrent's task; more are lost, and found again.
+const GOSSIP_MAX: usize = 16;
 
 /// Why a session or a torrent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +116,7 @@ pub(crate) struct Shared {
 /// A torrent as the session knows it.
 #[derive(Debug)]
 struct Slot {
-    commands: mpsc::Sender<Command>,
+    inbox: Arc<Inbox>,
     /// `None` while its data is being checked: peers are turned away.
     registered: Option<Registered>,
 }
@@ -123,7 +126,8 @@ struct Slot {
 pub(crate) struct Registered {
     /// Who we are to them.
     pub(crate) peer_id: PeerId,
-    pub(crate) facts: mpsc::Sender<Fact>,
+    /// Where they are left for it.
+    pub(crate) inbox: Arc<Inbox>,
     /// It uses the DHT.
     pub(crate) dht: bool,
 }
@@ -255,8 +259,7 @@ impl Session {
         total_length: u64,
         start: Start,
     ) -> Result<(TorrentHandle, TorrentEvents), SessionError> {
-        let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
-        let (gossip_in, gossip) = mpsc::channel(COMMANDS_MAX);
+        let inbox = Arc::<Inbox>::default();
         let (events_in, events) = events();
         let (status_in, status) = watch::channel(Status {
             stats: Stats {
@@ -265,11 +268,10 @@ impl Session {
             },
             ..Status::default()
         });
-        self.shared.enter(info_hash, commands.clone())?;
+        self.shared.enter(info_hash, Arc::clone(&inbox))?;
         let ends = Ends {
-            commands: commanded,
-            gossip,
-            gossip_in,
+            inbox: Arc::clone(&inbox),
+            gossip: None,
             events: events_in,
             status: status_in,
         };
@@ -283,7 +285,7 @@ impl Session {
         let handle = TorrentHandle {
             info_hash,
             status,
-            commands,
+            inbox,
         };
         Ok((handle, events))
     }
@@ -291,16 +293,8 @@ impl Session {
     /// Stops all torrents, each as [`TorrentHandle::stop`] does, at the same time; then the session.
     pub async fn shutdown(mut self) {
         self.listening.abort_all();
-        let torrents: Vec<mpsc::Sender<Command>> = {
-            let torrents = self.shared.torrents();
-            torrents
-                .values()
-                .map(|slot| slot.commands.clone())
-                .collect()
-        };
-        for commands in torrents {
-            // An error means that it is gone already.
-            let _ = commands.send(Command::Stop).await;
+        for slot in self.shared.torrents().values() {
+            slot.inbox.command(Command::Stop);
         }
         while self.torrents.join_next().await.is_some() {}
         if let Some(dht) = &self.shared.dht {
@@ -334,17 +328,13 @@ impl Shared {
         self.torrents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(
-        &self,
-        info_hash: InfoHash,
-        commands: mpsc::Sender<Command>,
-    ) -> Result<(), SessionError> {
+    fn enter(&self, info_hash: InfoHash, inbox: Arc<Inbox>) -> Result<(), SessionError> {
         let mut torrents = self.torrents();
         if torrents.contains_key(&info_hash) {
             return Err(SessionError::Duplicate { info_hash });
         }
         let slot = Slot {
-            commands,
+            inbox,
             registered: None,
         };
         torrents.insert(info_hash, slot);
@@ -376,6 +366,7 @@ async fn live(shared: Arc<Shared>, info_hash: InfoHash, start: Start, mut ends: 
     let mut last = ends.status.borrow().to_owned();
     let ended = caught(start_and_run(&shared, start, &mut ends, &mut last)).await;
     shared.torrents().remove(&info_hash);
+    ends.inbox.close();
     let event = match ended {
         Ok(()) => TorrentEvent::Stopped,
         Err(failure) => {
@@ -429,52 +420,41 @@ async fn start_and_run(
                         dir: start.dir,
                         options,
                     };
-                    return fetch_and_run(shared, unopened, peers, ends, last).await;
+                    return Box::pin(fetch_and_run(shared, unopened, peers, ends, last)).await;
                 }
             }
         }
     };
     let info_hash = metainfo.info_hash;
     name_nodes(shared, &metainfo).await;
-    let mut early = Vec::new();
-    let opened = {
-        let mut opening = pin!(open::open(
-            shared,
-            metainfo,
-            start.dir,
-            &options,
-            &ends.status
-        ));
-        loop {
-            tokio::select! {
-                opened = &mut opening => break opened?,
-                command = ends.commands.recv() => {
-                    match command {
-                        None | Some(Command::Stop) => return Ok(()),
-                        Some(command) => remember(&mut early, command),
-                    }
-                }
-            }
-        }
+    // On the heap, so that a torrent's task is small later on.
+    let opening = Box::pin(open::open(
+        shared,
+        metainfo,
+        start.dir,
+        &options,
+        &ends.status,
+    ));
+    let opened = tokio::select! {
+        opened = opening => opened?,
+        // Other commands wait until it runs.
+        () = ends.inbox.stop() => return Ok(()),
     };
     let checked = opened.checked();
     for message in &opened.notes {
         torrent::warn(message.clone(), &ends.events);
     }
     let peer_id = opened.config.peer_id;
-    let (mut running, facts) = Torrent::new(Arc::clone(shared), opened);
+    let running = Box::new(Torrent::new(Arc::clone(shared), opened));
     let registered = Registered {
         peer_id,
-        facts,
+        inbox: Arc::clone(&ends.inbox),
         dht: running.dht().is_some(),
     };
     shared.register(info_hash, registered);
     ends.status.send_replace(running.status());
     // Nobody may be listening.
     let _ = ends.events.send(checked);
-    early
-        .into_iter()
-        .for_each(|command| running.command(command));
     run_and_save(shared, running, ends, peers, last).await
 }
 
@@ -497,10 +477,11 @@ async fn fetch_and_run(
         info_hash,
         trackers: tiers.collect(),
     };
-    let (running, facts) = Torrent::fetching(Arc::clone(shared), unknown, config, unopened);
+    let running = Torrent::fetching(Arc::clone(shared), unknown, config, unopened);
+    let running = Box::new(running);
     let registered = Registered {
         peer_id,
-        facts,
+        inbox: Arc::clone(&ends.inbox),
         dht: running.dht().is_some(),
     };
     shared.register(info_hash, registered);
@@ -510,18 +491,21 @@ async fn fetch_and_run(
 
 async fn run_and_save(
     shared: &Shared,
-    mut running: Torrent,
+    mut running: Box<Torrent>,
     ends: &mut Ends,
     peers: Vec<SocketAddr>,
     last: &mut Status,
 ) -> Result<(), Failure> {
     let info_hash = running.info_hash();
-    if let Some(dht) = running.dht() {
-        dht.enter(info_hash, shared.port, ends.gossip_in.clone())
-            .await;
-    }
-    if let Some(lsd) = running.lsd() {
-        lsd.enter(info_hash, ends.gossip_in.clone()).await;
+    if running.dht().is_some() || running.lsd().is_some() {
+        let (gossip_in, gossip) = mpsc::channel(GOSSIP_MAX);
+        ends.gossip = Some(gossip);
+        if let Some(dht) = running.dht() {
+            dht.enter(info_hash, shared.port, gossip_in.clone()).await;
+        }
+        if let Some(lsd) = running.lsd() {
+            lsd.enter(info_hash, gossip_in).await;
+        }
     }
     let result = running.run(ends, peers).await;
     if let Some(dht) = &shared.dht {
@@ -558,12 +542,6 @@ fn place(node: &bt_metainfo::Node) -> String {
     } else {
         format!("{host}:{port}")
     }
-}
-
-/// Keeps a command until the torrent runs. The last one of a kind holds, so there are no more than kinds.
-fn remember(early: &mut Vec<Command>, command: Command) {
-    early.retain(|other| discriminant(other) != discriminant(&command));
-    early.push(command);
 }
 
 fn message_of(panic: &(dyn core::any::Any + Send)) -> String {
@@ -643,12 +621,9 @@ mod tests {
         let checking = shared.hash_permits.acquire().await.unwrap();
         let (torrent, mut events) = start(&mut session, dir.path());
         let everything = Command::Want(bt_core::Bitfield::full(1));
-        torrent.command(everything).await;
+        torrent.command(everything);
         let nothing = Command::Want(bt_core::Bitfield::new(1));
-        torrent.command(nothing).await;
-        while torrent.commands.capacity() < COMMANDS_MAX {
-            tokio::task::yield_now().await;
-        }
+        torrent.command(nothing);
         drop(checking);
         let complete = TorrentEvent::Engine(bt_peer::Event::Complete);
         until(&mut events, |event| *event == complete).await;

@@ -10,11 +10,13 @@ use crate::budget::Part;
 use crate::config::STOP_DEADLINE;
 use crate::conn::{self, Entry, Order};
 use crate::dht::Dht;
-use crate::disk::{Disk, Jobs};
+use crate::disk::Disk;
 use crate::errands::Errands;
 use crate::events::EventsIn;
 use crate::handle::{Failure, Phase, Status, TorrentEvent};
+use crate::hands::Hands;
 use crate::handshake::{self, GreetError, Greeted};
+use crate::inbox::{Inbox, Item};
 use crate::lsd::Lsd;
 use crate::metadata::{self, Described, Unopened};
 use crate::open::Opened;
@@ -38,13 +40,6 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// Facts that wait for a torrent's task. Each is at most what one read brought, so with [`conn`]'s buffers this bounds
-/// what is received and not looked at to some 16 MiB a torrent.
-pub(crate) const FACTS_MAX: usize = 64;
-
-/// Facts that are taken in one turn, before timers and commands are looked at again.
-const TURN_FACTS: usize = 16;
-
 /// How often numbers are shown, shares asked for and the resume state looked at, as long as anything happens. A torrent
 /// without peers of which a program may have ten thousand sleeps until it has something to do.
 const TICK: Duration = Duration::from_secs(1);
@@ -52,8 +47,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// Something that happened to one torrent.
 #[derive(Debug)]
 pub(crate) enum Fact {
-    /// A peer dialled us.
-    Accepted(Greeted),
     /// A dial succeeded.
     Dialled { conn: ConnId, greeted: Greeted },
     /// A dial came to nothing.
@@ -89,11 +82,9 @@ pub(crate) enum Fact {
 
 /// The ends at which the torrent's owner holds the others.
 pub(crate) struct Ends {
-    pub(crate) commands: mpsc::Receiver<Command>,
-    /// Peers that strangers name, in the DHT or on the local network.
-    pub(crate) gossip: mpsc::Receiver<Vec<SocketAddr>>,
-    /// The other end of `gossip`.
-    pub(crate) gossip_in: mpsc::Sender<Vec<SocketAddr>>,
+    pub(crate) inbox: Arc<Inbox>,
+    /// Peers that strangers name, in the DHT or on the local network, if it takes part in either.
+    pub(crate) gossip: Option<mpsc::Receiver<Vec<SocketAddr>>>,
     pub(crate) events: EventsIn,
     pub(crate) status: watch::Sender<Status>,
 }
@@ -110,12 +101,11 @@ pub(crate) struct Torrent {
     /// Local discovery, if the torrent uses it.
     lsd: Option<Lsd>,
     disk: Arc<Disk>,
-    jobs: Jobs,
+    /// `None` while it has nothing to do.
+    hands: Option<Hands>,
     conns: BTreeMap<ConnId, Entry>,
     dials: BTreeMap<ConnId, AbortHandle>,
     errands: Errands,
-    facts: mpsc::Receiver<Fact>,
-    facts_in: mpsc::Sender<Fact>,
     /// Facts that arose while an order was carried out.
     inputs: VecDeque<Input>,
     /// The number of the next connection that we accept. Odd, as the engine's are even.
@@ -153,8 +143,8 @@ impl Drop for Torrent {
 }
 
 impl Torrent {
-    /// A torrent whose data was checked, and the end at which it takes facts.
-    pub(crate) fn new(shared: Arc<Shared>, opened: Opened) -> (Self, mpsc::Sender<Fact>) {
+    /// A torrent whose data was checked.
+    pub(crate) fn new(shared: Arc<Shared>, opened: Opened) -> Self {
         let disk = Disk::new(opened.store, Arc::clone(&shared.disk_permits));
         let start = Start {
             info_hash: opened.torrent.info_hash,
@@ -176,7 +166,7 @@ impl Torrent {
         unknown: Unknown,
         config: bt_peer::Config,
         unopened: Unopened,
-    ) -> (Self, mpsc::Sender<Fact>) {
+    ) -> Self {
         let disk = Disk::unopened(Arc::clone(&shared.disk_permits));
         let start = Start {
             info_hash: unknown.info_hash,
@@ -196,18 +186,9 @@ impl Torrent {
         config: &bt_peer::Config,
         disk: Disk,
         start: Start,
-    ) -> (Self, mpsc::Sender<Fact>) {
+    ) -> Self {
         let part = shared.part(config.peers_max);
-        let (facts_in, facts) = mpsc::channel(FACTS_MAX);
-        let disk = Arc::new(disk);
-        let (jobs, feeding) = Jobs::new(Arc::clone(&disk));
-        let mut errands = Errands::default();
-        let feeding = async {
-            feeding.await;
-            Some(Fact::DiskGone)
-        };
-        errands.spawn(feeding, Some(Fact::DiskGone));
-        let torrent = Self {
+        Self {
             info_hash: start.info_hash,
             peer_id: config.peer_id,
             limits: start.limits,
@@ -215,13 +196,11 @@ impl Torrent {
             dht: shared.dht.clone().filter(|_| !start.private),
             lsd: shared.lsd.clone().filter(|_| !start.private),
             shared,
-            disk,
-            jobs,
+            disk: Arc::new(disk),
+            hands: None,
             conns: BTreeMap::new(),
             dials: BTreeMap::new(),
-            errands,
-            facts,
-            facts_in: facts_in.clone(),
+            errands: Errands::default(),
             inputs: VecDeque::new(),
             next_accepted: 1,
             keeper: start.keeper,
@@ -232,8 +211,7 @@ impl Torrent {
             broken: None,
             tick_at: Instant::now(),
             is_idle: false,
-        };
-        (torrent, facts_in)
+        }
     }
 
     /// Which torrent.
@@ -271,14 +249,17 @@ impl Torrent {
             }
             let wake = self.wake();
             tokio::select! {
-                Some(command) = ends.commands.recv() => self.command(command),
-                Some(peers) = ends.gossip.recv() => self.found(Source::Gossip, peers),
-                _ = self.facts.recv_many(&mut batch, TURN_FACTS) => {
+                item = ends.inbox.next() => match item {
+                    Item::Command(command) => self.command(command),
+                    Item::Accepted(greeted) => self.accepted(greeted, ends),
+                },
+                Some(peers) = named(&mut ends.gossip) => self.found(Source::Gossip, peers),
+                done = Hands::next(&mut self.hands, &mut batch) => {
+                    self.disk_done(done);
                     for fact in batch.drain(..) {
                         self.fact(fact, ends)?;
                     }
                 }
-                Some(done) = self.jobs.answer() => self.disk_done(done),
                 fact = self.errands.next() => self.fact(fact, ends)?,
                 () = sleep_until(wake) => self.timeout(ends),
             }
@@ -395,7 +376,6 @@ impl Torrent {
                     self.inputs.push_back(Input::Closed { conn, reason });
                 }
             }
-            Fact::Accepted(greeted) => self.accepted(greeted, ends),
             Fact::Dialled { conn, greeted } => {
                 if self.dials.remove(&conn).is_some() {
                     self.open(conn, greeted, Direction::Outgoing, ends);
@@ -536,7 +516,7 @@ impl Torrent {
         } = greeted;
         let disk = Arc::clone(&self.disk);
         let buffers = Arc::clone(&self.shared.buffers);
-        let facts = self.facts_in.clone();
+        let facts = self.hands().facts_in.clone();
         let (entry, task) = conn::new(conn, stream, self.limits, disk, buffers, facts);
         self.conns.insert(conn, entry);
         let task = async {
@@ -565,7 +545,7 @@ impl Torrent {
         match output {
             Output::Send { conn, message } => self.order(conn, Order::Send(message)),
             Output::Upload { conn, block } => self.order(conn, Order::Upload(block)),
-            Output::Disk(job) => self.jobs.submit(job, done),
+            Output::Disk(job) => self.hands().jobs.submit(job, done),
             Output::Metadata(info_bytes) => self.describe(info_bytes, ends),
             Output::Dial { conn, addr } => self.dial(conn, addr),
             Output::SeenAt { by, ip } => self.shared.external.vote(by, ip),
@@ -616,6 +596,11 @@ impl Torrent {
         let message = "internal error".to_owned();
         let failure = Fact::Described(Err(Failure::Bug { message }));
         self.errands.spawn(describing, Some(failure));
+    }
+
+    fn hands(&mut self) -> &mut Hands {
+        let (disk, errands) = (&self.disk, &mut self.errands);
+        self.hands.get_or_insert_with(|| Hands::new(disk, errands))
     }
 
     fn order(&mut self, conn: ConnId, order: Order) {
@@ -706,6 +691,7 @@ impl Torrent {
         if self.is_idle {
             // What it had is the others', and a division among ten thousand costs more than it gives.
             self.shared.budget.leave(&self.part);
+            self.hands = self.hands.take().filter(|hands| hands.jobs.queued() > 0);
         } else {
             let changes = self.shared.budget.share(&mut self.part, stats);
             self.inputs.extend(changes.into_iter().map(Input::Command));
@@ -735,6 +721,11 @@ pub(crate) fn warn(message: String, events: &EventsIn) {
 /// The same stream, whose wake-ups come from the runtime of this task and not from that which accepted it.
 fn settled(stream: TcpStream) -> io::Result<TcpStream> {
     TcpStream::from_std(stream.into_std()?)
+}
+
+/// What strangers name next.
+async fn named(gossip: &mut Option<mpsc::Receiver<Vec<SocketAddr>>>) -> Option<Vec<SocketAddr>> {
+    gossip.as_mut()?.recv().await
 }
 
 async fn sleep_until(wake: Option<Instant>) {

@@ -9,31 +9,55 @@ use std::time::Duration;
 /// The longest name that is shown whole, in characters.
 const NAME_CHARS: usize = 24;
 
-/// A bar for a torrent of this name, which has been escaped.
-pub(super) fn new(hidden: bool, name: &str, total_length: u64) -> ProgressBar {
-    let bar = progress::bytes(hidden, "", total_length);
-    let template = "{prefix:24} {percent:>3}% [{bar:20}] {msg}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
+/// Lines that a terminal has room for. Whoever runs more torrents sees the first ones.
+pub(super) const BARS_MAX: usize = 20;
+
+/// The line of one torrent, if it has one.
+pub(super) struct Bar(Option<ProgressBar>);
+
+impl Bar {
+    /// No line: a bar that is drawn nowhere takes memory all the same.
+    pub(super) const fn hidden() -> Self {
+        Self(None)
     }
-    bar.set_prefix(shorten(name));
-    bar
+
+    /// For a torrent of this name, which has been escaped.
+    pub(super) fn new(name: &str, total_length: u64) -> Self {
+        let bar = progress::bytes(false, "", total_length);
+        let template = "{prefix:24} {percent:>3}% [{bar:20}] {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_prefix(shorten(name));
+        Self(Some(bar))
+    }
+
+    /// The torrent has become known.
+    pub(super) fn rename(&self, name: &str, total_length: u64) {
+        if let Self(Some(bar)) = self {
+            bar.set_length(total_length);
+            bar.set_prefix(shorten(name));
+        }
+    }
+
+    /// Brings it up to date.
+    pub(super) fn show(&self, status: &Status) {
+        if let Self(Some(bar)) = self {
+            bar.set_position(status.stats.bytes_done);
+            bar.set_message(message(status));
+        }
+    }
+
+    /// The torrent has ended.
+    pub(super) fn finish(&self) {
+        if let Self(Some(bar)) = self {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 fn shorten(name: &str) -> String {
     name.chars().take(NAME_CHARS).collect()
-}
-
-/// The torrent has become known.
-pub(super) fn rename(bar: &ProgressBar, name: &str, total_length: u64) {
-    bar.set_length(total_length);
-    bar.set_prefix(shorten(name));
-}
-
-/// Brings the bar up to date.
-pub(super) fn show(bar: &ProgressBar, status: &Status) {
-    bar.set_position(status.stats.bytes_done);
-    bar.set_message(message(status));
 }
 
 fn message(status: &Status) -> String {

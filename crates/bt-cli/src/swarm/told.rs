@@ -2,6 +2,7 @@
 
 use super::{State, Swarm, event};
 use crate::exit::{Exit, Failure};
+use crate::progress;
 use crate::text::escape;
 use crate::units::format_size;
 use bt_core::InfoHash;
@@ -24,7 +25,7 @@ impl Swarm {
             None => {
                 let complete = torrent.state.is_complete();
                 torrent.state = State::Ended { complete };
-                torrent.bar.finish_and_clear();
+                torrent.bar.finish();
                 Ok(())
             }
             Some(TorrentEvent::Metadata(metainfo)) => self.described(index, &metainfo),
@@ -158,7 +159,7 @@ impl Swarm {
             bytes => format!(", {} downloaded in {seconds:.1} s", format_size(bytes)),
         };
         let line = format!("{}: {what}{how}", torrent.name);
-        torrent.bar.suspend(|| self.output.line(line))?;
+        progress::bars().suspend(|| self.output.line(line))?;
         let complete = event::Complete {
             downloaded: stats.downloaded,
             uploaded: stats.uploaded,

@@ -21,7 +21,7 @@ fn session(dir: &Path) -> Session {
 }
 
 /// A torrent of one piece that is not there.
-async fn torrent(session: &Session, dir: &Path) -> (Torrent, mpsc::Sender<Fact>) {
+async fn torrent(session: &Session, dir: &Path) -> Torrent {
     let shared = session.shared();
     let builder = bt_metainfo::Builder::file("file", 10, 16 * 1024);
     let metainfo = builder.build(&[[0; 20]]).unwrap();
@@ -34,25 +34,22 @@ async fn torrent(session: &Session, dir: &Path) -> (Torrent, mpsc::Sender<Fact>)
 
 /// The ends of a torrent, and what its owner holds.
 fn ends() -> (Ends, impl Sized) {
-    let (commands_in, commands) = mpsc::channel(1);
-    let (gossip_in, gossip) = mpsc::channel(1);
     let (status, shown) = watch::channel(Status::default());
     let (events, told) = crate::events::events();
     let ends = Ends {
-        commands,
-        gossip,
-        gossip_in,
+        inbox: Arc::default(),
+        gossip: None,
         events,
         status,
     };
-    (ends, (commands_in, shown, told))
+    (ends, (shown, told))
 }
 
 #[tokio::test]
 async fn a_torrent_without_peers_sleeps_until_something_happens() {
     let dir = tempfile::tempdir().unwrap();
     let session = session(dir.path());
-    let (mut torrent, _facts) = torrent(&session, dir.path()).await;
+    let mut torrent = torrent(&session, dir.path()).await;
     let (ends, _handle) = ends();
     torrent
         .inputs
@@ -63,6 +60,7 @@ async fn a_torrent_without_peers_sleeps_until_something_happens() {
     torrent.timeout(&ends);
     torrent.settle(&ends);
     assert_eq!(torrent.next_tick(), None);
+    assert!(torrent.hands.is_none(), "which take memory");
     torrent.command(Command::Want(bt_core::Bitfield::new(1)));
     torrent.settle(&ends);
     let next = torrent.next_tick();
@@ -77,10 +75,10 @@ async fn a_torrent_without_peers_sleeps_until_something_happens() {
 async fn an_order_to_a_connection_that_ended_leaves_its_reason_to_be_heard() {
     let dir = tempfile::tempdir().unwrap();
     let session = session(dir.path());
-    let (mut torrent, _facts) = torrent(&session, dir.path()).await;
+    let mut torrent = torrent(&session, dir.path()).await;
     let listening = session.local_addrs()[0];
     let stream = TcpStream::connect(listening).await.unwrap();
-    let (disk, facts) = (Arc::clone(&torrent.disk), torrent.facts_in.clone());
+    let (disk, facts) = (Arc::clone(&torrent.disk), torrent.hands().facts_in.clone());
     let conn = ConnId(1);
     let buffers = Arc::default();
     let (entry, task) = conn::new(conn, stream, torrent.limits, disk, buffers, facts);
@@ -158,7 +156,7 @@ async fn what_waits_for_a_slow_disk_is_bounded() {
     let (release, held) = std::sync::mpsc::channel::<()>();
     let stuck = Box::new(StuckDisk(Mutex::new(held)));
     opened.store = Arc::new(TorrentStore::with_storage(map, hashes, stuck));
-    let (mut torrent, _facts) = Torrent::new(Arc::clone(leeching.shared()), opened);
+    let mut torrent = Torrent::new(Arc::clone(leeching.shared()), opened);
     torrent.disk.pretend_slow();
     let (mut ends, _handle) = ends();
     let peers = seeding.local_addrs().to_vec();
@@ -174,7 +172,7 @@ async fn what_waits_for_a_slow_disk_is_bounded() {
             tokio::time::timeout(a_while, run).await.is_err(),
             "it goes on"
         );
-        let waiting = torrent.jobs.queued() as u64 * u64::from(BLOCK_BYTES);
+        let waiting = torrent.hands().jobs.queued() as u64 * u64::from(BLOCK_BYTES);
         assert!(
             waiting <= WRITES_MAX_BYTES + on_the_way,
             "{waiting} bytes wait"
@@ -187,5 +185,43 @@ async fn what_waits_for_a_slow_disk_is_bounded() {
         if release.is_none() && waiting <= WRITES_RESUME_BYTES {
             return;
         }
+    }
+}
+
+#[tokio::test]
+async fn hands_are_let_go_of_when_the_last_peer_has_gone_and_made_for_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = session(dir.path());
+    let mut torrent = torrent(&session, dir.path()).await;
+    let (mut ends, _handle) = ends();
+    let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for _ in 0..2 {
+        let addr = listening.local_addr().unwrap();
+        let stream = TcpStream::connect(addr).await.unwrap();
+        let (theirs, _) = listening.accept().unwrap();
+        let peer_id = PeerId([7; 20]);
+        ends.inbox.accept(Greeted {
+            stream,
+            addr,
+            handshake: handshake::ours(torrent.info_hash, peer_id, false),
+        });
+        let mut theirs = Some(theirs);
+        let mut had_hands = false;
+        loop {
+            let run = torrent.run(&mut ends, Vec::new());
+            assert!(
+                tokio::time::timeout(Duration::from_millis(5), run)
+                    .await
+                    .is_err()
+            );
+            had_hands |= torrent.hands.is_some() && !torrent.conns.is_empty();
+            if had_hands {
+                drop(theirs.take());
+            }
+            if had_hands && torrent.hands.is_none() {
+                break;
+            }
+        }
+        assert!(torrent.conns.is_empty());
     }
 }
