@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: how fast ours is beside foreign programs and beside the least that the work can cost.
 
 mod announces;
+mod create;
 mod data;
 mod fixed;
 mod floor;
@@ -25,6 +26,8 @@ pub(crate) enum Bench {
     Swarm(swarm::Args),
     /// Announces and scrapes on loopback: ours, and each foreign tracker that is installed
     Tracker(tracker::Args),
+    /// Hashing a large file in memory: ours, and each foreign program that is installed
+    Create(create::Args),
     /// Thousands of seeding torrents in one process: ours, and each foreign client that is installed
     Torrents(torrents::Args),
     /// The sending half of the floor, as a program of its own
@@ -44,6 +47,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Transfer(args) => transfer::run(args),
         Bench::Swarm(args) => swarm::run(args),
         Bench::Tracker(args) => tracker::run(args),
+        Bench::Create(args) => create::run(args),
         Bench::Torrents(args) => torrents::run(args),
         Bench::FloorSend(args) => floor::send(args),
         Bench::FloorAnswer(args) => fixed::run(args),
