@@ -22,7 +22,7 @@
 //! | `torrent`, `errands` | the task that owns an engine, and the tasks it sends out |
 //! | `inbox`, `hands` | what is left for that task, and what it needs while it has peers |
 //! | `disk` | where jobs are done: on the spot, or on a small pool |
-//! | `open`, `state` | what happens before: files, resume state, hashing |
+//! | `open`, `openers`, `state` | what happens before: files, resume state, hashing |
 //! | `metadata` | what is between a magnet link and a torrent |
 //! | `budget` | what torrents share of the line |
 //! | `worker` | the threads on which torrents run |
@@ -94,6 +94,7 @@ mod incoming;
 mod listener;
 mod metadata;
 mod open;
+mod openers;
 mod reach;
 mod state;
 mod torrent;

@@ -20,12 +20,8 @@ use tokio::sync::{Semaphore, watch};
 /// Names this program and its version in peer ids (BEP 20).
 pub(crate) const PEER_ID_PREFIX: &[u8; 8] = b"-bT0100-";
 
-/// Torrents whose files are opened, and whose state is read, at a time: some system calls each, which two for each core of
-/// a small machine keep going while one of them waits for the disk.
-pub(crate) const OPENINGS_MAX: usize = 4;
-
-/// Torrents that are hashed at a time: one keeps all cores and the disk busy by itself. Neither these nor the above count
-/// among the jobs of running torrents, which would wait for them for as long as it takes to read a whole torrent.
+/// Torrents that are hashed at a time: one keeps all cores and the disk busy by itself. Neither these nor those that are
+/// opened count among the jobs of running torrents, which would wait for them for as long as it takes to read a whole one.
 pub(crate) const HASHINGS_MAX: usize = 1;
 
 /// All that a torrent needs to run.
@@ -86,7 +82,7 @@ pub(crate) async fn open(
         status: status.clone(),
     };
     let opening = move || looking.open();
-    let mut looked = on_pool(&shared.open_permits, opening).await?;
+    let mut looked = shared.openers.run(opening).await?;
     if !looked.found.recheck.is_empty() {
         // Not before its turn among those that are hashed; who has nothing to hash does not wait for it.
         let hashing = move || looked.check(&cancel);

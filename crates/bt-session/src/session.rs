@@ -17,6 +17,7 @@ use crate::http::Http;
 use crate::inbox::Inbox;
 use crate::lsd::Lsd;
 use crate::metadata::{self, Unopened};
+use crate::openers::Openers;
 use crate::torrent::{Ends, Torrent};
 use crate::udp::Udp;
 use crate::worker::Workers;
@@ -97,8 +98,8 @@ pub(crate) struct Shared {
     pub(crate) locks: Arc<Locks>,
     /// Memory of all connections.
     pub(crate) buffers: Arc<Buffers>,
-    /// One for each torrent that is being opened.
-    pub(crate) open_permits: Arc<Semaphore>,
+    /// Where torrents are opened.
+    pub(crate) openers: Openers,
     /// One for each torrent that is being hashed.
     pub(crate) hash_permits: Arc<Semaphore>,
     /// One for each job on the disk's pool.
@@ -166,7 +167,7 @@ impl Session {
             http: Http::new(config.bind),
             files: Arc::new(FilePool::for_process()),
             locks: Arc::default(),
-            open_permits: Arc::new(Semaphore::new(open::OPENINGS_MAX)),
+            openers: Openers::default(),
             hash_permits: Arc::new(Semaphore::new(open::HASHINGS_MAX)),
             buffers: Arc::default(),
             disk_permits: Arc::new(Semaphore::new(POOL_THREADS)),
@@ -224,11 +225,11 @@ impl Session {
     ) -> Result<(TorrentHandle, TorrentEvents), SessionError> {
         let info_hash = metainfo.info_hash;
         let total_length = metainfo.info.layout().total_length();
-        let start = Start {
-            origin: Origin::Torrent(Box::new(metainfo)),
+        let start = Box::new(Start {
+            origin: Origin::Torrent(metainfo),
             dir: dir.to_owned(),
             options,
-        };
+        });
         self.start(info_hash, total_length, start)
     }
 
@@ -245,11 +246,11 @@ impl Session {
         options: TorrentOptions,
     ) -> Result<(TorrentHandle, TorrentEvents), SessionError> {
         let info_hash = magnet.info_hash.ok_or(SessionError::V2Only)?;
-        let start = Start {
+        let start = Box::new(Start {
             origin: Origin::Magnet(magnet),
             dir: dir.to_owned(),
             options,
-        };
+        });
         self.start(info_hash, 0, start)
     }
 
@@ -257,7 +258,7 @@ impl Session {
         &mut self,
         info_hash: InfoHash,
         total_length: u64,
-        start: Start,
+        start: Box<Start>,
     ) -> Result<(TorrentHandle, TorrentEvents), SessionError> {
         let inbox = Arc::<Inbox>::default();
         let (events_in, events) = events();
@@ -357,14 +358,20 @@ struct Start {
 
 /// What is known of a torrent when it starts.
 enum Origin {
-    Torrent(Box<Metainfo>),
+    Torrent(Metainfo),
     Magnet(Magnet),
 }
 
 /// A torrent's whole life, whatever ends it.
-async fn live(shared: Arc<Shared>, info_hash: InfoHash, start: Start, mut ends: Ends) {
+///
+/// What is awaited is on the heap, and what only the start needs is gone when it is over: of ten thousand torrents most
+/// wait in their task for somebody to want something.
+async fn live(shared: Arc<Shared>, info_hash: InfoHash, start: Box<Start>, mut ends: Ends) {
     let mut last = ends.status.borrow().to_owned();
-    let ended = caught(start_and_run(&shared, start, &mut ends, &mut last)).await;
+    let ended = caught(Box::pin(start_and_run(
+        &shared, start, &mut ends, &mut last,
+    )))
+    .await;
     shared.torrents().remove(&info_hash);
     ends.inbox.close();
     let event = match ended {
@@ -397,14 +404,30 @@ async fn caught(work: impl Future<Output = Result<(), Failure>>) -> Result<(), F
 
 async fn start_and_run(
     shared: &Arc<Shared>,
-    start: Start,
+    start: Box<Start>,
     ends: &mut Ends,
     last: &mut Status,
 ) -> Result<(), Failure> {
+    let Some((mut running, peers)) = Box::pin(prepare(shared, start, ends)).await? else {
+        return Ok(());
+    };
+    Box::pin(join(shared, &running, ends)).await;
+    let result = running.run(ends, peers).await;
+    Box::pin(leave(shared, &mut running, ends)).await;
+    *last = running.status();
+    result
+}
+
+/// A torrent that is ready to run, and the peers that are known before; `None` if it was told to stop.
+async fn prepare(
+    shared: &Arc<Shared>,
+    start: Box<Start>,
+    ends: &Ends,
+) -> Result<Option<(Box<Torrent>, Vec<SocketAddr>)>, Failure> {
     let mut options = start.options;
     let mut peers = core::mem::take(&mut options.peers);
     let metainfo = match start.origin {
-        Origin::Torrent(metainfo) => *metainfo,
+        Origin::Torrent(metainfo) => metainfo,
         Origin::Magnet(magnet) => {
             peers.extend(&magnet.peers);
             match metadata::kept(shared, &magnet).await {
@@ -420,25 +443,16 @@ async fn start_and_run(
                         dir: start.dir,
                         options,
                     };
-                    return Box::pin(fetch_and_run(shared, unopened, peers, ends, last)).await;
+                    return Ok(Some((fetching(shared, unopened, ends), peers)));
                 }
             }
         }
     };
-    let info_hash = metainfo.info_hash;
     name_nodes(shared, &metainfo).await;
-    // On the heap, so that a torrent's task is small later on.
-    let opening = Box::pin(open::open(
-        shared,
-        metainfo,
-        start.dir,
-        &options,
-        &ends.status,
-    ));
     let opened = tokio::select! {
-        opened = opening => opened?,
+        opened = open::open(shared, metainfo, start.dir, &options, &ends.status) => opened?,
         // Other commands wait until it runs.
-        () = ends.inbox.stop() => return Ok(()),
+        () = ends.inbox.stop() => return Ok(None),
     };
     let checked = opened.checked();
     for message in &opened.notes {
@@ -446,26 +460,14 @@ async fn start_and_run(
     }
     let peer_id = opened.config.peer_id;
     let running = Box::new(Torrent::new(Arc::clone(shared), opened));
-    let registered = Registered {
-        peer_id,
-        inbox: Arc::clone(&ends.inbox),
-        dht: running.dht().is_some(),
-    };
-    shared.register(info_hash, registered);
-    ends.status.send_replace(running.status());
+    register(shared, &running, peer_id, ends);
     // Nobody may be listening.
     let _ = ends.events.send(checked);
-    run_and_save(shared, running, ends, peers, last).await
+    Ok(Some((running, peers)))
 }
 
-/// Runs a torrent of which only a magnet link is known.
-async fn fetch_and_run(
-    shared: &Arc<Shared>,
-    unopened: Unopened,
-    peers: Vec<SocketAddr>,
-    ends: &mut Ends,
-    last: &mut Status,
-) -> Result<(), Failure> {
+/// A torrent of which only a magnet link is known.
+fn fetching(shared: &Arc<Shared>, unopened: Unopened, ends: &Ends) -> Box<Torrent> {
     let config = open::configure(shared, &unopened.options);
     let peer_id = config.peer_id;
     let magnet = &unopened.magnet;
@@ -479,35 +481,40 @@ async fn fetch_and_run(
     };
     let running = Torrent::fetching(Arc::clone(shared), unknown, config, unopened);
     let running = Box::new(running);
+    register(shared, &running, peer_id, ends);
+    running
+}
+
+/// From now on peers find the torrent, and its owner its numbers.
+fn register(shared: &Shared, running: &Torrent, peer_id: PeerId, ends: &Ends) {
     let registered = Registered {
         peer_id,
         inbox: Arc::clone(&ends.inbox),
         dht: running.dht().is_some(),
     };
-    shared.register(info_hash, registered);
+    shared.register(running.info_hash(), registered);
     ends.status.send_replace(running.status());
-    run_and_save(shared, running, ends, peers, last).await
 }
 
-async fn run_and_save(
-    shared: &Shared,
-    mut running: Box<Torrent>,
-    ends: &mut Ends,
-    peers: Vec<SocketAddr>,
-    last: &mut Status,
-) -> Result<(), Failure> {
-    let info_hash = running.info_hash();
-    if running.dht().is_some() || running.lsd().is_some() {
-        let (gossip_in, gossip) = mpsc::channel(GOSSIP_MAX);
-        ends.gossip = Some(gossip);
-        if let Some(dht) = running.dht() {
-            dht.enter(info_hash, shared.port, gossip_in.clone()).await;
-        }
-        if let Some(lsd) = running.lsd() {
-            lsd.enter(info_hash, gossip_in).await;
-        }
+/// Joins those who find peers without a tracker.
+async fn join(shared: &Shared, running: &Torrent, ends: &mut Ends) {
+    if running.dht().is_none() && running.lsd().is_none() {
+        return;
     }
-    let result = running.run(ends, peers).await;
+    let info_hash = running.info_hash();
+    let (gossip_in, gossip) = mpsc::channel(GOSSIP_MAX);
+    ends.gossip = Some(gossip);
+    if let Some(dht) = running.dht() {
+        dht.enter(info_hash, shared.port, gossip_in.clone()).await;
+    }
+    if let Some(lsd) = running.lsd() {
+        lsd.enter(info_hash, gossip_in).await;
+    }
+}
+
+/// Takes leave of them, and saves the resume state for the last time.
+async fn leave(shared: &Shared, running: &mut Torrent, ends: &Ends) {
+    let info_hash = running.info_hash();
     if let Some(dht) = &shared.dht {
         dht.leave(info_hash).await;
     }
@@ -520,8 +527,6 @@ async fn run_and_save(
             &ends.events,
         );
     }
-    *last = running.status();
-    result
 }
 
 /// Tells the DHT of the nodes that a torrent names, if it names any: it has somebody to look for in either case, and may join
@@ -544,7 +549,8 @@ fn place(node: &bt_metainfo::Node) -> String {
     }
 }
 
-fn message_of(panic: &(dyn core::any::Any + Send)) -> String {
+/// What a panic said.
+pub(crate) fn message_of(panic: &(dyn core::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a panic without a message").to_owned()

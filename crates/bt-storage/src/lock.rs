@@ -6,7 +6,8 @@
 //! torrents take two descriptors, where a lock file for each would take thousands.
 //!
 //! **Invariant:** looking through the others' registers and writing into one's own is one step: the folder's `turn` file is
-//! locked meanwhile. A register that could not be written claims every torrent.
+//! locked meanwhile. A register that could not be written claims every torrent. Who was alone in the folder is alone as long
+//! as the number in that file is the same: each new register counts it up.
 //!
 //! Register: `in-use/PID-NUMBER` in the state folder, 20 bytes for each info hash; the first place, and each that is free, has zeros.
 
@@ -117,6 +118,8 @@ struct Register {
 struct Places {
     taken: BTreeMap<InfoHash, u64>,
     free: Vec<u64>,
+    /// The folder's number when this was its only register.
+    alone: Option<u64>,
     /// It could not be written, and is empty.
     claims_all: bool,
 }
@@ -143,6 +146,11 @@ impl Register {
         // Some process that had our number before us may have left it.
         file.set_len(0)?;
         let is_full = file.write_all_at(&FREE, 0).is_err();
+        let next = number_in(&turn).unwrap_or(0).wrapping_add(1);
+        if turn.write_all_at(&next.to_be_bytes(), 0).is_err() {
+            // Without a number, everybody looks each time.
+            turn.set_len(0)?;
+        }
         drop(looking);
         Ok(Self {
             folder: folder.to_owned(),
@@ -152,6 +160,7 @@ impl Register {
             places: Mutex::new(Places {
                 taken: BTreeMap::new(),
                 free: Vec::new(),
+                alone: None,
                 claims_all: is_full,
             }),
         })
@@ -164,8 +173,13 @@ impl Register {
         }
         let fail = |error: io::Error| disk_error("lock", &self.folder, &error);
         let _turn = Turn::wait(&self.turn).map_err(fail)?;
-        if let Some(owner) = self.owner(info_hash).map_err(fail)? {
-            return Err(self.held_by(&owner));
+        let number = number_in(&self.turn);
+        if number.is_none() || places.alone != number {
+            let (owner, others) = self.owner(info_hash).map_err(fail)?;
+            if let Some(owner) = owner {
+                return Err(self.held_by(&owner));
+            }
+            places.alone = number.filter(|_| others == 0);
         }
         // Behind the first entry, which is always free: an empty register claims all.
         let end = ((1 + places.taken.len()) * ENTRY_BYTES) as u64;
@@ -190,8 +204,9 @@ impl Register {
         }
     }
 
-    /// Whose register has the torrent, of all others that are held. Those that are not are removed.
-    fn owner(&self, info_hash: InfoHash) -> io::Result<Option<String>> {
+    /// Whose register has the torrent, of all others that are held, and how many those are. The rest is removed.
+    fn owner(&self, info_hash: InfoHash) -> io::Result<(Option<String>, usize)> {
+        let mut others = 0;
         for entry in std::fs::read_dir(&self.folder)? {
             let name = entry?.file_name();
             if name == TURN || name == *self.name {
@@ -205,13 +220,13 @@ impl Register {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => std::fs::remove_file(&path)?,
                 Err(Errno::WOULDBLOCK) if claims(&mut file, info_hash)? => {
-                    return Ok(Some(name.display().to_string()));
+                    return Ok((Some(name.display().to_string()), others + 1));
                 }
-                Err(Errno::WOULDBLOCK) => {}
+                Err(Errno::WOULDBLOCK) => others += 1,
                 Err(errno) => return Err(errno.into()),
             }
         }
-        Ok(None)
+        Ok((None, others))
     }
 
     fn held_by(&self, name: &str) -> LockError {
@@ -227,6 +242,13 @@ impl Drop for Register {
         // What stays is removed by whoever looks next.
         let _ = std::fs::remove_file(self.folder.join(&self.name));
     }
+}
+
+/// The number in the `turn` file, if there is one.
+fn number_in(turn: &File) -> Option<u64> {
+    let mut bytes = [0; 8];
+    turn.read_exact_at(&mut bytes, 0).ok()?;
+    Some(u64::from_be_bytes(bytes))
 }
 
 fn claims(file: &mut File, info_hash: InfoHash) -> io::Result<bool> {
@@ -273,6 +295,8 @@ mod tests {
         // What another process has is another register too.
         let strangers = Locks::default();
         let held = locks.acquire(&folder, ONE).unwrap();
+        // It knows that it is alone, until somebody comes.
+        drop(locks.acquire(&folder, OTHER).unwrap());
         for locks in [&locks, &strangers] {
             let error = locks.acquire(&folder, ONE).unwrap_err();
             let expected = format!("process {} is at work", std::process::id());
