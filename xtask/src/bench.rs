@@ -6,6 +6,7 @@ mod data;
 mod fixed;
 mod floor;
 mod load;
+mod magnet;
 mod party;
 mod report;
 mod sockets;
@@ -24,6 +25,8 @@ pub(crate) enum Bench {
     Transfer(transfer::Args),
     /// Swarms on loopback, limited and not: ours, and each foreign client that is installed, each with itself
     Swarm(swarm::Args),
+    /// From a link to a copy on loopback: ours, and each foreign client that is installed
+    Magnet(magnet::Args),
     /// Announces and scrapes on loopback: ours, and each foreign tracker that is installed
     Tracker(tracker::Args),
     /// Hashing a large file in memory: ours, and each foreign program that is installed
@@ -46,6 +49,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Transfer(args) => transfer::run(args),
         Bench::Swarm(args) => swarm::run(args),
+        Bench::Magnet(args) => magnet::run(args),
         Bench::Tracker(args) => tracker::run(args),
         Bench::Create(args) => create::run(args),
         Bench::Torrents(args) => torrents::run(args),

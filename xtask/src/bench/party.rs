@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -119,6 +119,8 @@ pub(crate) struct Seat {
     pub(crate) home: PathBuf,
     /// Whether it goes on to seed once it is done.
     pub(crate) stays: bool,
+    /// The link that it is given instead of the torrent.
+    pub(crate) link: Option<String>,
     /// What else it is told.
     pub(crate) terms: Terms,
 }
@@ -129,7 +131,7 @@ pub(crate) struct Running {
     pub(crate) process: Process,
     seat: Seat,
     /// What it printed so far.
-    printed: Vec<String>,
+    printed: Vec<Line>,
     lines: Receiver<Line>,
 }
 
@@ -221,7 +223,10 @@ impl Seat {
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))
             .context("a script")?;
         let place = Place {
-            source: Source::File(&payload.torrent),
+            source: match &self.link {
+                Some(link) => Source::Link(link),
+                None => Source::File(&payload.torrent),
+            },
             data: &self.data,
             home: &self.home,
             listen: self.listen,
@@ -272,6 +277,28 @@ impl Running {
         Ok(done)
     }
 
+    /// When it had the metadata of its link, if it has and tells.
+    pub(crate) fn metadata_since(&mut self, began: Instant) -> Result<Option<Duration>> {
+        let said = match self.seat.party {
+            Party::Bt => "\"event\":\"metadata\"",
+            Party::Libtorrent => "metadata",
+            Party::Rqbit => {
+                let api = SocketAddrV4::new(*self.seat.listen.ip(), API_PORT);
+                let known = http::fetch(api.into(), "/torrents/0/stats/v1")
+                    .is_ok_and(|body| String::from_utf8_lossy(&body).contains("total_bytes"));
+                return Ok(known.then(|| began.elapsed()));
+            }
+            Party::Floor
+            | Party::FloorMapped
+            | Party::Transmission
+            | Party::Aria2
+            | Party::Rtorrent => return Ok(None),
+        };
+        self.take_lines();
+        let line = self.printed.iter().find(|line| line.text.contains(said));
+        Ok(line.map(|line| line.at.saturating_duration_since(began)))
+    }
+
     /// How often it can be asked whether it is done without getting in its way.
     pub(crate) const fn asked_by_request(&self) -> bool {
         matches!(self.seat.party, Party::Rqbit | Party::Rtorrent)
@@ -300,18 +327,17 @@ impl Running {
     fn last(&self, name: &str) -> Option<u64> {
         let line = self.printed.iter().rev();
         let mut values =
-            line.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            line.filter_map(|line| serde_json::from_str::<serde_json::Value>(&line.text).ok());
         values.find_map(|value| value.get(name)?.as_u64())
     }
 
     fn has_printed(&mut self, text: &str) -> bool {
         self.take_lines();
-        self.printed.iter().any(|line| line.contains(text))
+        self.printed.iter().any(|line| line.text.contains(text))
     }
 
     fn take_lines(&mut self) {
-        self.printed
-            .extend(self.lines.try_iter().map(|line| line.text));
+        self.printed.extend(self.lines.try_iter());
     }
 }
 

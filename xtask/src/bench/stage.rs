@@ -78,6 +78,7 @@ impl Cast {
             data,
             home,
             stays: role == Role::Seed || self.leechers > 1,
+            link: None,
             terms: self.terms,
         })
     }
@@ -175,6 +176,22 @@ impl Stage {
         Ok(torrent)
     }
 
+    /// The payload's magnet link, with or without its tracker.
+    pub(crate) fn link(&self, payload: &Payload, tracker: bool) -> Result<String> {
+        let mut show = Command::new(&self.programs.tools.bt);
+        show.arg("show").arg(&payload.torrent).arg("--json");
+        let output = show.output().context("bt show")?;
+        let shown: serde_json::Value =
+            serde_json::from_slice(&output.stdout).context("bt show --json")?;
+        let info_hash = shown.get("info_hash").and_then(|it| it.as_str());
+        let mut link = format!("magnet:?xt=urn:btih:{}", info_hash.context("no info hash")?);
+        if tracker {
+            let url = self.tracker.url.replace(':', "%3A").replace('/', "%2F");
+            link += &format!("&tr={url}");
+        }
+        Ok(link)
+    }
+
     /// Those of `parties` that are installed; the others are named on stderr.
     pub(crate) fn installed(&self, parties: impl IntoIterator<Item = Party>) -> Vec<Party> {
         let is_here = |party: &Party| {
@@ -264,7 +281,8 @@ impl Stage {
         })
     }
 
-    fn wait_for_seeders(&self, seeders: &mut [Running]) -> Result<()> {
+    /// Waits until all of them seed, and have settled.
+    pub(super) fn wait_for_seeders(&self, seeders: &mut [Running]) -> Result<()> {
         let deadline = Instant::now() + SEED_PATIENCE;
         for index in 0..seeders.len() {
             loop {
@@ -286,7 +304,8 @@ impl Stage {
         Ok(())
     }
 
-    fn address(&mut self) -> SocketAddrV4 {
+    /// An address that nobody had yet.
+    pub(super) fn address(&mut self) -> SocketAddrV4 {
         self.next_port += 1;
         let [high, low] = self.next_port.to_be_bytes();
         SocketAddrV4::new(Ipv4Addr::new(10, 77, high, low), self.next_port)
@@ -377,7 +396,8 @@ fn find_programs(built: &Path, work: &Path) -> Result<Programs> {
     })
 }
 
-fn verify(source: &Path, copies: &[PathBuf]) -> Result<()> {
+/// An error if a copy is not the source, byte for byte.
+pub(super) fn verify(source: &Path, copies: &[PathBuf]) -> Result<()> {
     for verdict in compare::copies(source, copies)? {
         if !verdict.differences.is_empty() {
             bail!("a copy differs: {}", verdict.differences.join("; "));

@@ -119,6 +119,8 @@ def share(arguments):
                 handle.flush_cache()
             if it.done and isinstance(alert, lt.cache_flushed_alert):
                 subprocess.run([it.done], check=True)
+            if isinstance(alert, lt.metadata_received_alert):
+                print("metadata", flush=True)
             print(alert.message(), file=sys.stderr, flush=True)
 
 
