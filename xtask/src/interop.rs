@@ -15,6 +15,7 @@ mod probe;
 mod report;
 mod stream;
 mod tracker;
+mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::stream::{Said, Streams};
+use super::wire::Dialogue;
 
 /// Longest packet: segments are joined before they pass a cable.
 const PACKET_BYTES_MAX: usize = 128 << 10;
@@ -81,6 +82,23 @@ impl Capture {
         }
         let packets = self.packets.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(judge(&packets, host, info_hash))
+    }
+}
+
+impl Capture {
+    /// All connections so far of the one at this address.
+    pub(crate) fn dialogues(&self, seeder: IpAddr) -> Result<Vec<Dialogue>> {
+        if self.reader.is_finished() {
+            bail!("the capture has ended by itself");
+        }
+        let packets = self.packets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = Streams::default();
+        for packet in packets.iter() {
+            if let Transport::Tcp { sequence, first } = packet.what {
+                streams.take((packet.from, packet.to), sequence, first, &packet.payload);
+            }
+        }
+        Ok(streams.dialogues(seeder))
     }
 }
 

@@ -27,6 +27,10 @@ pub(crate) enum Feature {
     Pex,
     /// The local network alone (BEP 14).
     Lsd,
+    /// Both speak the fast extension, by packet capture (BEP 6).
+    Fast,
+    /// The metadata comes by the extension protocol, by packet capture (BEP 10, BEP 9).
+    Extended,
     /// A private torrent, by packet capture: no DHT, no local discovery, no peer exchange (BEP 27).
     Private,
 }
@@ -41,7 +45,7 @@ pub(crate) enum Direction {
 }
 
 /// All, in the order of the matrix.
-pub(crate) const FEATURES: [Feature; 11] = [
+pub(crate) const FEATURES: [Feature; 13] = [
     Feature::Udp,
     Feature::UdpOpentracker,
     Feature::Udp6,
@@ -52,6 +56,8 @@ pub(crate) const FEATURES: [Feature; 11] = [
     Feature::DhtNode,
     Feature::Pex,
     Feature::Lsd,
+    Feature::Fast,
+    Feature::Extended,
     Feature::Private,
 ];
 
@@ -69,6 +75,8 @@ impl Feature {
             Self::DhtNode => "DHT node",
             Self::Pex => "peer exchange",
             Self::Lsd => "local discovery",
+            Self::Fast => "fast extension",
+            Self::Extended => "extension protocol",
             Self::Private => "private: none of these",
         }
     }
@@ -92,7 +100,9 @@ impl Feature {
                 Tracker::Ours,
                 format!("http://{}/announce", Tracker::Ours.addr6()),
             ),
-            Self::LinkTracker => (Tracker::Ours, Tracker::Ours.announce_url()),
+            Self::LinkTracker | Self::Fast | Self::Extended => {
+                (Tracker::Ours, Tracker::Ours.announce_url())
+            }
             Self::LinkPeer
             | Self::LinkDht
             | Self::DhtNode
@@ -105,7 +115,15 @@ impl Feature {
 
     /// Whether the leecher is given a link, not the torrent.
     pub(crate) fn by_link(self) -> bool {
-        matches!(self, Self::LinkTracker | Self::LinkPeer | Self::LinkDht)
+        matches!(
+            self,
+            Self::LinkTracker | Self::LinkPeer | Self::LinkDht | Self::Extended
+        )
+    }
+
+    /// Whether what is said is captured and read.
+    pub(crate) fn is_captured(self) -> bool {
+        matches!(self, Self::Fast | Self::Extended)
     }
 
     /// Why this cannot be, if it cannot.
@@ -133,6 +151,7 @@ impl Feature {
             (Self::LinkDht, Rqbit, Direction::From) => {
                 Some("complete from the start, announces itself nowhere in the DHT")
             }
+            (Self::Fast, Rtorrent | Rqbit, _) => Some("has no fast extension"),
             (Self::Lsd, Rtorrent, _) => Some("has no local discovery"),
             _ => None,
         }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::capture::Capture;
 use super::cell::{self, LOOK_EVERY};
 use super::client::{ANYWHERE, Client, Place, Role, Source, Tools, Ways};
 use super::feature::{Direction, Feature};
@@ -21,12 +22,16 @@ use super::net::Host;
 use super::private;
 use super::probe::{Nodes, finds, keeps, shakes_hands, succeeds};
 use super::tracker::Tracker;
+use super::wire;
 use crate::payload;
 use crate::process::Process;
 use crate::rng::Rng;
 
 /// A program is ready by then. Transmission needs a minute to trust a DHT.
 const READY_PATIENCE: Duration = Duration::from_secs(120);
+
+/// A payload whose every byte is to be captured is no longer.
+const CAPTURED_BYTES_MAX: u64 = 1 << 20;
 
 /// One meeting to arrange.
 #[derive(Debug, Clone)]
@@ -62,6 +67,10 @@ impl Meeting {
     ) -> Result<Self> {
         let folder = work.join(format!("meeting{number}"));
         let source = folder.join("source").join(format!("payload {number}"));
+        let size = match feature.is_captured() {
+            true => size.min(CAPTURED_BYTES_MAX),
+            false => size,
+        };
         // Not those numbers of the first matrix: no two torrents are alike.
         let mut rng = Rng::new((1 << 32) + number);
         payload::write_tree(&source, cell::SMALL_FILES, &mut rng)?;
@@ -126,6 +135,10 @@ impl Meeting {
                 None => Ok(shakes_hands(host.ip(), &self.info_hash)),
             }
         })?;
+        let taking = Host::new()?;
+        let captured = self.feature.is_captured();
+        let capture = captured.then(|| Capture::begin(&taking.cable()));
+        let capture = capture.transpose()?;
         let started = Instant::now();
         let link = self.link(&host);
         let source = match self.feature.by_link() {
@@ -138,12 +151,20 @@ impl Meeting {
             source,
             ways,
             &[],
-            &Host::new()?,
+            &taking,
             tools,
         )?;
         let until = started + patience;
         self.follow(leecher, &mut leeching, &[&seeding], "leecher", until)?;
         let took = started.elapsed();
+        if let Some(capture) = capture {
+            wire::check(
+                self.feature,
+                seeder == Client::Bt,
+                &capture,
+                host.ip().into(),
+            )?;
+        }
         cell::end([leeching, seeding])?;
         cell::end(dht.processes)?;
         Ok(took)

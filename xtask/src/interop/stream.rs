@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use super::wire::{self, Dialogue};
+
 /// From whom to whom.
 type Way = (SocketAddr, SocketAddr);
 
@@ -99,6 +101,21 @@ impl Streams {
             said.pex += pex.count();
         }
         said
+    }
+}
+
+impl Streams {
+    /// Every connection of the one at this address, as far as both sides said the handshake.
+    pub(crate) fn dialogues(&self, seeder: IpAddr) -> Vec<Dialogue> {
+        let of = self.streams.iter().filter(|(way, _)| way.0.ip() == seeder);
+        of.filter_map(|(way, stream)| {
+            let back = self.streams.get(&(way.1, way.0))?;
+            Some(Dialogue {
+                seeder: wire::Talk::read(&stream.bytes())?,
+                leecher: wire::Talk::read(&back.bytes())?,
+            })
+        })
+        .collect()
     }
 }
 
