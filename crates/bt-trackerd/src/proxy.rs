@@ -93,37 +93,79 @@ const HEAD_MAX_BYTES: u16 = 2_048;
 pub(crate) async fn read_head(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> io::Result<Option<SocketAddr>> {
-    const PROXIED: u8 = 0x21;
-    const LOCAL: u8 = 0x20;
-    let mut head = [0; 16];
+    let mut head = [0; HEAD_BYTES];
     stream.read_exact(&mut head).await?;
-    let (signature, rest) = head.split_at(SIGNATURE.len());
-    let &[command, family, high, low] = rest else {
-        return Err(foreign());
-    };
-    let length = u16::from_be_bytes([high, low]);
-    if signature != SIGNATURE || ![PROXIED, LOCAL].contains(&command) || length > HEAD_MAX_BYTES {
-        return Err(foreign());
-    }
-    let mut addrs = vec![0; usize::from(length)];
+    let head = Head::read(&head).ok_or_else(foreign)?;
+    let mut addrs = vec![0; usize::from(head.length_bytes)];
     stream.read_exact(&mut addrs).await?;
-    if command == LOCAL {
-        return Ok(None);
+    head.source(Transport::Stream, &addrs).ok_or_else(foreign)
+}
+
+/// Splits a packet into the address that the head before it names, and what the client sent: each packet of a proxy begins with
+/// a head of its own. The address is `None` as with [`read_head`]; all is `None` if there is no head.
+pub(crate) fn split_packet(packet: &[u8]) -> Option<(Option<SocketAddr>, &[u8])> {
+    let (head, rest) = packet.split_first_chunk()?;
+    let head = Head::read(head)?;
+    let (addrs, rest) = rest.split_at_checked(head.length_bytes.into())?;
+    Some((head.source(Transport::Datagram, addrs)?, rest))
+}
+
+/// Signature, version and command, family, length.
+const HEAD_BYTES: usize = 16;
+
+/// The first 16 bytes.
+struct Head {
+    is_local: bool,
+    family: u8,
+    length_bytes: u16,
+}
+
+/// The lower half of the byte of the family.
+#[derive(Clone, Copy)]
+enum Transport {
+    Stream = 1,
+    Datagram = 2,
+}
+
+impl Head {
+    fn read(head: &[u8; HEAD_BYTES]) -> Option<Self> {
+        const PROXIED: u8 = 0x21;
+        const LOCAL: u8 = 0x20;
+        let (signature, rest) = head.split_first_chunk()?;
+        let &[command, family, high, low] = rest else {
+            return None;
+        };
+        let length_bytes = u16::from_be_bytes([high, low]);
+        let is_fine = *signature == SIGNATURE
+            && [PROXIED, LOCAL].contains(&command)
+            && length_bytes <= HEAD_MAX_BYTES;
+        is_fine.then_some(Self {
+            is_local: command == LOCAL,
+            family,
+            length_bytes,
+        })
     }
-    source(family, &addrs)
+
+    /// `None` if the addresses are cut off.
+    fn source(&self, transport: Transport, addrs: &[u8]) -> Option<Option<SocketAddr>> {
+        if self.is_local || self.family & 0x0f != transport as u8 {
+            return Some(None);
+        }
+        source(self.family, addrs)
+    }
 }
 
 /// `source · destination · u16 source port · u16 destination port`.
-fn source(family: u8, addrs: &[u8]) -> io::Result<Option<SocketAddr>> {
-    const TCP_V4: u8 = 0x11;
-    const TCP_V6: u8 = 0x21;
-    let source = match family {
-        TCP_V4 => addrs.first_chunk::<12>().map(|addrs| {
+fn source(family: u8, addrs: &[u8]) -> Option<Option<SocketAddr>> {
+    const V4: u8 = 0x10;
+    const V6: u8 = 0x20;
+    let source = match family & 0xf0 {
+        V4 => addrs.first_chunk::<12>().map(|addrs| {
             let [a, b, c, d, _, _, _, _, high, low, ..] = *addrs;
             let ip = Ipv4Addr::new(a, b, c, d);
             SocketAddr::new(ip.into(), u16::from_be_bytes([high, low]))
         }),
-        TCP_V6 => addrs.first_chunk::<36>().and_then(|addrs| {
+        V6 => addrs.first_chunk::<36>().and_then(|addrs| {
             let (ip, rest) = addrs.split_first_chunk::<16>()?;
             let (_, ports) = rest.split_first_chunk::<16>()?;
             let (port, _) = ports.split_first_chunk::<2>()?;
@@ -132,9 +174,9 @@ fn source(family: u8, addrs: &[u8]) -> io::Result<Option<SocketAddr>> {
                 u16::from_be_bytes(*port),
             ))
         }),
-        _ => return Ok(None),
+        _ => return Some(None),
     };
-    source.map(Some).ok_or_else(foreign)
+    source.map(Some)
 }
 
 fn foreign() -> io::Error {

@@ -99,6 +99,70 @@ fn announced(port: u16) -> AnnounceRequest {
     AnnounceRequest::new(TORRENT, PeerId(*b"bbbbbbbbbbbbbbbbbbbb"), port, 5)
 }
 
+/// What a proxy puts before a packet: the PROXY protocol, version 2, over UDP.
+fn head(command: u8, family: u8, addrs: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(addrs.len()).unwrap().to_be_bytes();
+    [
+        b"\r\n\r\n\0\r\nQUIT\n",
+        &[command, family][..],
+        &length,
+        addrs,
+    ]
+    .concat()
+}
+
+#[tokio::test]
+async fn a_proxy_says_before_each_packet_from_whom_it_is() {
+    let mut config = Config {
+        udp: vec!["127.0.0.1:0".parse().unwrap()],
+        ..Config::at(([127, 0, 0, 1], 0).into())
+    };
+    config.settings.proxies = vec!["127.0.0.9".parse().unwrap()];
+    config.settings.proxy_says = bt_trackerd::ProxySays::ProxyProtocol;
+    let (server, _) = client::start(config).await;
+    let addrs = server.udp_addrs();
+    let (proxy, other) = (
+        Client::at("127.0.0.9", addrs[0]),
+        Client::at("127.0.0.3", addrs[0]),
+    );
+    // Two clients, one of IPv4 and one of IPv6; and bytes that the proxy adds.
+    let v4 = [198, 51, 100, 7, 127, 0, 0, 1, 0x12, 0x34, 0, 80, 4, 0, 1, 0];
+    let v6: Vec<u8> = [&[0x26, 0, 1][..], &[7; 29], &[0; 4]].concat();
+    for (family, addr, port) in [(0x12, &v4[..], 1_001), (0x22, &v6, 1_002)] {
+        let head = head(0x21, family, addr);
+        let mut packet = head.clone();
+        request::connect(ID, &mut packet);
+        let Body::Connect { connection_id } = proxy.ask(&packet) else {
+            panic!("a connection id");
+        };
+        packet.clone_from(&head);
+        let announce = announced(port);
+        request::announce(connection_id, ID, &announce, "/announce", &mut packet);
+        assert!(matches!(proxy.ask(&packet), Body::Announce(_)));
+    }
+    let expected = vec!["198.51.100.7:1001".parse().unwrap()];
+    assert_eq!(other.announce(1_003, Event::Started), (expected, 3));
+
+    // Without a head, with one that is cut, or of something else, nothing of the proxy's is answered.
+    let mut bare = Vec::new();
+    request::connect(ID, &mut bare);
+    let whole = [head(0x21, 0x12, &v4), bare.clone()].concat();
+    for packet in [&bare[..], &whole[..20], &whole[..14]] {
+        proxy.send(packet);
+    }
+    let foreign = [head(0x31, 0x12, &v4), bare.clone()].concat();
+    proxy.send(&foreign);
+    let last = TransactionId(99);
+    let mut packet = head(0x20, 0, &[]);
+    request::connect(last, &mut packet);
+    proxy.send(&packet);
+    assert_eq!(proxy.receive().0.transaction_id, last);
+    // Nor is a head read that comes from elsewhere.
+    other.send(&whole);
+    other.was_told_nothing();
+    server.stop().await;
+}
+
 /// An announce packet with four bytes of it replaced.
 fn announce_with(connection_id: ConnectionId, at: usize, bytes: [u8; 4]) -> Vec<u8> {
     let mut packet = Vec::new();

@@ -5,7 +5,9 @@
 
 use crate::counters::Counted;
 use crate::gate::{Denial, permit_key};
+use crate::proxy::{self, ProxySays};
 use crate::state::{Current, State};
+use crate::trust;
 use bt_core::Time;
 use bt_tracker::announce::AnnounceRequest;
 use bt_tracker::http::{path, query};
@@ -43,6 +45,9 @@ impl Answerer {
         packet: &[u8],
         out: &mut Vec<u8>,
     ) {
+        let Some((source, packet)) = self.unwrap_proxied(source, packet) else {
+            return self.state.counters.count(Counted::Ignored);
+        };
         let proven = |id: ConnectionId| self.state.connection_ids.prove(now, source.ip(), id);
         match request::read(packet) {
             Ok(Request::Connect { transaction_id }) => {
@@ -71,6 +76,23 @@ impl Answerer {
             }) if proven(connection_id) => self.refuse(transaction_id, &flaw.to_string(), out),
             Ok(_) | Err(_) => self.state.counters.count(Counted::Ignored),
         }
+    }
+
+    /// Who sent the packet, and what: one of a proxy says so at its beginning, or is none.
+    fn unwrap_proxied<'a>(
+        &mut self,
+        source: SocketAddr,
+        packet: &'a [u8],
+    ) -> Option<(SocketAddr, &'a [u8])> {
+        let rules = self.state.refresh(&mut self.rules);
+        if rules.proxies.is_empty()
+            || rules.proxy_says != ProxySays::ProxyProtocol
+            || !trust::contain(&rules.proxies, source.ip())
+        {
+            return Some((source, packet));
+        }
+        let (named, rest) = proxy::split_packet(packet)?;
+        Some((named.unwrap_or(source), rest))
     }
 
     /// Lets an announce in, or says why not. The key of a private tracker's user stands in the URL (BEP 41).

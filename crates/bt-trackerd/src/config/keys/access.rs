@@ -109,7 +109,7 @@ pub(super) const PROXIES: Key = Key {
 pub(super) const PROXY_SAYS: Key = Key {
     name: "proxy_says",
     about: "How the proxies say it: \"x-forwarded-for\", \"forwarded\" (RFC 7239), or \"proxy-protocol\" (version 2),\n\
-            with which each of their connections must begin. A proxy must set it itself, and not pass on what\n\
+            with which each of their connections, and each packet over UDP, must begin. A proxy must set it itself, and not pass on what\n\
             clients send.",
     live: true,
     set: read_into!(settings.proxy_says),
