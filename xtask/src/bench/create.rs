@@ -101,9 +101,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let tools = interop::tools(built, &foreign, work.path())?;
     let contenders = contenders(tools);
     // The torrent that is verified, and the file in the cache.
-    ours(&bt, &place, &place.checked, &[])
-        .status()
-        .context("bt create")?;
+    let made = ours(&bt, &place, &place.checked, &[]).output();
+    if !made.context("bt create")?.status.success() {
+        bail!("bt create failed");
+    }
     let mut samples = Vec::new();
     let mut speeds = Vec::new();
     for _ in 0..args.runs {
@@ -173,7 +174,7 @@ fn contenders(tools: Tools) -> Vec<Contender> {
     if is_installed("mktorrent") {
         let mktorrent = |place: &Place| {
             let mut command = Command::new("mktorrent");
-            command.args(["-f", "-t", &place.cores.to_string(), "-l"]);
+            command.args(["-t", &place.cores.to_string(), "-l"]);
             command.arg(place.piece.ilog2().to_string());
             command.args(["-a", "http://127.0.0.1:9/announce", "-o"]);
             command.args([&place.torrent, &place.source]);
