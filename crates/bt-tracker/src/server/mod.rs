@@ -14,8 +14,11 @@
 //!
 //! A flood of invented info hashes must not lock honest torrents out, and must not push out the live ones either. So a
 //! new torrent always gets in, and of sixteen torrents picked at random one makes room: one without peers, else the oldest of
-//! the network that alone has most of them (an IPv4 address, an IPv6 /64), else the smallest. A flood drives out its own. In
-//! the same way a new peer replaces the most silent of a few random ones of its own swarm.
+//! the network that alone has most of them (an IPv4 address, an IPv6 /64), else the smallest. A flood drives out its own.
+//!
+//! A new peer takes the place of the most silent of a few random ones of the largest swarm, as long as that has more peers than an
+//! answer commonly holds, so that nobody there misses one; else that of one of its own swarm. So who fills a torrent with
+//! invented peers keeps no other from growing.
 //!
 //! # Example
 //!
@@ -72,6 +75,9 @@ use swarm::{Announced, Swarm};
 
 /// How many random peers are looked at when one must make room. More would choose better and cost more.
 const EVICTION_SAMPLE: usize = 8;
+
+/// No swarm has to give a peer to another unless it has more than so many: an answer holds 50, and a few more may be gone.
+const LARGE_PEERS: usize = 64;
 
 /// How long a swarm without peers is remembered for the sake of its count of completed downloads.
 const EMPTY_SWARM_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -198,6 +204,9 @@ pub struct Swarms {
     swarms: Vec<Swarm>,
     /// Positions in `swarms`.
     by_info_hash: HashTable<u32>,
+    /// The position of the largest swarm of those that a peer joined lately; once that shrinks, another may be larger until
+    /// it is joined.
+    largest: usize,
     totals: Totals,
 }
 
@@ -212,6 +221,7 @@ impl Swarms {
             clock: 0,
             swarms: Vec::new(),
             by_info_hash: HashTable::new(),
+            largest: 0,
             totals: Totals::default(),
         }
     }
@@ -337,28 +347,55 @@ impl Swarms {
         rng: &mut Rng,
         picked: &mut Picked,
     ) -> ScrapeEntry {
-        let full = self.peers_count() >= self.config.peers_max;
+        let swarm = self.swarms.get(position);
+        let known = swarm.and_then(|swarm| swarm.find(&addr, &self.key));
+        let joins = known.is_none() && event != Event::Stopped;
+        if joins {
+            self.make_room(position, announced.seconds, rng);
+        }
         let Some(swarm) = self.swarms.get_mut(position) else {
             return ScrapeEntry::default();
         };
         let before = swarm.counts();
         swarm.touch(announced.seconds);
-        let known = swarm.find(&addr, &self.key);
         if event == Event::Stopped {
             if let Some(place) = known {
                 swarm.remove(place, &self.key);
             }
         } else {
-            if full && known.is_none() {
-                swarm.remove_most_silent(EVICTION_SAMPLE, announced.seconds, rng, &self.key);
-            }
             let place = swarm.upsert(known, &addr, id, announced, &self.key);
             let started = event == Event::Started;
             swarm.pick(place, started, wanted, rng, picked);
         }
         let after = swarm.counts();
         self.totals.change(before, after);
+        if joins && self.peers_of(position) > self.peers_of(self.largest) {
+            self.largest = position;
+        }
         after
+    }
+
+    /// A peer is about to join the swarm at `position`: if all places are taken, somebody goes. If that swarm is a new one and none
+    /// is large, nobody does: then a whole swarm will.
+    fn make_room(&mut self, position: usize, seconds: u32, rng: &mut Rng) {
+        if self.peers_count() < self.config.peers_max {
+            return;
+        }
+        let most = self.peers_of(self.largest);
+        let giving = if most > self.peers_of(position).max(LARGE_PEERS) {
+            self.largest
+        } else {
+            position
+        };
+        if let Some(swarm) = self.swarms.get_mut(giving) {
+            let before = swarm.counts();
+            swarm.remove_most_silent(EVICTION_SAMPLE, seconds, rng, &self.key);
+            self.totals.change(before, swarm.counts());
+        }
+    }
+
+    fn peers_of(&self, position: usize) -> usize {
+        self.swarms.get(position).map_or(0, Swarm::peers_count)
     }
 
     /// What is known of a torrent (BEP 48), if it is.
@@ -490,6 +527,9 @@ impl Swarms {
             if let Some(at) = self.by_info_hash.find_mut(hash, |at| *at as usize == last) {
                 *at = place;
             }
+        }
+        if self.largest == last {
+            self.largest = position;
         }
     }
 

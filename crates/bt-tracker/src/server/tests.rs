@@ -530,6 +530,37 @@ fn a_flood_of_peers_is_bounded() {
     assert!(totals.leechers + totals.seeders > 400);
 }
 
+#[test]
+fn a_flood_of_peers_does_not_keep_small_swarms_from_growing() {
+    // FAULTS 117: one address fills a torrent of its own with ports, and brings torrents that nobody has.
+    let config = Config {
+        peers_max: 3_000,
+        torrents_max: 1_000,
+        ..Config::default()
+    };
+    let (mut swarms, mut rng) = swarms(config);
+    let mut announce = |torrent: u32, from: u32, port: u16| {
+        let mut request = request(port, 1, Event::Started);
+        request.info_hash.0[..4].copy_from_slice(&torrent.to_be_bytes());
+        let reply = swarms.announce(Time::ZERO, source(from), &request, &mut rng);
+        assert!(swarms.peers_count() <= 3_000);
+        reply.unwrap().incomplete.unwrap()
+    };
+    let mut flood = 0_u16;
+    for who in 0..50 {
+        for torrent in 0..20 {
+            for _ in 0..20 {
+                flood += 1;
+                announce(1_000, 7_000, flood);
+                announce(100_000 + u32::from(flood), 7_000, 1);
+            }
+            assert_eq!(announce(torrent, who, 6881), who + 1, "torrent {torrent}");
+        }
+    }
+    assert!(swarms.swarms.iter().all(|swarm| swarm.peers_count() > 0));
+    swarms.check();
+}
+
 #[derive(Clone, Debug)]
 struct Step {
     waited: u64,
