@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: how fast ours is beside foreign programs and beside the least that the work can cost.
 
+mod abuse;
 mod announces;
 mod create;
 mod data;
@@ -33,6 +34,8 @@ pub(crate) enum Bench {
     Create(create::Args),
     /// Thousands of seeding torrents in one process: ours, and each foreign client that is installed
     Torrents(torrents::Args),
+    /// Honest peers and everything that strangers do to a tracker, at once, for minutes: is each answer right, and memory flat?
+    Abuse(abuse::Args),
     /// The sending half of the floor, as a program of its own
     #[command(hide = true)]
     FloorSend(floor::SendArgs),
@@ -53,6 +56,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Tracker(args) => tracker::run(args),
         Bench::Create(args) => create::run(args),
         Bench::Torrents(args) => torrents::run(args),
+        Bench::Abuse(args) => abuse::run(args),
         Bench::FloorSend(args) => floor::send(args),
         Bench::FloorAnswer(args) => fixed::run(args),
         Bench::FloorReceive(args) => floor::receive(args),

@@ -58,6 +58,7 @@ fn steps(args: &Args) -> Vec<Step> {
         Step::new("sim", SIM),
         Step::new("swarm", "xtask swarm-test --leechers 4 --size 64M"),
         Step::new("churn", "xtask swarm-test --leechers 3 --size 48M --churn"),
+        Step::new("abuse", "xtask bench abuse --minutes 1"),
     ];
     steps.push(Step::new(
         "store",

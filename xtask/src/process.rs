@@ -104,7 +104,7 @@ impl Process {
         }
         let pid = self.child.id();
         // An ended child that is not waited for yet still has its CPU time in /proc, but no memory any more.
-        if let Some(peak) = peak_memory_bytes(pid) {
+        if let Some(peak) = status_bytes(pid, "VmHWM:") {
             self.usage.peak_memory_bytes = self.usage.peak_memory_bytes.max(peak);
         }
         let ended = self.has_ended()?;
@@ -151,6 +151,18 @@ impl Process {
     /// As last seen by [`poll`](Self::poll).
     pub(crate) fn usage(&self) -> Usage {
         self.usage
+    }
+
+    /// What it has in memory now; an error once it has ended.
+    pub(crate) fn memory_bytes(&self) -> Result<u64> {
+        let pid = self.child.id();
+        status_bytes(pid, "VmRSS:").with_context(|| format!("the memory of {}", self.name))
+    }
+
+    /// The last lines of its stderr.
+    pub(crate) fn last_words(&self) -> Vec<String> {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.iter().cloned().collect()
     }
 
     /// As the system numbers it.
@@ -274,16 +286,12 @@ fn each_line(stream: impl Read, mut take: impl FnMut(String)) {
     }
 }
 
-fn peak_memory_bytes(pid: u32) -> Option<u64> {
+/// A size in `/proc/PID/status`, where it is in KiB.
+fn status_bytes(pid: u32, name: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim()
-        .strip_suffix(" kB")?
-        .parse::<u64>()
-        .ok()
-        .map(|kib| kib * 1024)
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib = line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?;
+    Some(kib * 1024)
 }
 
 /// The CPU time of a process so far: fields 14 and 15 of `/proc/PID/stat`; the name in field 2 may hold anything, even `)`.

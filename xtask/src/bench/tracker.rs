@@ -153,14 +153,14 @@ fn measure(
     let folder = tempfile::tempdir().context("a folder for the tracker")?;
     for transport in rival.transports() {
         let running = Running::start(rival, program, target, folder.path())?;
-        let empty = running.memory_bytes()?;
+        let empty = running.process.memory_bytes()?;
         let cpu = || running.cpu().unwrap_or_default();
         let fill = Span {
             warm: Duration::ZERO,
             measured: FILL_MAX,
         };
         let filled = transport.ask(target, Question::Fill, false, fill, &cpu)?;
-        let bytes = running.memory_bytes()?.saturating_sub(empty);
+        let bytes = running.process.memory_bytes()?.saturating_sub(empty);
         let count = u64::try_from(target.hashes.len())? * target.peers;
         if filled.replies < count * 99 / 100 {
             bail!("it took {} of {count} peers", filled.replies);
@@ -388,15 +388,6 @@ impl Running {
             nanos += first.parse::<u64>().context("schedstat")?;
         }
         Ok(Duration::from_nanos(nanos))
-    }
-
-    fn memory_bytes(&self) -> Result<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib: u64 = line
-            .and_then(|line| line.split_whitespace().next()?.parse().ok())
-            .context("resident memory")?;
-        Ok(kib << 10)
     }
 }
 
