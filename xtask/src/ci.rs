@@ -73,6 +73,11 @@ fn steps(args: &Args) -> Vec<Step> {
             false => "xtask interop --size 4M",
         };
         steps.push(Step::new("interop", interop));
+        let page = match args.install {
+            true => "xtask page-test --install",
+            false => "xtask page-test",
+        };
+        steps.push(Step::new("page", page));
     }
     steps
 }

@@ -9,11 +9,16 @@ use anyhow::{Context, Result, bail};
 /// A tracker on the same machine that takes longer is not well.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// No scrape of one torrent is longer.
+/// No scrape of one torrent, and no page, is longer.
 const REPLY_BYTES_MAX: u64 = 64 << 10;
 
 /// The body of `GET target` from `addr`. HTTP/1.0, so the server neither keeps the connection nor cuts the body in chunks.
 pub(crate) fn fetch(addr: SocketAddr, target: &str) -> Result<Vec<u8>> {
+    fetch_as(addr, target, "*/*")
+}
+
+/// The same in a media type of choice.
+pub(crate) fn fetch_as(addr: SocketAddr, target: &str, accept: &str) -> Result<Vec<u8>> {
     let mut stream =
         TcpStream::connect_timeout(&addr, PATIENCE).with_context(|| addr.to_string())?;
     stream
@@ -22,7 +27,7 @@ pub(crate) fn fetch(addr: SocketAddr, target: &str) -> Result<Vec<u8>> {
     stream
         .set_write_timeout(Some(PATIENCE))
         .context("a timeout")?;
-    let request = format!("GET {target} HTTP/1.0\r\nHost: {addr}\r\n\r\n");
+    let request = format!("GET {target} HTTP/1.0\r\nHost: {addr}\r\nAccept: {accept}\r\n\r\n");
     stream
         .write_all(request.as_bytes())
         .context("asking the tracker")?;

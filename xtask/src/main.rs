@@ -20,10 +20,12 @@ mod compare;
 mod fuzz;
 mod http;
 mod interop;
+mod page;
 mod payload;
 mod process;
 mod programs;
 mod rng;
+mod service;
 mod shared;
 mod sim;
 mod stop;
@@ -53,6 +55,10 @@ enum Chore {
     Fuzz(fuzz::Args),
     /// Share data with foreign programs, in both directions, and print the matrix
     Interop(interop::Args),
+    /// Look at the tracker's page in Chromium, with scripts and without
+    PageTest(page::Args),
+    /// Run the tracker as a service of systemd, in a container
+    ServiceTest(service::Args),
     /// Run whole swarms in one process, with every fault drawn from a seed
     Sim(sim::Args),
     /// Share data between real processes on loopback and compare every byte
@@ -69,6 +75,8 @@ fn main() -> ExitCode {
         Chore::Ci(args) => ci::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Interop(args) => interop::run(&args),
+        Chore::PageTest(args) => page::run(&args),
+        Chore::ServiceTest(args) => service::run(&args),
         Chore::Sim(args) => sim::run(&args),
         Chore::SwarmTest(args) => swarm::run(&args),
         Chore::TrackerTest(args) => shared::run(&args),

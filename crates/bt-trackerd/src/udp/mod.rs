@@ -96,10 +96,11 @@ pub(crate) fn spread(first: UdpSocket, count: usize) -> io::Result<(SocketAddr, 
     let shared = SockRef::from(&first).reuse_port()?;
     let mut sockets = Vec::new();
     for _ in 1..count {
-        sockets.push(if shared {
-            socket(addr, true)?
-        } else {
-            first.try_clone()?
+        // A port can be shared by sockets of one user only, and a service manager's are often another's.
+        let another = shared.then(|| socket(addr, true));
+        sockets.push(match another {
+            Some(Ok(another)) => another,
+            Some(Err(_)) | None => first.try_clone()?,
         });
     }
     sockets.push(first);
