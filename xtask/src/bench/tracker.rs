@@ -16,6 +16,7 @@ use super::load::{self, Outcome, Question, Span, Target};
 use crate::process::Process;
 use crate::programs;
 use crate::rng::Rng;
+use crate::stop;
 use crate::units::parse_duration;
 
 /// The core that the tracker has for itself.
@@ -128,17 +129,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         hashes: &hashes,
         peers: args.peers.max(1),
     };
-    let mut rows = Vec::new();
+    let (mut rows, mut failed) = (Vec::new(), Vec::new());
     for rival in RIVALS {
         let chosen = args.trackers.is_empty() || args.trackers.contains(&rival);
         let chosen = chosen && !(args.memory && rival == Rival::Floor);
         if chosen && rival.is_installed() {
-            measure(rival, &program, target, args, &mut rows)
-                .with_context(|| rival.name().to_owned())?;
+            let measured = measure(rival, &program, target, args, &mut rows);
+            if let Err(error) = measured {
+                // What the others did is worth its time all the same.
+                stop::check()?;
+                eprintln!("{}: {error:#}", rival.name());
+                failed.push(rival.name());
+            }
         }
     }
     if !args.json && !args.memory {
         println!("{}", table(&rows));
+    }
+    if !failed.is_empty() {
+        bail!("not measured: {}", failed.join(", "));
     }
     Ok(())
 }
@@ -270,10 +279,21 @@ impl Rival {
     fn is_installed(self) -> bool {
         match self {
             Self::Floor | Self::Ours | Self::OursOnTwo | Self::OursWithoutIds => true,
-            Self::Opentracker | Self::AquaticUdp | Self::AquaticHttp => {
-                programs::is_installed(self.name())
-            }
+            Self::Opentracker | Self::AquaticUdp | Self::AquaticHttp => self.installed().is_some(),
         }
+    }
+
+    /// Where a foreign one is: on the search path, or where `cargo install --root target/interop` puts it.
+    fn installed(self) -> Option<String> {
+        let name = self.name();
+        if programs::is_installed(name) {
+            return Some(name.to_owned());
+        }
+        let path = programs::target_folder()
+            .ok()?
+            .join("interop/bin")
+            .join(name);
+        path.is_file().then(|| path.display().to_string())
     }
 
     fn transports(self) -> &'static [Transport] {
@@ -325,17 +345,17 @@ impl Rival {
             }
             Self::AquaticUdp => (
                 format!(
-                    "socket_workers = 1\n[network]\nuse_ipv6 = false\naddress_ipv4 = \"{addr}\"\n\
+                    "socket_workers = 1\n[network]\naddress = \"{addr}\"\n\
                      [protocol]\nmax_response_peers = 50\n"
                 ),
-                vec!["aquatic_udp".into(), "-c".into(), path],
+                vec![self.installed().unwrap_or_default(), "-c".into(), path],
             ),
             Self::AquaticHttp => (
                 format!(
-                    "socket_workers = 1\nswarm_workers = 1\n[network]\nuse_ipv6 = false\n\
-                     address_ipv4 = \"{addr}\"\n[protocol]\nmax_peers = 50\n"
+                    "socket_workers = 1\nswarm_workers = 1\n[network]\naddress = \"{addr}\"\n\
+                     [protocol]\nmax_peers = 50\n"
                 ),
-                vec!["aquatic_http".into(), "-c".into(), path],
+                vec![self.installed().unwrap_or_default(), "-c".into(), path],
             ),
         };
         std::fs::write(settings, text).context("the tracker's settings")?;
