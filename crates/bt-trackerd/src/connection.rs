@@ -11,8 +11,9 @@ use crate::state::State;
 use crate::tls;
 use crate::trust;
 use core::cell::RefCell;
+use core::future::poll_fn;
 use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -131,11 +132,11 @@ async fn converse(
     let mut quick = Quick::new(Arc::clone(&state), peer);
     let mut next = Next::Wait;
     loop {
-        if next == Next::Wait && stream.readable().await.is_err() {
-            return;
-        }
         let unsent;
-        (next, unsent) = WORK.with_borrow_mut(|work| turn(&stream, next, &mut quick, work, &place));
+        (next, unsent) = poll_fn(|cx| {
+            WORK.with_borrow_mut(|work| turn(cx, &mut stream, next, &mut quick, work, &place))
+        })
+        .await;
         if !unsent.is_empty() && stream.write_all(&unsent).await.is_err() {
             return;
         }
@@ -188,22 +189,25 @@ async fn behind_proxy(
 }
 
 /// Reads what is there, answers it, and sends the answers; returns what could not be sent.
+///
+/// A read that leaves room in the buffer has taken everything, which `poll_read` knows and `try_read` does not: that would be
+/// called once more for each request, in vain.
 fn turn(
-    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    stream: &mut TcpStream,
     last: Next,
     quick: &mut Quick,
     work: &mut Work,
     place: &Place,
-) -> (Next, Vec<u8>) {
+) -> Poll<(Next, Vec<u8>)> {
     let mut received = 0;
     if last == Next::Wait {
-        received = match stream.try_read(&mut work.input) {
-            Ok(received @ 1..) => received,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return (Next::Wait, Vec::new());
-            }
-            Ok(0) | Err(_) => return (Next::Close, Vec::new()),
-        };
+        let mut buffer = ReadBuf::new(&mut work.input);
+        let read = ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer));
+        received = buffer.filled().len();
+        if read.is_err() || received == 0 {
+            return Poll::Ready((Next::Close, Vec::new()));
+        }
     }
     let next = quick.turn(work, received, place);
     let mut rest = work.output.as_slice();
@@ -211,10 +215,10 @@ fn turn(
         match stream.try_write(rest) {
             Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(_) => return (Next::Close, Vec::new()),
+            Err(_) => return Poll::Ready((Next::Close, Vec::new())),
         }
     }
-    (next, rest.to_vec())
+    Poll::Ready((next, rest.to_vec()))
 }
 
 /// Serves a connection with hyper.
