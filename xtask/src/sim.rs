@@ -32,9 +32,21 @@ pub(crate) struct Args {
     /// Tell everything that happens in this file (with --seed)
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Which swarm: chaos (every fault), flash, thousand, ten-thousand
+    /// Which swarm: chaos (every fault), flash, even, super, mixed, arrivals, riders, liars, last-copy, thousand, ten-thousand
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
+    /// The payload in MiB, where the swarm takes another than its own
+    #[arg(long, value_name = "MIB")]
+    size: Option<u64>,
+    /// Its pieces in KiB
+    #[arg(long, value_name = "KIB")]
+    piece: Option<u64>,
+    /// Runs at a time; as many as cores, unless they take too much memory
+    #[arg(long)]
+    threads: Option<u64>,
+    /// Say what all seeds came to as one JSON object
+    #[arg(long)]
+    json: bool,
     /// Say what each seed came to
     #[arg(long)]
     verbose: bool,
@@ -71,10 +83,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     add("--seed", args.seed.map(|seed| seed.to_string()));
     add("--minutes", args.minutes.map(|minutes| minutes.to_string()));
     add("--scenario", args.scenario.clone());
+    add("--size", args.size.map(|size| size.to_string()));
+    add("--piece", args.piece.map(|piece| piece.to_string()));
+    add("--threads", args.threads.map(|threads| threads.to_string()));
     let trace = args.trace.as_ref().map(|path| path.display().to_string());
     add("--trace", trace);
-    if args.verbose {
-        command.arg("--verbose");
+    for (word, is_wanted) in [("--verbose", args.verbose), ("--json", args.json)] {
+        if is_wanted {
+            command.arg(word);
+        }
     }
     let status = command.status().context("sim")?;
     if !status.success() {

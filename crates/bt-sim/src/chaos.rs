@@ -61,6 +61,7 @@ impl Scenario {
             hosts,
             healed_after: FAULTS_FOR,
             bound: Duration::ZERO,
+            waits_for_riders: false,
         };
         scenario.bound = scenario.least() * 8 + PATIENCE;
         scenario
@@ -86,6 +87,7 @@ fn draw_host(rng: &mut Rng, seeder: bool) -> Host {
         fast: rng.chance(80),
         slots: rng.chance(30).then(|| 1 + rng.index(6)),
         super_seed: seeder && rng.chance(25),
+        leaves: false,
     }
 }
 

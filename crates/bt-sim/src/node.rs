@@ -26,7 +26,7 @@ pub enum Nature {
 }
 
 /// What a node is made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Host {
     /// It has everything from the start.
     pub seeder: bool,
@@ -46,6 +46,8 @@ pub struct Host {
     pub fast: bool,
     /// It shows its pieces one by one (BEP 16).
     pub super_seed: bool,
+    /// It leaves as soon as it has everything.
+    pub leaves: bool,
     /// Its upload slots; `None`: as many as the engine thinks right.
     pub slots: Option<usize>,
 }
@@ -62,6 +64,7 @@ impl Default for Host {
             dialable: true,
             fast: true,
             super_seed: false,
+            leaves: false,
             slots: None,
         }
     }

@@ -20,6 +20,17 @@ pub struct Scenario {
     pub healed_after: Duration,
     /// How long the swarm may take from then on.
     pub bound: Duration,
+    /// The run ends when the free riders are complete too.
+    pub waits_for_riders: bool,
+}
+
+/// What one member came for, and how long it took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Download {
+    /// What it is made of.
+    pub host: Host,
+    /// From when it came until it had everything; `None` if it did not get there.
+    pub took: Option<Duration>,
 }
 
 /// What a run came to.
@@ -39,8 +50,12 @@ pub struct Report {
     pub hash_failures: u64,
     /// How often a node banned a liar.
     pub bans: usize,
+    /// Who sends bad blocks, and was banned by somebody.
+    pub liars_banned: usize,
     /// Who downloaded.
     pub leechers: usize,
+    /// How it went for each who came to download, whatever its nature.
+    pub downloads: Vec<Download>,
     /// How many things happened.
     pub steps: u64,
     /// A hash of all that happened.
@@ -76,6 +91,7 @@ impl Scenario {
             faults: Vec::new(),
             healed_after: Duration::ZERO,
             bound: Duration::ZERO,
+            waits_for_riders: false,
         };
         scenario.bound = scenario.least() * 4 + Duration::from_secs(60);
         scenario
@@ -153,7 +169,9 @@ impl Scenario {
         let numbers = 0..world.nodes_count();
         let came = |number: &usize| {
             let host = world.host(*number);
-            !host.seeder && host.nature == Nature::Honest && !world.is_gone(*number)
+            !host.seeder
+                && host.nature == Nature::Honest
+                && (host.leaves || !world.is_gone(*number))
         };
         if !done {
             let short = numbers.filter(came);
@@ -165,10 +183,38 @@ impl Scenario {
         let ends = numbers.clone().filter(came);
         let last = ends.filter_map(|number| world.completed_at(number)).max();
         let took = last.unwrap_or(start) - start;
+        if self.waits_for_riders {
+            self.wait_for_riders(&mut world);
+        }
         // What is under way arrives, and then everybody knows everything.
         world.pass(Duration::from_secs(5));
         world.assert_at_rest();
         Ok(self.report(&world, took))
+    }
+
+    /// Lets time pass until the free riders have everything, or the bound is over once more.
+    fn wait_for_riders(&self, world: &mut World) {
+        let end = world.now() + self.bound;
+        let lacks = |world: &World, number| {
+            let rides = world.host(number).nature == Nature::FreeRider;
+            rides && world.completed_at(number).is_none()
+        };
+        while world.now() < end && (0..world.nodes_count()).any(|number| lacks(world, number)) {
+            world.pass(Duration::from_secs(1));
+        }
+    }
+
+    fn downloads(&self, world: &World) -> Vec<Download> {
+        let came = self.hosts.iter().enumerate();
+        let came = came.filter(|(_, (host, _))| !host.seeder);
+        let download = |(number, (host, after)): (usize, &(Host, Duration))| {
+            let end = world.completed_at(number);
+            Download {
+                host: *host,
+                took: end.map(|end| (end - World::START).saturating_sub(*after)),
+            }
+        };
+        came.map(download).collect()
     }
 
     fn report(&self, world: &World, took: Duration) -> Report {
@@ -193,7 +239,13 @@ impl Scenario {
             wasted_percent: 100.0 * wasted as f64 / downloaded.max(1) as f64,
             hash_failures: leechers().map(|(_, stats)| stats.hash_failures).sum(),
             bans: numbers.clone().map(|number| world.bans(number)).sum(),
+            liars_banned: numbers
+                .clone()
+                .filter(|number| matches!(world.host(*number).nature, Nature::Liar(_)))
+                .filter(|number| world.bans(*number) > 0)
+                .count(),
             leechers: leechers().count(),
+            downloads: self.downloads(world),
             steps: world.steps(),
             trace: world.trace(),
         }

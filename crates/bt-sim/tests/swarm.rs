@@ -196,3 +196,37 @@ fn what_rots_is_taken_back_and_fetched_again() {
     }
     assert!(taken_back > 5, "{taken_back} pieces were taken back");
 }
+
+#[test]
+fn a_swarm_outlives_a_seeder_that_leaves_with_the_last_piece_that_nobody_had() {
+    for seed in 1..3 {
+        let mut crowd = Scenario::flash_crowd(seed, layout(4), 6, 1_000_000);
+        crowd.settings.seeders_leave = true;
+        let mut world = crowd.build();
+        let gone = |world: &bt_sim::World| world.is_gone(0);
+        while !gone(&world) && world.now() < bt_sim::World::START + crowd.bound {
+            assert_eq!(world.copies().0, 0, "it left too late");
+            world.pass(Duration::from_millis(100));
+        }
+        assert!(gone(&world) && world.copies().0 >= 1 && !world.is_done());
+        crowd.finish(world).unwrap();
+    }
+}
+
+#[test]
+fn who_leaves_when_it_is_done_has_been_there() {
+    let mut crowd = Scenario::flash_crowd(1, layout(2), 5, 1_000_000);
+    for (number, (host, after)) in crowd.hosts.iter_mut().enumerate().skip(1) {
+        host.leaves = true;
+        *after = Duration::from_secs(number as u64);
+    }
+    let report = run(&crowd);
+    assert_eq!(report.downloads.len(), 5);
+    for download in &report.downloads {
+        let took = download.took.unwrap();
+        assert!(
+            took > Duration::from_secs(1) && took < report.took,
+            "{report}"
+        );
+    }
+}

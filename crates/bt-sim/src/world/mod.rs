@@ -18,7 +18,7 @@ use crate::link::{LinkId, Links, Segment, Side};
 use crate::node::{Host, Nature, Node};
 use crate::payload::{Payload, mix};
 use bt_core::disk::{Done, Job, Verdict};
-use bt_core::{Bitfield, Block, Layout, PeerId, Rng, Time};
+use bt_core::{Bitfield, Block, Layout, PeerId, PieceIndex, Rng, Time};
 use bt_peer::{Config, ConnId, Engine, Input, Output, Stats, Torrent};
 use bt_tracker::announce::AnnounceRequest;
 use bt_tracker::server::{self, Swarms};
@@ -55,6 +55,8 @@ pub struct Settings {
     pub disk: DiskKind,
     /// How often the tracker wants announces.
     pub announce_interval: Duration,
+    /// The seeders leave as soon as the leechers have each piece among them.
+    pub seeders_leave: bool,
 }
 
 impl Settings {
@@ -66,6 +68,7 @@ impl Settings {
             seed,
             disk: DiskKind::Stored,
             announce_interval: Duration::from_secs(60),
+            seeders_leave: false,
         }
     }
 }
@@ -117,6 +120,8 @@ pub struct World {
     trace: u64,
     /// Somebody came up, left or completed since it was last asked whether all are done.
     progressed: bool,
+    /// Pieces that some leecher has.
+    out: Bitfield,
     /// Who banned whom.
     bans: BTreeSet<(usize, usize)>,
     teller: Option<Teller>,
@@ -150,6 +155,7 @@ impl World {
             steps: 0,
             trace: 0,
             progressed: true,
+            out: Bitfield::new(settings.layout.pieces_count()),
             bans: BTreeSet::new(),
             teller: None,
             settings,
@@ -443,6 +449,7 @@ impl World {
                         self.assert_right(number, piece);
                         self.node_mut(number).verified.set(piece);
                         self.plan_save(number);
+                        self.note_out(number, piece);
                     }
                     Verdict::Bad { .. } => {
                         let length = self.settings.layout.piece_length(piece);
@@ -461,8 +468,25 @@ impl World {
         let now = self.now;
         let node = self.node_mut(number);
         if node.verified.is_full() {
+            let leaves = node.host.leaves && node.completed_at.is_none();
             node.completed_at.get_or_insert(now);
             self.progressed = true;
+            if leaves {
+                let node = number;
+                self.later(Duration::ZERO, Happening::Fault(Fault::Leave { node }));
+            }
+        }
+    }
+
+    /// A leecher has a piece: the seeders may go with the last one that nobody had.
+    fn note_out(&mut self, number: usize, piece: PieceIndex) {
+        if self.node(number).host.seeder || !self.out.set(piece) || !self.out.is_full() {
+            return;
+        }
+        for node in 0..self.nodes.len() {
+            if self.settings.seeders_leave && self.node(node).host.seeder {
+                self.later(Duration::ZERO, Happening::Fault(Fault::Leave { node }));
+            }
         }
     }
 

@@ -9,6 +9,8 @@
 
 mod arguments;
 mod curve;
+mod summary;
+mod swarms;
 
 use arguments::Arguments;
 use bt_sim::{Report, Scenario};
@@ -20,6 +22,8 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+use summary::Summary;
+use swarms::{Measure, Outcome};
 
 /// Every so many seeds one is run twice, and both runs must be the same.
 const SEEDS_BETWEEN_REPEATS: u64 = 8;
@@ -33,7 +37,7 @@ fn main() -> ExitCode {
     let arguments = match arguments::parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(message) => {
-            eprintln!("{message}\n{}", arguments::USAGE);
+            eprintln!("{message}\n{}", arguments::usage());
             return ExitCode::from(2);
         }
     };
@@ -41,87 +45,126 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         SAID.with(|said| *said.borrow_mut() = panic.to_string().replace('\n', " "));
     }));
-    let started = Instant::now();
-    let (next, steps) = (AtomicU64::new(0), AtomicU64::new(0));
-    let failed: Mutex<Vec<u64>> = Mutex::new(Vec::new());
-    let reports: Mutex<Vec<Report>> = Mutex::new(Vec::new());
+    let work = Work::new();
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads {
-            scope.spawn(|| {
-                while arguments.time.is_none_or(|time| started.elapsed() < time) {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= arguments.seeds {
-                        break;
-                    }
-                    let seed = arguments.seed + number;
-                    match check(seed, &arguments) {
-                        Ok(report) => {
-                            steps.fetch_add(report.steps, Ordering::Relaxed);
-                            if let Ok(mut reports) = reports.lock() {
-                                reports.push(report);
-                            }
-                        }
-                        Err(why) => {
-                            println!("seed {seed}: {why}");
-                            if let Ok(mut failed) = failed.lock() {
-                                failed.push(seed);
-                            }
-                        }
-                    }
-                }
-            });
+            scope.spawn(|| work.take_seeds(&arguments));
         }
     });
-    let ran = next.into_inner().min(arguments.seeds);
-    let (took, steps) = (started.elapsed().as_secs_f64(), steps.into_inner());
-    let peak = peak_mebibytes().map_or(String::new(), |peak| format!(", {peak} MiB at most"));
-    println!(
-        "{ran} seeds from {} in {took:.1} s, {steps} steps, {:.0} a second{peak}",
-        arguments.seed,
-        steps as f64 / took
-    );
-    let reports = reports.into_inner().unwrap_or_default();
-    if arguments.verbose && !reports.is_empty() {
-        let ratio = |report: &Report| report.took.as_secs_f64() / report.least.as_secs_f64();
-        println!(
-            "medians: {:.3} x the least, {:.3} copies from the seeders",
-            median(reports.iter().map(ratio)),
-            median(reports.iter().map(|report| report.seeder_copies))
-        );
+    let summary = work.summary(&arguments);
+    if arguments.json {
+        println!("{}", summary.json());
+    } else {
+        println!("{}", summary.text());
     }
-    let failed = failed.into_inner().unwrap_or_default();
-    if failed.is_empty() {
+    if summary.failed.is_empty() {
         return ExitCode::SUCCESS;
     }
-    println!("failed: {failed:?}");
+    if !arguments.json {
+        println!("failed: {:?}", summary.failed);
+    }
     ExitCode::FAILURE
 }
 
-/// The middle one, or the upper of the two in the middle; 0 of none.
-fn median(numbers: impl Iterator<Item = f64>) -> f64 {
-    let mut numbers: Vec<f64> = numbers.collect();
-    numbers.sort_by(f64::total_cmp);
-    numbers.get(numbers.len() / 2).copied().unwrap_or(0.0)
+/// What the threads share.
+struct Work {
+    started: Instant,
+    next: AtomicU64,
+    steps: AtomicU64,
+    failed: Mutex<Vec<u64>>,
+    measured: Mutex<Vec<Vec<Measure>>>,
+}
+
+impl Work {
+    fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            next: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
+            failed: Mutex::default(),
+            measured: Mutex::default(),
+        }
+    }
+
+    /// Runs seeds until all are taken, or the time is over.
+    fn take_seeds(&self, arguments: &Arguments) {
+        while arguments
+            .time
+            .is_none_or(|time| self.started.elapsed() < time)
+        {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= arguments.seeds {
+                break;
+            }
+            let seed = arguments.seed + number;
+            match check(seed, arguments) {
+                Ok(outcome) => {
+                    self.steps
+                        .fetch_add(outcome.report.steps, Ordering::Relaxed);
+                    if let Ok(mut measured) = self.measured.lock() {
+                        measured.push((arguments.swarm.measures)(&outcome));
+                    }
+                }
+                Err(why) => {
+                    // With --json only the object is on stdout.
+                    if arguments.json {
+                        eprintln!("seed {seed}: {why}");
+                    } else {
+                        println!("seed {seed}: {why}");
+                    }
+                    if let Ok(mut failed) = self.failed.lock() {
+                        failed.push(seed);
+                    }
+                }
+            }
+        }
+    }
+
+    fn summary(self, arguments: &Arguments) -> Summary {
+        let swarm = arguments.swarm;
+        let layout = (swarm.build)(arguments.seed, arguments.layout)
+            .settings
+            .layout;
+        Summary {
+            scenario: swarm.name,
+            seeds: self.next.into_inner().min(arguments.seeds),
+            first_seed: arguments.seed,
+            failed: self.failed.into_inner().unwrap_or_default(),
+            layout: (!swarm.draws_layout).then_some(layout),
+            steps: self.steps.into_inner(),
+            wall_seconds: self.started.elapsed().as_secs_f64(),
+            peak_mebibytes: peak_mebibytes(),
+            spreads: summary::spreads(&self.measured.into_inner().unwrap_or_default()),
+        }
+    }
 }
 
 /// Runs one seed; what came of it, or what was wrong.
-fn check(seed: u64, arguments: &Arguments) -> Result<Report, String> {
-    let report = run(seed, arguments)?;
-    if arguments.seeds == 1 || arguments.verbose {
+fn check(seed: u64, arguments: &Arguments) -> Result<Outcome, String> {
+    let scenario = (arguments.swarm.build)(seed, arguments.layout);
+    let report = run(&scenario, arguments)?;
+    if !arguments.json && (arguments.verbose || arguments.seeds == 1) {
         println!("{report}");
+    } else if arguments.verbose {
+        eprintln!("{report}");
     }
     if arguments.repeats && seed.is_multiple_of(SEEDS_BETWEEN_REPEATS) {
-        let again = run(seed, arguments)?;
+        let again = run(&scenario, arguments)?;
         if again != report {
             return Err(format!("another run than before:\n{report}\n{again}"));
         }
     }
-    Ok(report)
+    let clean = arguments.swarm.clean.map(|clean| clean(&scenario));
+    let clean = clean.map(|clean| run(&clean, arguments)).transpose()?;
+    Ok(Outcome {
+        scenario,
+        report,
+        clean,
+    })
 }
 
-fn run(seed: u64, arguments: &Arguments) -> Result<Report, String> {
-    let scenario = (arguments.scenario)(seed, arguments.layout);
-    catch_unwind(AssertUnwindSafe(|| play(&scenario, arguments)))
+fn run(scenario: &Scenario, arguments: &Arguments) -> Result<Report, String> {
+    catch_unwind(AssertUnwindSafe(|| play(scenario, arguments)))
         .unwrap_or_else(|_| Err(SAID.with(|said| said.borrow().clone())))
 }
 
