@@ -8,6 +8,7 @@
 //! | [`piece`] | [`Layout`], [`PieceIndex`], [`Block`]: piece arithmetic, checked once |
 //! | [`bitfield`] | [`Bitfield`]: a set of pieces |
 //! | [`addr`] | compact peer addresses, and which addresses may be dialled |
+//! | [`crc`] | CRC-32C |
 //! | [`rate`] | [`RateMeter`] and [`RateLimiter`] |
 //! | [`votes`] | [`Votes`]: which address others see us at |
 //! | [`disk`] | the orders an engine gives to its disk, and the answers |
@@ -32,6 +33,7 @@
 
 pub mod addr;
 pub mod bitfield;
+pub mod crc;
 pub mod disk;
 pub mod id;
 pub mod piece;

@@ -3,6 +3,7 @@
 //! **Invariant:** [`is_of_address`] holds for each id that [`of_address`] makes, and for any id of a local address.
 
 pub use bt_core::addr::{is_local, subnet};
+use bt_core::crc::crc32c;
 use bt_core::{InfoHash, Rng};
 use core::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -160,29 +161,9 @@ fn hash_masked<const N: usize>(mut bytes: [u8; N], mask: [u8; N], high: u8) -> u
     crc32c(&bytes)
 }
 
-/// CRC-32C (Castagnoli), bit by bit: it is only ever asked for eight bytes.
-fn crc32c(bytes: &[u8]) -> u32 {
-    /// The polynomial, bits reversed.
-    const POLYNOMIAL: u32 = 0x82f6_3b78;
-    let mut crc = u32::MAX;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = (crc >> 1) ^ (POLYNOMIAL & (crc & 1).wrapping_neg());
-        }
-    }
-    !crc
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn crc_of_the_check_string() {
-        // The check value that catalogues of CRCs give for "123456789".
-        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-    }
 
     #[test]
     fn bep_42_vectors() {

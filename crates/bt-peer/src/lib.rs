@@ -11,6 +11,7 @@
 //! | [`uploads`] | what one peer asked of us, and how much of it is on its way |
 //! | [`choker`] | whom to upload to: tit-for-tat, optimistic unchoke, turns while seeding |
 //! | [`peers`] | [`PeerList`]: known addresses, dial back-off, bans |
+//! | [`priority`] | which peers are to be preferred, as both ends see it (BEP 40) |
 //! | [`metadata`] | [`metadata::Fetch`]: the info dictionary from peers |
 //! | [`smart_ban`] | [`SmartBan`]: who sent the bad block |
 //! | [`announcer`] | the torrent's numbers, put to the schedule of `bt_tracker::client` |
@@ -100,6 +101,7 @@ pub mod metadata;
 pub mod node;
 pub mod peers;
 pub mod picker;
+pub mod priority;
 pub mod requests;
 pub mod smart_ban;
 pub mod spread;

@@ -19,6 +19,7 @@
 //! assert!(list.ready_at() > Some(Time::ZERO));
 //! ```
 
+use crate::priority::priority;
 use bt_core::addr::{canonical, is_dialable};
 use bt_core::{Rng, Time};
 use core::time::Duration;
@@ -64,10 +65,12 @@ pub struct PeerList {
     waiting: BTreeSet<Turn>,
     /// Ends of bans by network, see [`network`].
     bans: BTreeMap<IpAddr, Time>,
+    /// Where others see us, by IPv4 and by IPv6.
+    own: [Option<SocketAddr>; 2],
     ban_ends: BTreeSet<(Time, IpAddr)>,
 }
 
-/// When an address may be dialled; a random number gives equals a random order.
+/// When an address may be dialled, and its rank among equals: by BEP 40 where that can be known, else a random number.
 type Turn = (Time, u64, SocketAddr);
 
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +96,8 @@ impl PeerList {
 
     /// Takes an address; true if it was not known and may be dialled some time.
     ///
-    /// Never-tried addresses come before all that failed; among themselves they come in random order.
+    /// Never-tried addresses come before all that failed; among themselves those of higher [`priority`] come first, or
+    /// in random order as long as it is not known where others see us.
     pub fn add(&mut self, addr: SocketAddr, source: Source, rng: &mut Rng) -> bool {
         let addr = canonical(addr);
         if !is_dialable(addr) || self.known.contains_key(&addr) {
@@ -102,7 +106,7 @@ impl PeerList {
         let Some((failures, from)) = self.make_room(addr, source) else {
             return false;
         };
-        let turn = (from, rng.next_u64(), addr);
+        let turn = (from, self.rank(addr, rng), addr);
         self.waiting.insert(turn);
         let standing = Standing::Waiting(turn);
         self.known.insert(addr, Entry { failures, standing });
@@ -196,6 +200,35 @@ impl PeerList {
         bans.filter(move |(_, end)| *end > now)
     }
 
+    /// Others see us here. Who waits is ranked anew.
+    pub fn set_own(&mut self, own: SocketAddr, rng: &mut Rng) {
+        let own = canonical(own);
+        let [v4, v6] = &mut self.own;
+        let place = if own.is_ipv4() { v4 } else { v6 };
+        if place.replace(own) == Some(own) {
+            return;
+        }
+        for (from, _, addr) in core::mem::take(&mut self.waiting) {
+            let turn = (from, self.rank(addr, rng), addr);
+            self.set_standing(addr, Standing::Waiting(turn));
+        }
+    }
+
+    /// How much we should be connected to the peer at this address, if that can be known (BEP 40).
+    #[must_use]
+    pub fn priority(&self, addr: SocketAddr) -> Option<u32> {
+        let [v4, v6] = self.own;
+        let own = if canonical(addr).is_ipv4() { v4 } else { v6 };
+        priority(own?, addr)
+    }
+
+    /// Lower comes first. The rest is a lot, so that nobody can foresee it all.
+    fn rank(&self, addr: SocketAddr, rng: &mut Rng) -> u64 {
+        let lot = rng.next_u64();
+        self.priority(addr)
+            .map_or(lot, |priority| u64::from(!priority) << 32 | lot >> 32)
+    }
+
     /// How many addresses are known.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -250,7 +283,8 @@ impl PeerList {
             return;
         }
         entry.failures = count(entry.failures);
-        let turn = (now + back_off(entry.failures, rng), rng.next_u64(), addr);
+        let from = now + back_off(entry.failures, rng);
+        let turn = (from, self.rank(addr, rng), addr);
         self.set_standing(addr, Standing::Waiting(turn));
     }
 

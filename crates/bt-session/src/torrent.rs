@@ -548,7 +548,12 @@ impl Torrent {
             Output::Disk(job) => self.hands().jobs.submit(job, done),
             Output::Metadata(info_bytes) => self.describe(info_bytes, ends),
             Output::Dial { conn, addr } => self.dial(conn, addr),
-            Output::SeenAt { by, ip } => self.shared.external.vote(by, ip),
+            Output::SeenAt { by, ip } => {
+                self.shared.external.vote(by, ip);
+                // The engine ranks its peers by what most agree on.
+                let agreed = self.shared.external.ip(ip.to_canonical().is_ipv6());
+                self.inputs.extend(agreed.map(Input::ExternalIp));
+            }
             Output::Close { conn, reason } => {
                 tracing::debug!(info_hash = %self.info_hash, ?conn, ?reason, "closing");
                 self.conns.remove(&conn);

@@ -5,7 +5,7 @@
 //! [`FAULTS_FOR`], and then the swarm must come to its end.
 
 use crate::disk::{DiskKind, Trouble};
-use crate::node::{Host, Nature};
+use crate::node::{Host, Nature, PEERS_MAX};
 use crate::scenario::Scenario;
 use crate::world::{Fault, Settings};
 use bt_core::{Layout, Rng};
@@ -87,6 +87,7 @@ fn draw_host(rng: &mut Rng, seeder: bool) -> Host {
         fast: rng.chance(80),
         slots: rng.chance(30).then(|| 1 + rng.index(6)),
         super_seed: seeder && rng.chance(25),
+        peers_max: PEERS_MAX,
         leaves: false,
     }
 }

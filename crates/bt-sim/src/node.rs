@@ -9,6 +9,9 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
+/// Most connections of a node: what an engine is content with unless told otherwise.
+pub(crate) const PEERS_MAX: usize = 80;
+
 /// How a node behaves towards others. Its engine is the same in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Nature {
@@ -46,6 +49,8 @@ pub struct Host {
     pub fast: bool,
     /// It shows its pieces one by one (BEP 16).
     pub super_seed: bool,
+    /// Most connections at a time.
+    pub peers_max: usize,
     /// It leaves as soon as it has everything.
     pub leaves: bool,
     /// Its upload slots; `None`: as many as the engine thinks right.
@@ -64,6 +69,7 @@ impl Default for Host {
             dialable: true,
             fast: true,
             super_seed: false,
+            peers_max: PEERS_MAX,
             leaves: false,
             slots: None,
         }

@@ -230,3 +230,26 @@ fn who_leaves_when_it_is_done_has_been_there() {
         );
     }
 }
+
+#[test]
+fn a_newcomer_finds_a_place_where_all_are_taken() {
+    // BEP 40: whoever outranks the last of somebody's peers takes its place.
+    let mut crowd = Scenario::flash_crowd(3, layout(4), 40, 30_000);
+    for (host, _) in &mut crowd.hosts {
+        host.peers_max = 8;
+    }
+    let late = Duration::from_secs(30);
+    if let Some((_, after)) = crowd.hosts.last_mut() {
+        *after = late;
+    }
+    let newcomer = crowd.hosts.len() - 1;
+    let mut world = crowd.build();
+    world.pass(late);
+    assert!(!world.is_done());
+    let full = (0..newcomer).filter(|number| world.stats(*number).peers >= 7);
+    assert!(full.count() > newcomer * 9 / 10, "the others have places");
+    world.pass(Duration::from_secs(5));
+    let found = world.stats(newcomer).peers;
+    println!("{found} peers");
+    assert!(found >= 5, "the newcomer has {found} peers");
+}

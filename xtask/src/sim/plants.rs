@@ -132,6 +132,10 @@ pub(super) const PLANTS: &[Plant] = plants! {
         "race && dialled_by_us == (own < known.peer_id)" => "race && dialled_by_us";
     "seeders stay connected" in "crates/bt-peer/src/engine/swarm.rs":
         "if self.complete && conn.is_some_and(|conn| conn.begun && conn.is_seeder()) {" => "if !self.complete && conn.is_some_and(|conn| conn.begun && conn.is_seeder()) {";
+    "who came first keeps the place" in "crates/bt-peer/src/engine/swarm.rs":
+        "Some(*lowest) < new" => "Some(*lowest) < new && new.is_none()";
+    "addresses are called in any order" in "crates/bt-peer/src/peers.rs":
+        ".map_or(lot, |priority| u64::from(!priority) << 32 | lot >> 32)" => ".map_or(lot, |priority| u64::from(priority) >> 32 | lot)";
     // Announces, resume, rates.
     "completed is not announced" in "crates/bt-tracker/src/client/mod.rs":
         "Input::Completed => self.complete = true," => "Input::Completed => {}";

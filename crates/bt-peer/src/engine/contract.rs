@@ -96,6 +96,8 @@ pub enum Input {
     /// Peers became known in another way than by the engine's own asking: from the user, by the DHT, by local discovery, or
     /// by resolving names. Who named them decides how far they are believed.
     PeersFound(Source, Vec<SocketAddr>),
+    /// Others see us at this address: of each family the last one counts.
+    ExternalIp(IpAddr),
     /// The user wants something.
     Command(Command),
     /// The deadline has come.

@@ -184,6 +184,10 @@ impl Engine {
             Input::DiskDone(done) => self.disk_done(now, done),
             Input::Announced { id, result } => self.announced(now, id, result),
             Input::PeersFound(source, addrs) => self.peers_found(now, addrs, source),
+            Input::ExternalIp(ip) => {
+                let own = SocketAddr::new(ip, self.config.listen_port);
+                self.peers.set_own(own, &mut self.rng);
+            }
             Input::Command(command) => self.command(now, command),
             Input::Timeout => {}
         }

@@ -120,7 +120,8 @@ impl Engine {
             let id = known.id;
             self.close(now, id, CloseReason::Duplicate);
         }
-        if self.conns.len() >= self.config.peers_max && !self.evict(now) {
+        if self.conns.len() >= self.config.peers_max && !self.evict(now) && !self.outrank(now, addr)
+        {
             return Err(CloseReason::Full);
         }
         Ok(inherited)
@@ -156,6 +157,21 @@ impl Engine {
                 (is_fresh, moved, conn.opened_at, conn.id)
             });
         let Some(id) = idlest.map(|conn| conn.id) else {
+            return false;
+        };
+        self.close(now, id, CloseReason::Full);
+        true
+    }
+
+    /// Closes the connection of the lowest priority for a new one of a higher (BEP 40), if there is one. Both ends agree
+    /// on which one that is, so who is turned away here is welcome elsewhere. One whose priority cannot be known stays.
+    fn outrank(&mut self, now: Time, addr: SocketAddr) -> bool {
+        let ranked = self.conns.values().filter_map(|conn| {
+            let priority = self.peers.priority(conn.listen_addr.unwrap_or(conn.addr))?;
+            Some((priority, conn.id))
+        });
+        let new = self.peers.priority(addr);
+        let Some((_, id)) = ranked.min().filter(|(lowest, _)| Some(*lowest) < new) else {
             return false;
         };
         self.close(now, id, CloseReason::Full);

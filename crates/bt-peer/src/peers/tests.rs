@@ -118,6 +118,28 @@ fn a_useful_connection_is_forgiven_and_a_useless_one_is_a_failure() {
 }
 
 #[test]
+fn those_of_higher_priority_come_first_once_we_know_where_we_are_seen() {
+    // BEP 40.
+    let (mut list, mut rng) = (PeerList::new(), Rng::new(1));
+    let own = addr("9.9.9.9:6881");
+    let early = (0..20).map(|n| SocketAddr::from(([1, n, 0, 1], 6_881)));
+    for addr in early {
+        assert!(list.add(addr, Source::Tracker, &mut rng));
+        assert_eq!(list.priority(addr), None);
+    }
+    list.set_own(own, &mut rng);
+    list.set_own(addr("[2001:db8::9]:6881"), &mut rng);
+    for n in 0..20 {
+        let addr = SocketAddr::from(([2, n, 0, 1], 6_881));
+        assert!(list.add(addr, Source::Tracker, &mut rng));
+    }
+    let order = core::iter::from_fn(|| list.next_candidate(Time::ZERO));
+    let order: Vec<u32> = order.map(|addr| priority(own, addr).unwrap()).collect();
+    assert_eq!(order.len(), 40);
+    assert!(order.is_sorted_by(|a, b| a >= b), "{order:?}");
+}
+
+#[test]
 fn who_dialled_us_is_not_dialled() {
     let mut list = PeerList::new();
     let mut rng = Rng::new(1);

@@ -31,9 +31,6 @@ use std::net::{IpAddr, SocketAddr};
 /// The port of every node; each has an address of its own.
 const PORT: u16 = 6_881;
 
-/// Most connections of a node: what an engine is content with unless told otherwise.
-const PEERS_MAX: usize = 80;
-
 /// How long after a piece was verified the resume state is saved. Sooner than the programs do it, as the runs are short.
 const SAVE_DELAY: Duration = Duration::from_secs(5);
 
@@ -337,6 +334,7 @@ impl World {
         config.listen_port = PORT;
         config.upload_slots = node.host.slots;
         config.super_seed = node.host.super_seed;
+        config.peers_max = node.host.peers_max;
         if node.host.nature == Nature::FreeRider {
             config.upload_slots = Some(0);
         }
@@ -346,6 +344,8 @@ impl World {
         node.run += 1;
         self.progressed = true;
         self.note(number, || "starts".to_owned(), 1);
+        let ip = self.node(number).addr.ip();
+        self.feed(number, Input::ExternalIp(ip));
         // So that after a crash the next run knows that there was this one.
         self.save(number, false);
         self.wake_when_due(number);

@@ -67,6 +67,7 @@ impl World {
             | Input::DiskDone(_)
             | Input::Announced { .. }
             | Input::PeersFound(..)
+            | Input::ExternalIp(_)
             | Input::Command(_)
             | Input::Timeout => {}
         }
@@ -311,6 +312,7 @@ pub(super) fn weigh_input(input: &Input) -> u64 {
         },
         Input::Announced { id, .. } => mix(18, *id),
         Input::PeersFound(_, addrs) => mix(19, addrs.len() as u64),
+        Input::ExternalIp(_) => 22,
         Input::Command(_) => 20,
         Input::Timeout => 21,
     }

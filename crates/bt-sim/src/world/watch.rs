@@ -66,7 +66,7 @@ impl World {
         self.insist(number, audit);
         let open = self.monitors(number).count();
         assert!(
-            open <= super::PEERS_MAX,
+            open <= node.host.peers_max,
             "node {number} has {open} connections"
         );
         let mut others = BTreeSet::new();

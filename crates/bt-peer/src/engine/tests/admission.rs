@@ -341,3 +341,49 @@ fn stopping_waits_for_the_tracker_but_not_for_ever() {
     lone.pass_secs(2);
     assert_eq!(lone.events.last(), Some(&crate::Event::Stopped));
 }
+
+#[test]
+fn when_all_places_are_taken_the_lowest_priority_goes() {
+    // BEP 40. All want something of each other, so nobody is idle.
+    let own: SocketAddr = ([10, 99, 0, 1], 6_881).into();
+    let from = |n: u8| SocketAddr::from(([10, n, 0, 1], 50_000));
+    let rank = |n: u8| crate::priority::priority(own, from(n));
+    let mut ranked: Vec<u8> = (1..=12).collect();
+    ranked.sort_by_key(|n| rank(*n));
+    for is_known in [false, true] {
+        let mut config = Config::new(OWN_ID);
+        config.peers_max = 4;
+        config.listen_port = own.port();
+        let mut lone = Lone::with(torrent(PIECES, Bitfield::new(PIECES)), config);
+        if is_known {
+            lone.handle(Input::ExternalIp(own.ip()));
+        }
+        let open = |lone: &mut Lone, n: u8| {
+            let conn = ConnId(u64::from(n) * 2 + 1);
+            lone.handle(Input::Opened {
+                conn,
+                addr: from(n),
+                direction: Direction::Incoming,
+                peer_id: PeerId([n; 20]),
+                reserved: FAST,
+            });
+            if lone.close_reason(conn).is_none() {
+                lone.receive(conn, Message::HaveAll);
+            }
+            conn
+        };
+        let middle = ranked[4..8].to_vec();
+        let conns: Vec<ConnId> = middle.iter().map(|n| open(&mut lone, *n)).collect();
+        for n in &ranked[..4] {
+            let low = open(&mut lone, *n);
+            assert_eq!(lone.close_reason(low), Some(CloseReason::Full));
+        }
+        for (n, lowest) in ranked[8..].iter().zip(conns) {
+            let high = open(&mut lone, *n);
+            let full = Some(CloseReason::Full);
+            let (new, old) = (lone.close_reason(high), lone.close_reason(lowest));
+            let expected = if is_known { (None, full) } else { (full, None) };
+            assert_eq!((new, old), expected, "known: {is_known}");
+        }
+    }
+}
