@@ -13,6 +13,7 @@ pub(crate) mod net;
 mod private;
 mod probe;
 mod report;
+mod scrape;
 mod stream;
 mod tracker;
 mod wire;

@@ -31,6 +31,8 @@ pub(crate) enum Feature {
     Fast,
     /// The metadata comes by the extension protocol, by packet capture (BEP 10, BEP 9).
     Extended,
+    /// A scrape says the same to both, over HTTP and UDP (BEP 48, BEP 15).
+    Scrape,
     /// A private torrent, by packet capture: no DHT, no local discovery, no peer exchange (BEP 27).
     Private,
 }
@@ -45,7 +47,7 @@ pub(crate) enum Direction {
 }
 
 /// All, in the order of the matrix.
-pub(crate) const FEATURES: [Feature; 13] = [
+pub(crate) const FEATURES: [Feature; 14] = [
     Feature::Udp,
     Feature::UdpOpentracker,
     Feature::Udp6,
@@ -58,6 +60,7 @@ pub(crate) const FEATURES: [Feature; 13] = [
     Feature::Lsd,
     Feature::Fast,
     Feature::Extended,
+    Feature::Scrape,
     Feature::Private,
 ];
 
@@ -77,6 +80,7 @@ impl Feature {
             Self::Lsd => "local discovery",
             Self::Fast => "fast extension",
             Self::Extended => "extension protocol",
+            Self::Scrape => "scrape",
             Self::Private => "private: none of these",
         }
     }
@@ -100,7 +104,7 @@ impl Feature {
                 Tracker::Ours,
                 format!("http://{}/announce", Tracker::Ours.addr6()),
             ),
-            Self::LinkTracker | Self::Fast | Self::Extended => {
+            Self::LinkTracker | Self::Fast | Self::Extended | Self::Scrape => {
                 (Tracker::Ours, Tracker::Ours.announce_url())
             }
             Self::LinkPeer
@@ -141,6 +145,9 @@ impl Feature {
             (Self::DhtNode, Rqbit, _) => Some("chooses the port of its DHT node itself"),
             (Self::Private, other, direction) if other != Libtorrent || direction == To => {
                 Some("libtorrent is there, which speaks all three")
+            }
+            (Self::Scrape, other, direction) if other != Libtorrent || direction == To => {
+                Some("libtorrent is asked what a scrape says")
             }
             // It is the foreign node that is tried, both ways at once.
             (Self::DhtNode, _, To) => Some("in the line above"),

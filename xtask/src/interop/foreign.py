@@ -2,6 +2,7 @@
 
     foreign.py show TORRENT                          what libtorrent reads in it
     foreign.py create SOURCE OUT ANNOUNCE PIECE      a version 1 torrent of a file or folder
+    foreign.py scrape TORRENT URL                    what a tracker knows of it
     foreign.py share TORRENT|LINK DIR IP:PORT [--peers=IP:PORT,…] [--done=SCRIPT] [--dht=IP:PORT] [--pex] [--lsd]
                      [--ipv6] [--slow]               seeds, or downloads and then seeds, until stopped; runs the script
                                                      once it has written everything; slow is 1 KiB/s.
@@ -19,6 +20,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import time
 import urllib.error
 import urllib.parse
@@ -53,6 +55,26 @@ def create(source, out, announce, piece):
     lt.set_piece_hashes(torrent, os.path.dirname(source))
     with open(out, "wb") as file:
         file.write(lt.bencode(torrent.generate()))
+
+
+def scrape(torrent, url):
+    mask = lt.alert.category_t.tracker_notification | lt.alert.category_t.error_notification
+    # One of each address it listens on asks, and that of loopback fails; whoever is answered tells.
+    session = lt.session({"enable_dht": False, "enable_lsd": False, "alert_mask": mask})
+    deadline = time.monotonic() + 10
+    wanted = lt.add_torrent_params()
+    wanted.ti = lt.torrent_info(torrent)
+    wanted.save_path = "."
+    wanted.flags = lt.torrent_flags.paused | lt.torrent_flags.upload_mode
+    handle = session.add_torrent(wanted)
+    handle.replace_trackers([lt.announce_entry(url)])
+    handle.scrape_tracker()
+    while time.monotonic() < deadline:
+        session.wait_for_alert(1000)
+        for alert in session.pop_alerts():
+            if isinstance(alert, lt.scrape_reply_alert):
+                return {"complete": alert.complete, "incomplete": alert.incomplete}
+    sys.exit("nobody answered the scrape")
 
 
 def share(arguments):
@@ -219,6 +241,8 @@ def main():
     verb, *arguments = sys.argv[1:]
     if verb == "show":
         print(json.dumps(show(*arguments)))
+    elif verb == "scrape":
+        print(json.dumps(scrape(*arguments)))
     elif verb == "create":
         create(*arguments)
     elif verb == "share":

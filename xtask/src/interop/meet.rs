@@ -21,6 +21,7 @@ use super::feature::{Direction, Feature};
 use super::net::Host;
 use super::private;
 use super::probe::{Nodes, finds, keeps, shakes_hands, succeeds};
+use super::scrape;
 use super::tracker::Tracker;
 use super::wire;
 use crate::payload;
@@ -95,6 +96,7 @@ impl Meeting {
     pub(crate) fn hold(&self, patience: Duration, tools: &Tools) -> Result<Duration> {
         match self.feature {
             Feature::DhtNode => self.nodes(tools),
+            Feature::Scrape => self.scrape(tools),
             Feature::Private => private::hold(&self.folder, tools),
             Feature::Pex => match self.direction {
                 Direction::From => self.foreign_tells(patience, tools),
@@ -167,6 +169,19 @@ impl Meeting {
         }
         cell::end([leeching, seeding])?;
         cell::end(dht.processes)?;
+        Ok(took)
+    }
+
+    /// The foreign program seeds at our tracker, and both say what the trackers know.
+    fn scrape(&self, tools: &Tools) -> Result<Duration> {
+        let host = Host::new()?;
+        let who = (self.foreign, Role::Seed);
+        let mut seeding = self.start(who, "seeder", Ways::default(), &[], &host, tools)?;
+        self.until("the tracker knows the seeder", &mut seeding, || {
+            Ok(Tracker::Ours.scrape(&self.info_hash)?.0 > 0)
+        })?;
+        let took = scrape::compare(&self.torrent, &self.info_hash, tools)?;
+        cell::end([seeding])?;
         Ok(took)
     }
 
