@@ -9,12 +9,17 @@
 use bt_core::BLOCK_BYTES;
 use bt_wire::message::PIECE_HEADER_BYTES;
 use bytes::BytesMut;
-use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Room for one read, in bytes: sixteen blocks, so that a fast peer costs one system call for many messages, and what it
-/// brought fits the core's cache together with what is held until it is written.
-pub(crate) const READ_BYTES: usize = 16 * (BLOCK_BYTES as usize + PIECE_HEADER_BYTES);
+/// A whole block on the wire, in bytes.
+const MESSAGE_BYTES: usize = BLOCK_BYTES as usize + PIECE_HEADER_BYTES;
+
+/// Room for one read, in bytes: sixteen blocks, so that many messages cost one system call.
+pub(crate) const READ_BYTES: usize = 16 * MESSAGE_BYTES;
+
+/// Room for one read from a peer who sends faster than we read: four times as many. Of the lengths from 256 KiB to 4 MiB
+/// this costs the least processor time; most of it is acknowledgements, of which each read sends one.
+pub(crate) const LONG_READ_BYTES: usize = 4 * READ_BYTES;
 
 /// A buffer with less room left than this is not read into: below it a read would cost more than it brings.
 pub(crate) const READ_ROOM_MIN: usize = 4 * 1024;
@@ -25,69 +30,106 @@ pub(crate) const WRITE_BYTES: usize = READ_BYTES;
 /// Buffers of one kind that wait for their next use: 8 MiB, some more than one fast download holds.
 const SPENT_MAX: usize = 32;
 
-/// A buffer that a connection reads into.
+/// Long buffers that there are: 8 MiB. Whoever finds none free reads into a short one.
+const LONG_MAX: usize = 8;
+
+/// A buffer that a connection reads into. Dropped, it goes back to where it came from, without what is left in it.
 #[derive(Debug)]
-pub(crate) struct ReadBuffer {
+pub(crate) struct ReadBuffer<'a> {
     /// What was read and not taken yet.
     pub(crate) bytes: BytesMut,
-    /// Whether it is worth another use.
-    kept: bool,
+    length: Length,
+    buffers: &'a Buffers,
+}
+
+/// What a read buffer was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    /// [`READ_BYTES`].
+    Short,
+    /// [`LONG_READ_BYTES`].
+    Long,
+    /// One message longer than that. Strangers choose such lengths, so it is not kept.
+    Message,
+}
+
+/// How much to read into `room` if a message lacks `missing_bytes`: as many whole blocks as fit behind it. If blocks are what
+/// comes, nothing is left over that would have to be moved to another buffer.
+pub(crate) const fn whole_messages(room: usize, missing_bytes: usize) -> usize {
+    match room.checked_sub(missing_bytes) {
+        Some(rest) if missing_bytes > 0 || rest >= MESSAGE_BYTES => {
+            missing_bytes + rest / MESSAGE_BYTES * MESSAGE_BYTES
+        }
+        _ => room,
+    }
 }
 
 /// The buffers of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    read: Mutex<VecDeque<BytesMut>>,
+    short: Mutex<Vec<BytesMut>>,
+    long: Mutex<LongBuffers>,
     write: Mutex<Vec<Vec<u8>>>,
 }
 
+/// **Invariant:** `lent` and those spent are at most [`LONG_MAX`] together.
+#[derive(Debug, Default)]
+struct LongBuffers {
+    lent: usize,
+    spent: Vec<BytesMut>,
+}
+
 impl Buffers {
-    /// An empty buffer to read into, with room for [`READ_BYTES`], or somewhat less in one that is half used.
-    pub(crate) fn for_reading(&self) -> ReadBuffer {
+    /// An empty buffer to read into, with room for [`READ_BYTES`] or [`LONG_READ_BYTES`], or somewhat less in one that is
+    /// half used.
+    pub(crate) fn for_reading(&self, is_long: bool) -> ReadBuffer<'_> {
+        let long = if is_long { self.long() } else { None };
+        let (bytes, length) = match long {
+            Some(bytes) => (bytes, Length::Long),
+            None => (self.short(), Length::Short),
+        };
         ReadBuffer {
-            bytes: self
-                .spent()
-                .unwrap_or_else(|| BytesMut::with_capacity(READ_BYTES)),
-            kept: true,
+            bytes,
+            length,
+            buffers: self,
         }
     }
 
     /// A buffer that begins with the beginning of a message, and has room for the `missing_bytes` of it.
-    pub(crate) fn for_message(&self, beginning: &[u8], missing_bytes: usize) -> ReadBuffer {
+    pub(crate) fn for_message(
+        &self,
+        beginning: &[u8],
+        missing_bytes: usize,
+        is_long: bool,
+    ) -> ReadBuffer<'_> {
         let length = beginning.len() + missing_bytes;
         let mut buffer = if length <= READ_BYTES / 2 {
-            self.for_reading()
+            self.for_reading(is_long)
         } else {
-            // Longer than a block: a bitfield of many pieces, or an extension. Strangers shall not have us keep it.
+            // Longer than a block: a bitfield of many pieces, or an extension.
             ReadBuffer {
                 bytes: BytesMut::with_capacity(length),
-                kept: false,
+                length: Length::Message,
+                buffers: self,
             }
         };
         buffer.bytes.extend_from_slice(beginning);
         buffer
     }
 
-    /// Takes back a buffer. What is left in it is thrown away.
-    pub(crate) fn done_reading(&self, mut buffer: ReadBuffer) {
-        buffer.bytes.clear();
-        let mut spent = lock(&self.read);
-        if buffer.kept && spent.len() < SPENT_MAX {
-            spent.push_back(buffer.bytes);
-        }
+    fn short(&self) -> BytesMut {
+        let spent = take_free(&mut lock(&self.short), READ_BYTES);
+        spent.unwrap_or_else(|| BytesMut::with_capacity(READ_BYTES))
     }
 
-    fn spent(&self) -> Option<BytesMut> {
-        let mut spent = lock(&self.read);
-        // Those that were given back first are free first.
-        for _ in 0..spent.len() {
-            let mut buffer = spent.pop_front()?;
-            if buffer.try_reclaim(READ_BYTES) || buffer.capacity() >= READ_BYTES / 2 {
-                return Some(buffer);
-            }
-            spent.push_back(buffer);
+    fn long(&self) -> Option<BytesMut> {
+        let mut long = lock(&self.long);
+        let mut found = take_free(&mut long.spent, LONG_READ_BYTES);
+        if found.is_none() && long.lent + long.spent.len() < LONG_MAX {
+            found = Some(BytesMut::with_capacity(LONG_READ_BYTES));
         }
-        None
+        long.lent += usize::from(found.is_some());
+        found
     }
 
     /// [`WRITE_BYTES`] of whatever was written before.
@@ -105,6 +147,36 @@ impl Buffers {
     }
 }
 
+impl Drop for ReadBuffer<'_> {
+    fn drop(&mut self) {
+        let mut bytes = core::mem::take(&mut self.bytes);
+        bytes.clear();
+        match self.length {
+            Length::Short => {
+                let mut spent = lock(&self.buffers.short);
+                if spent.len() < SPENT_MAX {
+                    spent.push(bytes);
+                }
+            }
+            Length::Long => {
+                let mut long = lock(&self.buffers.long);
+                long.lent -= 1;
+                long.spent.push(bytes);
+            }
+            Length::Message => {}
+        }
+    }
+}
+
+/// One of those of which nothing is held any more, or only what lies in its first half. The last that was given back comes
+/// first: it is in the core's cache still.
+fn take_free(spent: &mut Vec<BytesMut>, length: usize) -> Option<BytesMut> {
+    let is_free =
+        |buffer: &mut BytesMut| buffer.try_reclaim(length) || buffer.capacity() >= length / 2;
+    let free = spent.iter_mut().rposition(is_free)?;
+    Some(spent.remove(free))
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -115,30 +187,47 @@ mod tests {
 
     #[test]
     fn a_buffer_comes_back_once_nothing_of_it_is_held() {
+        for (is_long, length) in [(false, READ_BYTES), (true, LONG_READ_BYTES)] {
+            let buffers = Buffers::default();
+            let mut first = buffers.for_reading(is_long);
+            assert!(first.bytes.capacity() >= length);
+            first.bytes.resize(length, 7);
+            let block = first.bytes.split_to(length - 10).freeze();
+            let place = block.as_ptr();
+            drop(first);
+            let second = buffers.for_reading(is_long);
+            assert!(second.bytes.is_empty() && second.bytes.capacity() >= length);
+            assert_eq!(block, vec![7; length - 10], "held, so not written over");
+            drop(block);
+            let third = buffers.for_reading(is_long);
+            assert_eq!(third.bytes.as_ptr(), place, "the same memory");
+        }
+    }
+
+    #[test]
+    fn the_last_one_is_used_first() {
         let buffers = Buffers::default();
-        let mut first = buffers.for_reading();
-        assert!(first.bytes.capacity() >= READ_BYTES);
-        first.bytes.resize(READ_BYTES, 7);
-        let block = first.bytes.split_to(READ_BYTES - 10).freeze();
-        let place = block.as_ptr();
-        buffers.done_reading(first);
-        let second = buffers.for_reading();
-        assert!(second.bytes.is_empty() && second.bytes.capacity() >= READ_BYTES);
-        assert_eq!(block, vec![7; READ_BYTES - 10], "held, so not written over");
-        drop(block);
-        let third = buffers.for_reading();
-        assert_eq!(third.bytes.as_ptr(), place, "the same memory");
+        let (first, second) = (buffers.for_reading(false), buffers.for_reading(false));
+        let place = second.bytes.as_ptr();
+        drop(first);
+        drop(second);
+        assert_eq!(buffers.for_reading(false).bytes.as_ptr(), place);
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
         let buffers = Buffers::default();
-        let many: Vec<ReadBuffer> = (0..2 * SPENT_MAX).map(|_| buffers.for_reading()).collect();
-        buffers.done_reading(buffers.for_message(b"long", 1 << 20));
-        assert_eq!(lock(&buffers.read).len(), 0, "strangers choose that length");
-        many.into_iter()
-            .for_each(|buffer| buffers.done_reading(buffer));
-        assert_eq!(lock(&buffers.read).len(), SPENT_MAX);
+        let many: Vec<ReadBuffer<'_>> = (0..2 * SPENT_MAX)
+            .map(|_| buffers.for_reading(false))
+            .collect();
+        drop(buffers.for_message(b"long", 1 << 20, true));
+        assert_eq!(
+            lock(&buffers.short).len(),
+            0,
+            "strangers choose that length"
+        );
+        drop(many);
+        assert_eq!(lock(&buffers.short).len(), SPENT_MAX);
         (0..2 * SPENT_MAX).for_each(|_| buffers.done_writing(vec![0; WRITE_BYTES]));
         assert_eq!(lock(&buffers.write).len(), SPENT_MAX);
         buffers.done_writing(vec![0; WRITE_BYTES + 1]);
@@ -146,18 +235,58 @@ mod tests {
     }
 
     #[test]
+    fn long_buffers_are_few_whoever_holds_them() {
+        let buffers = Buffers::default();
+        let is_long = |buffer: &ReadBuffer<'_>| buffer.bytes.capacity() >= LONG_READ_BYTES;
+        for _ in 0..3 {
+            let mut many: Vec<ReadBuffer<'_>> = (0..2 * LONG_MAX)
+                .map(|_| buffers.for_reading(true))
+                .collect();
+            assert!(many[..LONG_MAX].iter().all(is_long));
+            assert!(!many[LONG_MAX..].iter().any(is_long), "room all the same");
+            let mut held = Vec::new();
+            for buffer in &mut many {
+                let length = buffer.bytes.capacity();
+                buffer.bytes.resize(length, 7);
+                held.push(buffer.bytes.split().freeze());
+            }
+            drop(many);
+            assert!(!is_long(&buffers.for_reading(true)), "all are held");
+            drop(held);
+            assert_eq!(lock(&buffers.long).lent, 0);
+        }
+    }
+
+    #[test]
     fn a_buffer_with_room_is_read_into_again_and_a_message_finds_its_beginning() {
         let buffers = Buffers::default();
-        let mut buffer = buffers.for_reading();
+        let mut buffer = buffers.for_reading(false);
         buffer.bytes.resize(READ_BYTES / 4, 0);
         let held = buffer.bytes.split().freeze();
-        buffers.done_reading(buffer);
-        let again = buffers.for_reading();
+        drop(buffer);
+        let again = buffers.for_reading(false);
         assert_eq!(again.bytes.as_ptr(), held.as_ptr_range().end);
         for missing in [5, READ_BYTES, 3 * READ_BYTES] {
-            let buffer = buffers.for_message(b"beginning", missing);
+            let buffer = buffers.for_message(b"beginning", missing, false);
             assert_eq!(buffer.bytes, b"beginning"[..]);
             assert!(buffer.bytes.capacity() >= 9 + missing);
+        }
+    }
+
+    #[test]
+    fn a_read_ends_where_a_block_ends() {
+        let rows = [
+            (LONG_READ_BYTES, 0, LONG_READ_BYTES),
+            (LONG_READ_BYTES, 4, 4 + 63 * MESSAGE_BYTES),
+            (LONG_READ_BYTES, MESSAGE_BYTES, LONG_READ_BYTES),
+            (3 * MESSAGE_BYTES, 100, 100 + 2 * MESSAGE_BYTES),
+            (MESSAGE_BYTES, 100, 100),
+            (100, 100, 100),
+            (99, 100, 99),
+            (99, 0, 99),
+        ];
+        for (room, missing_bytes, expected) in rows {
+            assert_eq!(whole_messages(room, missing_bytes), expected, "{room}");
         }
     }
 }

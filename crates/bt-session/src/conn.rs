@@ -8,7 +8,7 @@
 
 mod outgoing;
 
-use crate::buffers::{Buffers, READ_ROOM_MIN};
+use crate::buffers::{Buffers, READ_BYTES, READ_ROOM_MIN, whole_messages};
 use crate::disk::Disk;
 use crate::torrent::Fact;
 use bt_core::Block;
@@ -16,6 +16,7 @@ use bt_core::disk::DiskError;
 use bt_peer::{CloseReason, ConnId};
 use bt_wire::message::PIECE_HEADER_BYTES;
 use bt_wire::{Decoder, Limits, Message};
+use bytes::BufMut as _;
 use core::time::Duration;
 use outgoing::Outgoing;
 use std::collections::VecDeque;
@@ -146,7 +147,9 @@ async fn receive(
     let mut decoder = Decoder::new(limits);
     let turns = Arc::new(Semaphore::new(TURNS_MAX));
     let mut turn = Arc::clone(&turns).try_acquire_owned().ok();
-    let mut buffer = buffers.for_reading();
+    let mut buffer = buffers.for_reading(false);
+    // The peer sends faster than we read.
+    let mut is_behind = false;
     loop {
         let mut messages = Vec::new();
         let mut violation = None;
@@ -184,17 +187,22 @@ async fn receive(
         }
         if buffer.bytes.is_empty() {
             // Nothing is held while there is nothing to read. An error will come again from the read.
-            buffers.done_reading(buffer);
+            drop(buffer);
             let _ = read.readable().await;
-            buffer = buffers.for_reading();
+            buffer = buffers.for_reading(is_behind);
         } else if buffer.bytes.capacity() - buffer.bytes.len() < READ_ROOM_MIN {
             let missing_bytes = decoder.missing_bytes(&buffer.bytes);
-            let next = buffers.for_message(&buffer.bytes, missing_bytes);
-            buffers.done_reading(core::mem::replace(&mut buffer, next));
+            buffer = buffers.for_message(&buffer.bytes, missing_bytes, is_behind);
         }
-        match read.read_buf(&mut buffer.bytes).await {
+        let room = buffer.bytes.capacity() - buffer.bytes.len();
+        let missing_bytes = match buffer.bytes.is_empty() {
+            true => 0,
+            false => decoder.missing_bytes(&buffer.bytes),
+        };
+        let room = whole_messages(room, missing_bytes);
+        match read.read_buf(&mut (&mut buffer.bytes).limit(room)).await {
             Ok(0) | Err(_) => return CloseReason::Gone,
-            Ok(_) => {}
+            Ok(length) => is_behind = length >= room.clamp(READ_BYTES / 2, READ_BYTES),
         }
     }
 }

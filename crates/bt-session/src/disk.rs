@@ -198,6 +198,7 @@ async fn feed(
             for job in batch {
                 worker.timed(|| worker.store().run(job, &mut done));
             }
+            worker.timed(|| worker.store().flush_ready(&mut done));
             done
         };
         // A panic in the store leaves its jobs without an answer; the torrent is told by our end.
@@ -245,6 +246,17 @@ impl Jobs {
         self.queued += 1;
         // An error means that the feeder is gone, which `answer` tells.
         let _ = self.queue.send(job);
+    }
+
+    /// A batch of jobs was submitted: writes what is worth it.
+    pub(crate) fn flush(&mut self, done: &mut Vec<Done>) {
+        // The pool does it after each of its own batches.
+        if let Some(store) = self.disk.store.get()
+            && self.queued == 0
+            && !self.disk.is_slow()
+        {
+            self.disk.timed(|| store.flush_ready(done));
+        }
     }
 
     /// Jobs at the pool that are not answered yet.

@@ -415,7 +415,7 @@ impl Torrent {
         for message in messages {
             // The engine may have closed it at an earlier one.
             let Some(entry) = self.conns.get(&conn) else {
-                return;
+                break;
             };
             if let (Message::Port(port), Some(dht), Some(addr)) = (&message, &self.dht, entry.addr)
             {
@@ -423,6 +423,11 @@ impl Torrent {
             }
             self.feed(Input::Received { conn, message }, ends);
         }
+        let mut done = Vec::new();
+        if let Some(hands) = &mut self.hands {
+            hands.jobs.flush(&mut done);
+        }
+        self.disk_done(done);
         if self.engine.is_swamped(conn)
             && let Some(entry) = self.conns.get_mut(&conn)
         {

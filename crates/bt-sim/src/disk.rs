@@ -120,6 +120,8 @@ impl Disk for Stored {
             self.rotten.remove(piece);
         }
         self.store.run(job, done);
+        // A job is a batch here.
+        self.store.flush_ready(done);
     }
 
     fn read(&self, block: Block) -> Result<Bytes, DiskError> {

@@ -54,6 +54,8 @@ pub struct TorrentStore {
     pub(crate) files: TorrentFiles,
     pub(crate) hashes: Vec<[u8; 20]>,
     cells: Mutex<BTreeMap<PieceIndex, Cell>>,
+    /// Pieces with a run that is worth writing when the batch is over.
+    ready: Mutex<Vec<PieceIndex>>,
     held_bytes: AtomicU64,
     held_bytes_max: u64,
 }
@@ -137,6 +139,7 @@ impl TorrentStore {
             files: TorrentFiles::new(map, storage, folder),
             hashes,
             cells: Mutex::default(),
+            ready: Mutex::default(),
             held_bytes: AtomicU64::new(0),
             held_bytes_max: HELD_BYTES_MAX,
         }
@@ -172,7 +175,38 @@ impl TorrentStore {
             Job::Write { block, .. } => block.piece,
             Job::Discard { piece } | Job::Check { piece } | Job::Digest { piece } => *piece,
         };
-        let mut next = self.begin(piece, job);
+        let next = self.begin(piece, job);
+        self.work_off(piece, next, done);
+    }
+
+    /// Writes what jobs have left hashed and unwritten, if it is worth a system call. To be called after a batch of jobs;
+    /// without it the same is written somewhat later.
+    pub fn flush_ready(&self, done: &mut Vec<Done>) {
+        let ready = core::mem::take(&mut *lock(&self.ready));
+        for piece in ready {
+            // Whoever is at work on the piece writes it as well.
+            let Some(mut slot) = self.begin_idle(piece) else {
+                continue;
+            };
+            if let Some(progress) = &mut slot
+                && progress.is_run_ready()
+                && let Err(error) = self.flush(progress, piece, Progress::take_hashed)
+            {
+                self.forget(&mut slot);
+                let verdict = Verdict::Failed(error);
+                done.push(Done::Checked { piece, verdict });
+            }
+            let next = self.go_on(piece, slot);
+            self.work_off(piece, next, done);
+        }
+    }
+
+    fn work_off(
+        &self,
+        piece: PieceIndex,
+        mut next: Option<(Option<Box<Progress>>, Job)>,
+        done: &mut Vec<Done>,
+    ) {
         while let Some((mut progress, job)) = next {
             self.carry_out(&mut progress, job, done);
             next = self.go_on(piece, progress);
@@ -240,7 +274,7 @@ impl TorrentStore {
 
     /// Takes the piece for this thread; `None` if another has it, which then gets the job.
     fn begin(&self, piece: PieceIndex, job: Job) -> Option<(Option<Box<Progress>>, Job)> {
-        let mut cells = self.lock();
+        let mut cells = lock(&self.cells);
         let cell = cells.entry(piece).or_default();
         if cell.busy {
             cell.waiting.push_back(job);
@@ -250,13 +284,21 @@ impl TorrentStore {
         Some((cell.progress.take(), job))
     }
 
+    /// Takes the piece for this thread if something of it is held and nobody else has it.
+    fn begin_idle(&self, piece: PieceIndex) -> Option<Option<Box<Progress>>> {
+        let mut cells = lock(&self.cells);
+        let cell = cells.get_mut(&piece).filter(|cell| !cell.busy)?;
+        cell.busy = true;
+        Some(cell.progress.take())
+    }
+
     /// The next job that waits for the piece, or gives the piece back.
     fn go_on(
         &self,
         piece: PieceIndex,
         progress: Option<Box<Progress>>,
     ) -> Option<(Option<Box<Progress>>, Job)> {
-        let mut cells = self.lock();
+        let mut cells = lock(&self.cells);
         let cell = cells.entry(piece).or_default();
         if let Some(job) = cell.waiting.pop_front() {
             return Some((progress, job));
@@ -319,6 +361,7 @@ impl TorrentStore {
 
     fn receive(&self, progress: &mut Progress, block: Block, data: Bytes) -> Result<(), DiskError> {
         let held_before = progress.held_bytes();
+        let was_ready = progress.is_run_ready();
         progress.add(block, self.blank_padding(block, data));
         let added = progress.held_bytes() - held_before;
         let held = self.held_bytes.fetch_add(added, Ordering::Relaxed) + added;
@@ -336,6 +379,8 @@ impl TorrentStore {
         }
         if progress.is_complete() {
             self.flush(progress, block.piece, Progress::take_all)?;
+        } else if !was_ready && progress.is_run_ready() {
+            lock(&self.ready).push(block.piece);
         }
         Ok(())
     }
@@ -422,10 +467,10 @@ impl TorrentStore {
     fn offset(&self, piece: PieceIndex, begin: u32) -> u64 {
         self.map().layout().piece_offset(piece) + u64::from(begin)
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, Cell>> {
-        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The first eight bytes of the block's SHA-1: nobody can make a second block with the same.

@@ -162,6 +162,51 @@ async fn messages_arrive_whole_and_in_order_however_they_are_cut() {
 }
 
 #[tokio::test]
+async fn blocks_of_a_fast_peer_arrive_whole_and_in_order() {
+    let mut rig = rig().await;
+    let sent = |n: u32| match n % 40 {
+        // Whatever comes between them, so that reads begin and end anywhere.
+        39 => Message::Have { piece: n % PIECES },
+        _ => Message::Piece {
+            piece: n,
+            begin: 0,
+            data: vec![byte_at(n.into()); BLOCK_BYTES as usize].into(),
+        },
+    };
+    let (_read, mut write) = rig.peer.into_split();
+    let writing = tokio::spawn(async move {
+        let mut bytes = BytesMut::new();
+        for n in 0..800 {
+            sent(n).encode_into(&mut bytes);
+            if n % 100 == 99 {
+                write.write_all(&bytes.split()).await.unwrap();
+            }
+        }
+        write
+    });
+    let mut got = 0;
+    // Held for a while, as by a disk.
+    let mut held = VecDeque::new();
+    while got < 800 {
+        match rig.facts.recv().await.unwrap() {
+            Fact::Received { messages, .. } => {
+                for message in messages {
+                    held.push_back((got, message));
+                    got += 1;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+        while held.len() > 200 {
+            let (n, message) = held.pop_front().unwrap();
+            assert!(message == sent(n), "{n}");
+        }
+    }
+    assert!(held.into_iter().all(|(n, message)| message == sent(n)));
+    drop(writing.await.unwrap());
+}
+
+#[tokio::test]
 async fn a_violation_comes_after_what_was_right() {
     let mut rig = rig().await;
     let mut bytes = BytesMut::new();
