@@ -40,4 +40,4 @@ pub mod world;
 pub use disk::{DiskKind, Trouble};
 pub use node::{Host, Nature};
 pub use scenario::{Report, Scenario, Stuck};
-pub use world::{Fault, Settings, World};
+pub use world::{Fault, Lines, Settings, World};

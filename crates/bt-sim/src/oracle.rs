@@ -118,6 +118,18 @@ impl Monitor {
         !self.choking && self.peer_interested
     }
 
+    /// True if the other end wants something of this one.
+    #[must_use]
+    pub const fn is_wanted(&self) -> bool {
+        self.peer_interested
+    }
+
+    /// True if a request of the other end has no answer.
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
     /// How many requests of this end have no answer.
     #[must_use]
     pub fn asked_count(&self) -> usize {

@@ -3,14 +3,17 @@
 //! Everything that happens is an entry in one queue, ordered by time and then by number, so the same seed gives the same
 //! run. **Invariant:** an engine is drained by `poll` before it is given the next fact.
 
+mod census;
 mod faults;
 mod network;
 mod orders;
 mod queue;
 mod watch;
 
+pub use census::Lines;
 pub use faults::Fault;
 
+use census::GivenOut;
 use faults::Partition;
 
 use crate::disk::{self, DiskKind, INFO_HASH};
@@ -122,6 +125,7 @@ pub struct World {
     /// Who banned whom.
     bans: BTreeSet<(usize, usize)>,
     teller: Option<Teller>,
+    given_out: GivenOut,
 }
 
 impl World {
@@ -155,6 +159,7 @@ impl World {
             out: Bitfield::new(settings.layout.pieces_count()),
             bans: BTreeSet::new(),
             teller: None,
+            given_out: GivenOut::default(),
             settings,
         }
     }

@@ -160,6 +160,9 @@ impl World {
             Nature::Liar(percent) if self.rng.chance(percent) => spoil(&read),
             Nature::Liar(_) | Nature::Honest | Nature::Boaster | Nature::FreeRider => read,
         };
+        if node.host.seeder {
+            self.given_out.add(block);
+        }
         let header = piece_header(block.piece.get(), block.begin, block.length);
         end.push(Bytes::copy_from_slice(&header), None);
         end.push(data, Some(block));

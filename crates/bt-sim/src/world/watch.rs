@@ -140,7 +140,10 @@ impl World {
     }
 
     /// The open connections of a node, with whom each is, and its monitor.
-    fn monitors(&self, number: usize) -> impl Iterator<Item = (LinkId, usize, &Monitor)> {
+    pub(super) fn monitors(
+        &self,
+        number: usize,
+    ) -> impl Iterator<Item = (LinkId, usize, &Monitor)> {
         let conns = self.node(number).conns.values();
         conns.filter_map(|(id, side)| {
             let link = self.links.get(*id)?;

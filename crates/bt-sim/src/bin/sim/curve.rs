@@ -12,7 +12,7 @@ pub(crate) fn write(
 ) -> io::Result<()> {
     writeln!(
         out,
-        "seconds,complete,slowest_percent,mean_percent,fastest_percent,rarest_copies,mean_copies,seeder_copies"
+        "seconds,complete,slowest_percent,mean_percent,fastest_percent,rarest_copies,mean_copies,seeder_copies,given_out,busy,unwanted,choked,unasked,held"
     )?;
     let start = world.now();
     let pieces = f64::from(scenario.settings.layout.pieces_count().max(1));
@@ -33,11 +33,18 @@ pub(crate) fn write(
             .map(|number| world.stats(*number).uploaded)
             .sum();
         let (rarest, copies) = world.copies();
+        let lines = world.lines();
         writeln!(
             out,
-            "{},{complete},{slowest:.2},{mean:.2},{fastest:.2},{rarest},{copies:.3},{:.3}",
+            "{},{complete},{slowest:.2},{mean:.2},{fastest:.2},{rarest},{copies:.3},{:.3},{:.3},{},{},{},{},{}",
             (world.now() - start).as_secs(),
-            sent as f64 / bytes
+            sent as f64 / bytes,
+            world.given_out() as f64 / bytes,
+            lines.busy,
+            lines.unwanted,
+            lines.choked,
+            lines.unasked,
+            lines.held,
         )?;
         let over = world.now() - start > scenario.healed_after + scenario.bound;
         if world.is_done() || over {
