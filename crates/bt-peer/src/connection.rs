@@ -137,6 +137,8 @@ pub(crate) struct MetadataAllowance {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) id: ConnId,
+    /// In the order in which connections were let in, from 1.
+    pub(crate) nth: u64,
     pub(crate) addr: SocketAddr,
     /// Where it listens, as far as is known.
     pub(crate) listen_addr: Option<SocketAddr>,
@@ -208,6 +210,7 @@ impl Connection {
     ) -> Self {
         Self {
             id,
+            nth: 0,
             addr,
             listen_addr: (direction == Direction::Outgoing).then_some(addr),
             direction,

@@ -38,8 +38,8 @@ pub(super) struct Disk {
 /// Why a piece that was verified is not given to anybody.
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
-    /// Peers that came later were not told of the piece.
-    since: Time,
+    /// Peers that came after this one were not told of the piece. A time would not tell apart who came in its moment.
+    since: u64,
     recheck: Recheck,
 }
 
@@ -290,7 +290,7 @@ impl Engine {
         // A piece that was given up meanwhile is beyond doubt.
         if self.picker.have().get(piece) && self.disk.trusts(piece) {
             let doubt = Doubt {
-                since: now,
+                since: self.admitted,
                 recheck: Recheck::Ordered,
             };
             self.disk.doubted.insert(piece, doubt);
@@ -331,12 +331,12 @@ impl Engine {
     }
 
     /// The piece is beyond doubt: announces it to those who lack it and came when it was not.
-    fn tell_newcomers(&mut self, now: Time, piece: PieceIndex, since: Time) {
+    fn tell_newcomers(&mut self, now: Time, piece: PieceIndex, since: u64) {
         let told_all = !self.upload.super_seeding;
         let newcomers = self
             .conns
             .values_mut()
-            .filter(|conn| told_all && conn.opened_at >= since && !conn.has.get(piece));
+            .filter(|conn| told_all && conn.nth > since && !conn.has.get(piece));
         for conn in newcomers {
             let message = Message::Have { piece: piece.get() };
             send(&mut self.out, now, conn, message);

@@ -62,12 +62,12 @@ impl Engine {
     }
 
     /// A piece that was here is not: whoever was told of it is told so. Who came since it was in doubt was not.
-    pub(super) fn withdraw(&mut self, now: Time, piece: PieceIndex, since: Time) {
+    pub(super) fn withdraw(&mut self, now: Time, piece: PieceIndex, since: u64) {
         self.disk.lost.insert(piece);
         let is_hiding = self.is_super_seeding();
         let is_told = |conn: &&mut Connection| {
             let shown = !is_hiding || conn.shown.is_some();
-            conn.opened_at < since && shown && Self::is_shown(conn, piece)
+            conn.nth <= since && shown && Self::is_shown(conn, piece)
         };
         for conn in self.conns.values_mut().filter(is_told) {
             if let Some(shown) = &mut conn.shown {

@@ -54,7 +54,6 @@ impl Download {
         }
     }
 
-    #[cfg(test)]
     pub(super) const fn outstanding(&self) -> usize {
         self.outstanding
     }
@@ -198,7 +197,6 @@ impl Engine {
         data: Bytes,
     ) -> Result<(), Violation> {
         let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        self.counters.down.add(now, u64::from(length));
         let Some(conn) = self.conns.get_mut(&id) else {
             return Ok(());
         };

@@ -56,6 +56,8 @@ pub struct Engine {
     complete: bool,
     out: VecDeque<Output>,
     conns: BTreeMap<ConnId, Connection>,
+    /// How many connections were ever let in.
+    admitted: u64,
     dials: BTreeMap<ConnId, SocketAddr>,
     /// The number of the next dial; even.
     next_conn: u64,
@@ -136,6 +138,7 @@ impl Engine {
             complete: picker.is_complete(),
             out: VecDeque::new(),
             conns: BTreeMap::new(),
+            admitted: 0,
             dials: BTreeMap::new(),
             next_conn: 0,
             peers: PeerList::new(),
@@ -159,6 +162,7 @@ impl Engine {
         if self.phase == Phase::New {
             self.start(now);
         }
+        let is_over = self.phase == Phase::Stopped;
         match input {
             Input::Opened {
                 conn,
@@ -192,6 +196,11 @@ impl Engine {
             Input::Timeout => {}
         }
         self.advance(now);
+        if is_over {
+            // What comes late is counted; nothing is begun any more, and nobody let in.
+            self.out
+                .retain(|output| matches!(output, Output::Close { .. }));
+        }
     }
 
     /// The next order; to be drained to `None` before the next fact.
@@ -330,10 +339,9 @@ fn send(out: &mut VecDeque<Output>, now: Time, conn: &mut Connection, message: M
     });
 }
 
-#[cfg(test)]
 impl Engine {
-    /// What must hold between any two facts.
-    pub(crate) fn assert_invariants(&self) {
+    /// Panics if the parts of the engine contradict each other, between any two facts. Slow: for tests and simulations.
+    pub fn assert_invariants(&self) {
         let asked: usize = self.conns.values().map(|conn| conn.requests.len()).sum();
         assert_eq!(
             self.download.outstanding(),

@@ -16,6 +16,10 @@ impl Engine {
             return;
         };
         conn.heard_at = now;
+        if let Message::Piece { data, .. } = &message {
+            // It came, whatever becomes of it: also when the peer is closed for what it means.
+            self.counters.down.add(now, data.len() as u64);
+        }
         if let Err(violation) = self.obey(now, id, message) {
             let reason = CloseReason::Violation(violation.to_string());
             self.close(now, id, reason);

@@ -69,6 +69,42 @@ fn a_piece_that_cannot_be_read_is_checked_before_it_is_served_again() {
     assert_eq!(lone.requests(seeder).len(), 4);
 }
 
+#[test]
+fn what_was_asked_of_a_piece_before_it_was_in_doubt_is_refused() {
+    let mut lone = Lone::seeder(PIECES);
+    let conn = lone.open_leecher(1, FAST);
+    let doubted = blocks(&lone, 1)[0].piece;
+    let of_it: Vec<Block> = lone.layout.blocks(doubted).collect();
+    let others: Vec<Block> = blocks(&lone, 13)[4..].to_vec();
+    assert!(others.iter().all(|block| block.piece != doubted));
+    // As much as may be ordered at once stands between the first block of the piece and the others.
+    let asked = [&of_it[..1], &others[..8], &of_it[1..]].concat();
+    ask(&mut lone, conn, &asked);
+    assert_eq!(lone.uploads(conn), asked[..8]);
+    lone.sent(conn);
+    unreadable(&mut lone, conn, of_it[0]);
+    let rejects = of_it
+        .iter()
+        .map(|block| Message::RejectRequest(address(*block)));
+    assert_eq!(lone.sent(conn), rejects.collect::<Vec<_>>());
+    let verdict = Verdict::Bad {
+        digests: vec![0; 4],
+    };
+    lone.handle(Input::DiskDone(Done::Checked {
+        piece: doubted,
+        verdict,
+    }));
+    for block in &asked[1..8] {
+        let (block, result) = (*block, Ok(()));
+        lone.handle(Input::Uploaded {
+            conn,
+            block,
+            result,
+        });
+    }
+    assert_eq!(lone.uploads(conn), asked[8..9], "nothing of the lost piece");
+}
+
 /// The peer did not get the block, since the disk could not read it.
 fn unreadable(lone: &mut Lone, conn: ConnId, block: Block) {
     let result = Err(DiskError {
