@@ -19,6 +19,9 @@ pub(crate) struct Args {
 /// As many seeds of the simulation as fit into the time that is left for them: all of CI is to take half an hour.
 const SIM: &str = "xtask sim --seeds 1000 --minutes 4";
 
+/// A million messages at one engine, whole and damaged, from seeds.
+const SCRIPTS: &str = "run --profile sim -p bt-sim --bin adversary -- 1000000";
+
 /// The fuzz targets are compiled and not linked: so the fuzzer's own library, which takes a C++ compiler, may be anywhere.
 const UNLINKED: (&str, &str) = ("CUSTOM_LIBFUZZER_PATH", "nowhere/libfuzzer.a");
 
@@ -56,6 +59,7 @@ fn steps(args: &Args) -> Vec<Step> {
         Step::new("deny", "deny --all-features check licenses bans sources"),
         Step::new("tests", "test --workspace"),
         Step::new("sim", SIM),
+        Step::new("scripts", SCRIPTS),
         Step::new("swarm", "xtask swarm-test --leechers 4 --size 64M"),
         Step::new("churn", "xtask swarm-test --leechers 3 --size 48M --churn"),
         Step::new("abuse", "xtask bench abuse --minutes 1"),

@@ -10,6 +10,7 @@
 //! | [`scenario`] | [`Scenario`]: who is in the swarm and what goes wrong, and what it came to |
 //! | [`node`], [`disk`] | one member of the swarm, and its disk |
 //! | [`oracle`] | what the protocol allows at each end of each connection |
+//! | [`adversary`] | one engine, or one schedule of trackers, against whatever can happen |
 //! | [`dht`] | a DHT of thousands of nodes |
 //! | [`payload`] | what is shared: bytes that can be made again |
 //!
@@ -27,6 +28,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod adversary;
 mod chaos;
 pub mod dht;
 pub mod disk;
