@@ -31,7 +31,8 @@ pub(crate) struct Args {
 /// What is told to one tracker is known to all by then. It takes a tenth of a second on an idle machine.
 const SPREAD: Duration = Duration::from_secs(20);
 
-/// A store that is back is in use again by then: its trackers try again after ten seconds and a bit at the latest.
+/// A store that is back is in use again by then: its trackers try again after ten seconds and a bit at the latest, and read
+/// swarms as a whole once more after twenty.
 const HEAL: Duration = Duration::from_secs(40);
 
 /// How long the store is away: longer than the trackers' patience with it.
@@ -84,8 +85,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         second.until_health("ok")?;
         let fresh = Tracker::start("fresh", &programs.trackerd, &url)?;
         // What it knew before, and what it was never told.
-        fresh.until_sees('k', &[7_001], SPREAD)?;
-        fresh.until_sees('e', &[7_002, 7_003], SPREAD)?;
+        fresh.until_sees('k', &[7_001], HEAL)?;
+        fresh.until_sees('e', &[7_002, 7_003], HEAL)?;
         fresh.until_downloaded('e', 1)
     })?;
     during("the store is stopped", &mut || {

@@ -169,10 +169,10 @@ impl Shards {
     }
 
     /// Everything is to be asked of the store anew.
-    pub(crate) fn forget_store(&self) {
+    pub(crate) fn forget_store(&self, now: Time) {
         for shard in &self.shards {
             if let Some(outbox) = &mut lock(shard).outbox {
-                outbox.forget();
+                outbox.forget(now);
             }
         }
     }

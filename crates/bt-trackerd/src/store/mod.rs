@@ -144,7 +144,7 @@ impl Link {
         state: &State,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), StoreError> {
-        state.shards.forget_store();
+        state.shards.forget_store(state.now());
         let mut retold = Some(Position::START);
         loop {
             if *stop.borrow() {

@@ -24,6 +24,10 @@ const REFRESH: Duration = Duration::from_secs(5);
 /// So often a swarm is read as a whole and not only what is new: what another tracker told late lies behind.
 const WHOLE_EVERY: Duration = Duration::from_secs(5 * 60);
 
+/// Once the store is back, all trackers have come back and told what they held by then. What was read before is read as a whole
+/// once more: what they told late carries its age, and lies behind.
+const SETTLE: Duration = Duration::from_secs(20);
+
 /// A torrent that nobody asked for is forgotten, and read as a whole the next time.
 const KNOWN_KEPT: Duration = Duration::from_secs(60 * 60);
 
@@ -79,6 +83,8 @@ pub(crate) struct Outbox {
     known: HashMap<InfoHash, Known>,
     /// Most entries of `known`.
     known_max: usize,
+    /// When the store was last reached anew.
+    back: Time,
     dropped: u64,
 }
 
@@ -90,6 +96,7 @@ impl Outbox {
             completed: HashMap::new(),
             known: HashMap::new(),
             known_max: torrents_max,
+            back: Time::ZERO,
             dropped: 0,
         }
     }
@@ -179,7 +186,10 @@ impl Outbox {
         }
         for exchange in out.iter_mut().skip(begun) {
             let known = self.known.get(&exchange.info_hash);
-            let known = known.filter(|known| now.since(known.whole) < WHOLE_EVERY);
+            let known = known.filter(|known| {
+                let is_early = known.whole.since(self.back) < SETTLE;
+                now.since(known.whole) < if is_early { SETTLE } else { WHOLE_EVERY }
+            });
             exchange.since_ms = Some(known.map_or(0, |known| known.until_ms));
             exchange.completed = self.completed.remove(&exchange.info_hash).unwrap_or(0);
         }
@@ -222,8 +232,9 @@ impl Outbox {
     }
 
     /// Everything is to be read as a whole: the store was away, and who knows what it has now.
-    pub(crate) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self, now: Time) {
         self.known = HashMap::new();
+        self.back = now;
     }
 
     /// Drops what nobody asked for lately.

@@ -131,8 +131,12 @@ fn a_swarm_is_read_from_where_it_was_read_and_as_a_whole_now_and_then() {
     assert_eq!(since(&mut outbox, 301, 500, false), Some(0));
     assert_eq!(since(&mut outbox, 310, 600, false), Some(500));
     // The store was away.
-    outbox.forget();
+    outbox.forget(at(315));
     assert_eq!(since(&mut outbox, 320, 700, false), Some(0));
+    // Others came back later, and told what they held.
+    assert_eq!(since(&mut outbox, 330, 800, false), Some(700));
+    assert_eq!(since(&mut outbox, 341, 900, false), Some(0));
+    assert_eq!(since(&mut outbox, 371, 950, false), Some(900));
     outbox.sweep(at(3_000));
     assert!(outbox.knows(&TORRENT));
     outbox.sweep(at(4_000));
