@@ -34,8 +34,10 @@ impl Process {
     }
 
     pub(crate) fn command(dir: &Path, home: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bt"));
+        // Who runs the tests under `nohup` has SIGHUP ignored by all that they start.
+        let mut command = Command::new("env");
         command
+            .args(["--default-signal=HUP", env!("CARGO_BIN_EXE_bt")])
             .args(arguments)
             .current_dir(dir)
             .env("HOME", home)
@@ -85,6 +87,14 @@ impl Process {
                 return event;
             }
         }
+    }
+
+    /// The next line of stdout, as a person reads it.
+    pub(crate) fn line(&mut self) -> String {
+        let line = self.lines.recv_timeout(PATIENCE);
+        let line = line.unwrap_or_else(|error| panic!("no line ({error}): {:#?}", self.seen));
+        self.seen.push(line.clone());
+        line
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -84,8 +84,10 @@ impl Place {
 }
 
 fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bt"));
+    // Who runs the tests under `nohup` has SIGHUP ignored by all that they start.
+    let mut command = Command::new("env");
     command
+        .args(["--default-signal=HUP", env!("CARGO_BIN_EXE_bt")])
         .current_dir(folder)
         .args(arguments)
         .env_remove("RUST_LOG")
