@@ -60,8 +60,8 @@ pub(crate) struct Swarm {
     quiet: bool,
     goal: Goal,
     torrents: Vec<Torrent>,
-    /// Where the first torrent that peers describe is to be saved.
-    save_torrent: Option<PathBuf>,
+    /// Where the first torrent that peers describe is to be saved, and whether a file that is there is replaced.
+    save_torrent: Option<(PathBuf, bool)>,
     events: mpsc::Receiver<(usize, Option<TorrentEvent>)>,
     events_in: mpsc::Sender<(usize, Option<TorrentEvent>)>,
     /// What the program ends with, unless all is well.
@@ -285,9 +285,9 @@ impl Swarm {
         Ok(())
     }
 
-    /// Where to save the first torrent that peers describe.
-    pub(crate) fn save_torrent_as(&mut self, path: PathBuf) {
-        self.save_torrent = Some(path);
+    /// Where to save the first torrent that peers describe, and whether a file that is there is replaced.
+    pub(crate) fn save_torrent_as(&mut self, path: PathBuf, force: bool) {
+        self.save_torrent = Some((path, force));
     }
 
     fn follow(
@@ -342,8 +342,8 @@ impl Swarm {
             torrent.handle.command(goal);
         }
         self.output.event("metadata", Some(info_hash), &metadata)?;
-        if let Some(path) = self.save_torrent.take()
-            && let Err(failure) = save::save(&path, metainfo.bytes(), false)
+        if let Some((path, force)) = self.save_torrent.take()
+            && let Err(failure) = save::save(&path, metainfo.bytes(), force)
         {
             self.error(info_hash, &format!("{:#}", failure.error))?;
             self.fail(failure);

@@ -54,7 +54,7 @@ pub enum Failure {
     #[error("{0}")]
     Selection(String),
     /// Another process or torrent works on the same data.
-    #[error("the torrent is being downloaded into {path} already: {message}")]
+    #[error("the torrent is in use in {path} already: {message}")]
     InUse {
         /// The data folder.
         path: String,

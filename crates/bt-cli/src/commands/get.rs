@@ -53,7 +53,8 @@ pub(crate) struct Args {
     /// Reserve the space of a file when its first byte comes, or let it grow as it is needed
     #[arg(long, value_enum, value_name = "full|sparse", default_value = "sparse")]
     allocate: Allocate,
-    /// Replace what stands in the place of the torrent's files, even if it is not from an earlier download
+    /// Replace what stands in the place of the torrent's files, even if it is not from an earlier download, and the FILE
+    /// of --save-torrent
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -117,8 +118,8 @@ async fn get(args: &Args, context: &Context) -> Result<(), Failure> {
     let output = Output::new(args.json);
     let mut swarm = Swarm::new(&args.network, output, context.quiet, goal)?;
     if let Some(path) = &args.save_torrent {
-        save::check_free(path, false)?;
-        swarm.save_torrent_as(path.clone());
+        save::check_free(path, args.force)?;
+        swarm.save_torrent_as(path.clone(), args.force);
     }
     for (source, wanted) in torrents {
         let mut options = options.clone();

@@ -95,7 +95,11 @@ impl Swarm {
             // Complete is handled where it can stop the torrent; the session says itself when it has stopped.
             Event::PieceDone { .. } | Event::Complete | Event::Stopped => Ok(()),
             Event::Tracker { url, status } => {
-                torrent.unheard.retain(|other| *other != url);
+                match status {
+                    // While one works, no other is asked (BEP 12).
+                    TrackerStatus::Ok { .. } => torrent.unheard.clear(),
+                    TrackerStatus::Failed { .. } => torrent.unheard.retain(|other| *other != url),
+                }
                 self.tracker(info_hash, &url, &status)
             }
             Event::Banned { addr, reason } => {
@@ -151,6 +155,8 @@ impl Swarm {
         let seconds = torrent.started.elapsed().as_secs_f64();
         let what = if stats.bytes_done == stats.total_length {
             "complete and verified"
+        } else if self.goal.only_seed {
+            "what is there is verified, and seeded"
         } else {
             "all that is wanted is there and verified"
         };

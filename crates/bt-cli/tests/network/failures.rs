@@ -93,6 +93,20 @@ fn who_gives_up_names_the_trackers_that_never_answered() {
 }
 
 #[test]
+fn who_gives_up_names_no_tracker_that_was_not_asked() {
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    let works = url.replace("data.torrent", "announce");
+    let spare = "http://127.0.0.1:1/announce";
+    let create = ["create", "data", "-a", &works, "-a", spare];
+    assert_eq!(place.bt("home", &create).end().code, Some(0));
+    let get = ["get", "data.torrent", "-d", "copy", "--down-limit", "0"];
+    let get = [&get[..], &["--timeout", "3s"], &LOCAL[..]].concat();
+    let words = "nothing came for 3 s; no connected peer sent what is missing";
+    check(&place, &get, 5, words);
+}
+
+#[test]
 fn a_machine_without_any_certificate_authority_gets_what_needs_none() {
     let place = Place::new();
     let (_publisher, url) = place.publish();

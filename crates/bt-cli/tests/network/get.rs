@@ -114,6 +114,46 @@ fn what_is_not_from_a_download_is_not_replaced_unawares() {
 }
 
 #[test]
+fn a_torrent_of_a_link_is_saved_over_another_file_by_force_only() {
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    let shown = place.bt("getter", &["show", &url, "--json"]).end();
+    let shown: Value = serde_json::from_str(&shown.stdout[0]).unwrap();
+    let magnet = shown["magnet"].as_str().unwrap();
+    fs::write(place.path("kept"), "mine").unwrap();
+    let get = ["get", magnet, "-d", "copy", "--save-torrent", "kept"];
+    let get = [&get[..], &LOCAL[..]].concat();
+    check(&place, &get, 1, "kept exists; --force replaces it");
+    assert_eq!(fs::read(place.path("kept")).unwrap(), b"mine");
+    let forced = place.bt("getter", &[&get[..], &["--force"]].concat()).end();
+    assert_eq!(forced.code, Some(0), "{}", forced.stderr);
+    let saved = place.bt("getter", &["show", "kept", "--json"]).end();
+    assert!(
+        saved.stdout[0].contains(shown["info_hash"].as_str().unwrap()),
+        "{}",
+        saved.stderr
+    );
+}
+
+#[test]
+fn who_seeds_a_part_is_not_told_that_all_is_there() {
+    let place = Place::new();
+    let create = place.bt("home", &["create", "data", "--no-date"]).end();
+    assert_eq!(create.code, Some(0), "{}", create.stderr);
+    let large = fs::File::options()
+        .write(true)
+        .open(place.path("data/ä/large.bin"));
+    large.unwrap().set_len(1_000_000).unwrap();
+    let seed = [&["seed", "data.torrent", "--no-tracker"], &LOCAL[..]].concat();
+    let mut seeder = place.bt("home", &seed);
+    let line = seeder.line();
+    assert_eq!(line, "data: what is there is verified, and seeded");
+    seeder.signal(Signal::TERM);
+    let ended = seeder.end();
+    assert!(ended.stderr.contains("pieces are there and right"));
+}
+
+#[test]
 fn something_else_in_the_place_of_a_file_ends_a_download_at_once() {
     use std::os::unix::fs::symlink;
     type Harm = fn(&std::path::Path);
