@@ -40,7 +40,8 @@ pub(crate) enum Reach {
     PublicOnly,
 }
 
-/// True if the address is one of the open internet's: not loopback, private, link-local, shared or reserved.
+/// True if the address is one of the open internet's: none that IANA's registries of special-purpose addresses
+/// (RFC 6890) call out of global reach, and no multicast.
 pub(crate) fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(v4) => is_public_v4(v4),
@@ -54,18 +55,25 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
     let shared = a == 100 && (64..128).contains(&b);
     let reserved = a == 0 || a >= 240 || (a == 198 && (b == 18 || b == 19));
     !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_multicast())
-        && !(shared || reserved || ip.octets().starts_with(&[192, 0, 0]))
+        && !(shared || reserved || ip.octets().starts_with(&[192, 0, 0]) || ip.is_documentation())
 }
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let [first, ..] = ip.segments();
-    // 2000::/3 is all that has been given out as global unicast; 64:ff9b::/96 carries IPv4 and is judged by it.
-    if let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = ip.segments() {
+    let v4 = |high: u16, low: u16| {
         let [a, b] = high.to_be_bytes();
         let [c, d] = low.to_be_bytes();
-        return is_public_v4(Ipv4Addr::new(a, b, c, d));
+        is_public_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match ip.segments() {
+        // What carries IPv4 is judged by it: translation (RFC 6052) and 6to4 (RFC 3056).
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => v4(high, low),
+        // Set aside by the IETF, among them Teredo, which carries IPv4 too (RFC 2928, RFC 4380).
+        [0x2001, second, ..] if second < 0x200 => false,
+        // For documentation (RFC 3849, RFC 9637).
+        [0x2001, 0xdb8, ..] | [0x3fff, 0..0x1000, ..] => false,
+        // All that has been given out as global unicast (RFC 4291, section 2.4 and its registry).
+        [first, ..] => first & 0xe000 == 0x2000,
     }
-    first & 0xe000 == 0x2000
 }
 
 /// Asks the system's resolver each time and keeps only the addresses that a client may use.
@@ -163,6 +171,17 @@ mod tests {
             ("64:ff9b::7f00:1", false),
             ("64:ff9b::808:808", true),
             ("ff02::1", false),
+            ("192.0.2.1", false),
+            ("198.51.100.1", false),
+            ("203.0.113.1", false),
+            ("2001:db8::1", false),
+            ("3fff:fff::1", false),
+            ("3fff:1000::1", true),
+            ("2002:7f00:1::1", false),
+            ("2002:808:808::1", true),
+            ("2001:0:808:808::1", false),
+            ("2001:1ff::1", false),
+            ("2001:200::1", true),
         ];
         for (ip, expected) in rows {
             assert_eq!(is_public(ip.parse().unwrap()), expected, "{ip}");
