@@ -31,6 +31,7 @@ fn in_path(path: &str) -> String {
 
 /// The kinds of [`Error`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ErrorKind {
     /// The input ends inside a value.
     #[error("unexpected end of input")]

@@ -4,7 +4,7 @@ use crate::exit::Failure;
 use crate::output::Output;
 use crate::text::escape;
 use crate::units::format_size;
-use bt_metainfo::{Format, Magnet, Metainfo, Node};
+use bt_metainfo::{Magnet, Metainfo, Node};
 use serde::Serialize;
 
 /// The keys of `show --json`; what the torrent does not have is absent.
@@ -72,10 +72,7 @@ impl From<&Metainfo> for Description {
             name: Some(info.name().to_owned()),
             info_hash: Some(metainfo.info_hash.to_string()),
             info_hash_v2: None,
-            format: Some(match info.format() {
-                Format::V1 => "v1",
-                Format::Hybrid => "hybrid",
-            }),
+            format: Some(info.format().as_str()),
             piece_length: Some(info.layout().piece_length_max()),
             pieces: Some(info.layout().pieces_count()),
             total_length: Some(info.layout().total_length()),

@@ -277,7 +277,7 @@ impl Swarm {
         let added = added.map_err(|error| {
             let exit = match error {
                 SessionError::V2Only => Exit::Invalid,
-                SessionError::Listen { .. } | SessionError::Duplicate { .. } => Exit::Usage,
+                SessionError::Listen { .. } | SessionError::Duplicate { .. } | _ => Exit::Usage,
             };
             Failure::new(exit, format!("{name}: {error}"))
         })?;

@@ -17,6 +17,7 @@ pub struct Bitfield {
 
 /// Why the bytes of a `bitfield` message are no bitfield for this torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BitfieldError {
     /// Too short or too long for the torrent's pieces.
     Length {

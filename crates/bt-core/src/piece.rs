@@ -69,6 +69,7 @@ impl Block {
 
 /// Why a layout cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LayoutError {
     /// The piece length is 0 or above [`PIECE_LENGTH_MAX`].
     PieceLength {

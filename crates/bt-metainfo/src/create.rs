@@ -35,6 +35,7 @@ pub fn auto_piece_length(total_length: u64) -> u32 {
 
 /// Why a torrent cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildError {
     /// The piece length is out of range, or there are too many pieces.
     #[error("{0}")]

@@ -4,6 +4,7 @@ use bt_core::piece::LayoutError;
 
 /// Why a metainfo file is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MetainfoError {
     /// Not bencoded, a key is missing, or a value has the wrong type.
     #[error("not a valid torrent: {0}")]

@@ -23,11 +23,23 @@ pub struct Info {
 
 /// Which versions of the protocol a torrent is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Format {
     /// Version 1 (BEP 3).
     V1,
     /// Versions 1 and 2 (BEP 52); only the v1 part is used so far.
     Hybrid,
+}
+
+impl Format {
+    /// Its short name: `v1` or `hybrid`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::Hybrid => "hybrid",
+        }
+    }
 }
 
 /// One file of a torrent.

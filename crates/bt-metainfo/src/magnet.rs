@@ -44,6 +44,7 @@ pub struct Magnet {
 
 /// Why a text is no magnet link.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MagnetError {
     /// It does not begin with `magnet:?`.
     #[error("a magnet link begins with `magnet:?`")]

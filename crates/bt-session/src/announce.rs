@@ -320,6 +320,7 @@ pub async fn scrape(tracker: &str, torrents: &[InfoHash]) -> Result<ScrapeRespon
 
 /// Why a scrape came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ScrapeError {
     /// The last part of the announce URL does not begin with `announce`, so there is no scrape URL.
     #[error("{tracker} cannot be scraped: what follows its last slash is not \"announce\"")]

@@ -48,6 +48,7 @@ const GOSSIP_MAX: usize = 16;
 
 /// Why a session or a torrent cannot start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SessionError {
     /// No listening socket.
     #[error("cannot listen on {addr}: {source}")]

@@ -122,7 +122,7 @@ impl Keeper {
                 path: dir.display().to_string(),
                 message: error.to_string(),
             }),
-            Err(LockError::Disk(error)) => {
+            Err(error) => {
                 keeper
                     .notes
                     .push(format!("no resume state is kept: {error}"));

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why files could not be hashed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HashError {
     /// The piece length is out of range, or there would be too many pieces.
     #[error(transparent)]

@@ -41,6 +41,7 @@ const REGISTER_BYTES_MAX: u64 = 1_000_000 * ENTRY_BYTES as u64;
 
 /// Why a torrent could not be locked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LockError {
     /// Another process has it.
     #[error("{} is locked: process {owner} is at work on this torrent", path.display())]

@@ -16,6 +16,7 @@ const HEAD_BYTES: usize = 5;
 
 /// Why bytes are not messages. The peer is at fault, and the stream cannot be read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WireError {
     /// A length prefix that no message of this torrent has.
     #[error("a message of {length_bytes} bytes; none is longer than {max_bytes}")]

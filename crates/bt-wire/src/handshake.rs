@@ -37,6 +37,7 @@ pub struct HandshakePrefix {
 
 /// Why bytes are not the beginning of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HandshakeError {
     /// The first byte is not the length of the protocol's name, or the name is another.
     #[error("not the BitTorrent protocol: byte {offset} of the handshake is {byte:#04x}")]

@@ -45,6 +45,7 @@ pub struct LocalAnnounce {
 
 /// Why bytes are no announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LsdError {
     /// Not this protocol, or no text.
     #[error("no BT-SEARCH request")]

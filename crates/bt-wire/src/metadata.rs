@@ -45,6 +45,7 @@ pub enum MetadataMessage {
 
 /// Why bytes are no message of this extension.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MetadataError {
     /// Not a bencoded dictionary with the numbers that it needs.
     #[error("ut_metadata: {0}")]

@@ -264,12 +264,12 @@ fn hash(
     hashes.map_err(|error| {
         let exit = match &error {
             HashError::Cancelled => return context.stop.failure(),
-            HashError::Changed { .. } => Exit::Failed,
             HashError::Layout(_) => Exit::Usage,
             HashError::Disk(error) => match error.kind {
                 DiskErrorKind::Missing | DiskErrorKind::InTheWay => Exit::Invalid,
                 DiskErrorKind::Full | DiskErrorKind::Denied | DiskErrorKind::Io => Exit::Disk,
             },
+            HashError::Changed { .. } | _ => Exit::Failed,
         };
         Failure::new(exit, error)
     })
@@ -285,7 +285,7 @@ pub(super) fn build_failure(error: BuildError) -> Failure {
     }
     let exit = match &error {
         BuildError::Url { .. } | BuildError::Layout(_) => Exit::Usage,
-        BuildError::Pieces { .. } | BuildError::Name { .. } | BuildError::Metainfo(_) => {
+        BuildError::Pieces { .. } | BuildError::Name { .. } | BuildError::Metainfo(_) | _ => {
             Exit::Invalid
         }
     };

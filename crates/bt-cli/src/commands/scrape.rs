@@ -156,7 +156,7 @@ fn print(output: Output, scraped: &Scraped<'_>) -> Result<(), Failure> {
 fn failure(error: ScrapeError) -> Failure {
     let exit = match &error {
         ScrapeError::Unsupported { .. } => Exit::Invalid,
-        ScrapeError::Http(_) | ScrapeError::Tracker(_) => Exit::Network,
+        ScrapeError::Http(_) | ScrapeError::Tracker(_) | _ => Exit::Network,
     };
     Failure::new(exit, error)
 }

@@ -19,6 +19,7 @@ const ERROR_TEXT_MAX_BYTES: usize = 200;
 
 /// Why a datagram is no message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// It is no KRPC, or an answer that cannot be read: nobody is told.
     #[error("no KRPC message: {0}")]

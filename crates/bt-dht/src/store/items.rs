@@ -17,6 +17,7 @@ pub const ITEM_EXPIRY: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Why an item is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PutError {
     /// Its owner did not sign it.
     #[error("the signature is not of this key")]

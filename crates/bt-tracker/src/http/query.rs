@@ -17,6 +17,7 @@ const SHOWN_MAX_BYTES: usize = 32;
 
 /// What is wrong with a query; its text is for the peer's user or programmer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum QueryError {
     /// A parameter that must be there is not.
     #[error("{name} is missing")]

@@ -56,6 +56,7 @@ impl InfoHashes<'_> {
 
 /// Why a packet is no request that can be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RequestError {
     /// Too short, or neither a connect nor anything else: not worth an answer.
     #[error("no request of a UDP tracker")]

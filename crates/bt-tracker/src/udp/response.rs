@@ -49,6 +49,7 @@ pub enum Body {
 
 /// Why a packet is no answer of a tracker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ResponseError {
     /// Shorter than its action needs.
     #[error("{length_bytes} bytes are too few for the answer of a UDP tracker")]

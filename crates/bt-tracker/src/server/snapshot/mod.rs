@@ -76,6 +76,7 @@ impl core::fmt::Debug for Header {
 
 /// Why a snapshot cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SnapshotError {
     /// It begins like nothing that is known here.
     #[error("it is no snapshot of a tracker")]
