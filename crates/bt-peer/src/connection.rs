@@ -137,8 +137,6 @@ pub(crate) struct MetadataAllowance {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) id: ConnId,
-    /// In the order in which connections were let in, from 1.
-    pub(crate) nth: u64,
     pub(crate) addr: SocketAddr,
     /// Where it listens, as far as is known.
     pub(crate) listen_addr: Option<SocketAddr>,
@@ -160,6 +158,8 @@ pub(crate) struct Connection {
     pub(crate) peer_choking: bool,
     pub(crate) peer_interested: bool,
     pub(crate) has: Bitfield,
+    /// The pieces of which it was told that they are here, and not yet that they are lost (BEP 54).
+    pub(crate) told: Bitfield,
     /// False until a message came before which a bitfield may come.
     pub(crate) begun: bool,
     /// Pieces that it has and we need.
@@ -210,7 +210,6 @@ impl Connection {
     ) -> Self {
         Self {
             id,
-            nth: 0,
             addr,
             listen_addr: (direction == Direction::Outgoing).then_some(addr),
             direction,
@@ -228,6 +227,7 @@ impl Connection {
             peer_choking: true,
             peer_interested: false,
             has: Bitfield::new(pieces_count),
+            told: Bitfield::new(pieces_count),
             begun: false,
             interesting: 0,
             requests: Requests::default(),

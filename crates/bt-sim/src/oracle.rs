@@ -4,7 +4,7 @@
 //! one [`Monitor`] stands at each end of each connection. It sees what its end sends and hears, in that order, and knows
 //! what the protocol allows then (BEP 3 "peer messages", BEP 6). It shares no code with the engine.
 
-use bt_core::{Bitfield, Block, Layout, PieceIndex};
+use bt_core::{Bitfield, Block, Layout};
 use bt_peer::limits::{ALLOWED_FAST_BYTES_MAX, REQUESTS_MAX, UPLOAD_QUEUE_MAX};
 use bt_wire::extension::ExtensionHandshake;
 use bt_wire::message::BlockAddress;
@@ -243,11 +243,6 @@ impl Monitor {
         );
         self.sent_any = true;
         Ok(())
-    }
-
-    /// This end's disk has lost a piece: once it is there again, it may be told of again.
-    pub fn lost(&mut self, piece: PieceIndex) {
-        self.told.clear(piece);
     }
 
     /// This end hears a message. What the other end does wrong is its own monitor's affair.

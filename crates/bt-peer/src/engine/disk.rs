@@ -6,8 +6,10 @@
 //!
 //! **Invariant:** a piece counts as had from the disk's good verdict on, and at no time before.
 
-use super::{ConnId, Engine, Output, send};
+use super::dont_have::tell;
+use super::{ConnId, Engine, Output};
 use crate::Event;
+use crate::connection::Connection;
 use crate::limits::{
     DISK_ERRORS_MAX, DISK_PROBE_REQUESTS, DISK_RETRY, DISK_RETRY_MAX, WRITES_MAX_BYTES,
     WRITES_RESUME_BYTES,
@@ -15,7 +17,6 @@ use crate::limits::{
 use bt_core::disk::{BlockDigest, DiskError, DiskErrorKind, Done, Job, Verdict};
 use bt_core::{Bitfield, PieceIndex, Time};
 use bt_tracker::client;
-use bt_wire::Message;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,19 +29,11 @@ pub(super) struct Disk {
     congested: bool,
     health: Health,
     /// Verified pieces that could not be read: they are checked again before anybody gets them.
-    doubted: BTreeMap<PieceIndex, Doubt>,
+    doubted: BTreeMap<PieceIndex, Recheck>,
     /// Pieces that were here once and were not later: who asks for one may not have heard of it.
     pub(super) lost: BTreeSet<PieceIndex>,
     /// When the doubted ones are checked again, if the disk could not even say whether they are good.
     recheck_at: Option<Time>,
-}
-
-/// Why a piece that was verified is not given to anybody.
-#[derive(Clone, Copy, Debug)]
-struct Doubt {
-    /// Peers that came after this one were not told of the piece. A time would not tell apart who came in its moment.
-    since: u64,
-    recheck: Recheck,
 }
 
 /// How far the check of a doubted piece has come.
@@ -200,12 +193,7 @@ impl Engine {
             };
             let has = conn.has.get(piece);
             if !has && !self.upload.super_seeding {
-                send(
-                    &mut self.out,
-                    now,
-                    conn,
-                    Message::Have { piece: piece.get() },
-                );
+                tell(&mut self.out, now, conn, piece);
             } else if has && was_needed {
                 conn.interesting -= 1;
                 if conn.interesting == 0 {
@@ -289,11 +277,7 @@ impl Engine {
     pub(super) fn doubt(&mut self, now: Time, piece: PieceIndex, error: DiskError) {
         // A piece that was given up meanwhile is beyond doubt.
         if self.picker.have().get(piece) && self.disk.trusts(piece) {
-            let doubt = Doubt {
-                since: self.admitted,
-                recheck: Recheck::Ordered,
-            };
-            self.disk.doubted.insert(piece, doubt);
+            self.disk.doubted.insert(piece, Recheck::Ordered);
             self.unqueue(now, piece);
             self.emit(Event::UploadFailed { piece, error });
             self.out.push_back(Output::Disk(Job::Check { piece }));
@@ -303,8 +287,8 @@ impl Engine {
     fn piece_rechecked(&mut self, now: Time, piece: PieceIndex, verdict: Verdict) {
         match verdict {
             Verdict::Good => {
-                if let Some(doubt) = self.disk.doubted.remove(&piece) {
-                    self.tell_newcomers(now, piece, doubt.since);
+                if self.disk.doubted.remove(&piece).is_some() {
+                    self.tell_newcomers(now, piece);
                 }
             }
             Verdict::Bad { .. } => {
@@ -316,14 +300,14 @@ impl Engine {
                 if self.picker.needs(piece) {
                     self.piece_missed(now, piece);
                 }
-                if let Some(doubt) = doubt {
-                    self.withdraw(now, piece, doubt.since);
+                if doubt.is_some() {
+                    self.withdraw(now, piece);
                 }
                 self.download.released = true;
             }
             Verdict::Failed(_) => {
-                if let Some(doubt) = self.disk.doubted.get_mut(&piece) {
-                    doubt.recheck = Recheck::Failed;
+                if let Some(recheck) = self.disk.doubted.get_mut(&piece) {
+                    *recheck = Recheck::Failed;
                 }
                 self.disk.recheck_at = Some(now + DISK_RETRY_MAX);
             }
@@ -331,15 +315,11 @@ impl Engine {
     }
 
     /// The piece is beyond doubt: announces it to those who lack it and came when it was not.
-    fn tell_newcomers(&mut self, now: Time, piece: PieceIndex, since: u64) {
+    fn tell_newcomers(&mut self, now: Time, piece: PieceIndex) {
         let told_all = !self.upload.super_seeding;
-        let newcomers = self
-            .conns
-            .values_mut()
-            .filter(|conn| told_all && conn.nth > since && !conn.has.get(piece));
-        for conn in newcomers {
-            let message = Message::Have { piece: piece.get() };
-            send(&mut self.out, now, conn, message);
+        let lacks = |conn: &&mut Connection| told_all && !conn.has.get(piece);
+        for conn in self.conns.values_mut().filter(lacks) {
+            tell(&mut self.out, now, conn, piece);
         }
     }
 
@@ -366,9 +346,9 @@ impl Engine {
         }
         if self.disk.recheck_at.is_some_and(|at| now >= at) {
             self.disk.recheck_at = None;
-            for (piece, doubt) in &mut self.disk.doubted {
-                if doubt.recheck == Recheck::Failed {
-                    doubt.recheck = Recheck::Ordered;
+            for (piece, recheck) in &mut self.disk.doubted {
+                if *recheck == Recheck::Failed {
+                    *recheck = Recheck::Ordered;
                     self.out
                         .push_back(Output::Disk(Job::Check { piece: *piece }));
                 }

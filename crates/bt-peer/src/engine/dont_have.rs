@@ -3,12 +3,37 @@
 //! **Invariant:** of a piece that a peer took back nothing is outstanding to it, and nothing of it is asked before it
 //! says again that it has it.
 
+use super::download::address;
 use super::upload::reject;
-use super::{ConnId, Engine, send};
+use super::{ConnId, Engine, Output, send};
 use crate::connection::{Connection, Fault, Violation};
 use crate::limits::EARLY_HAVES_MAX;
 use bt_core::{PieceIndex, Time};
 use bt_wire::{Message, dont_have};
+use std::collections::VecDeque;
+
+/// Tells the peer that the piece is here, unless that is what it heard last.
+pub(super) fn tell(
+    out: &mut VecDeque<Output>,
+    now: Time,
+    conn: &mut Connection,
+    piece: PieceIndex,
+) {
+    if conn.told.set(piece) {
+        let message = Message::Have { piece: piece.get() };
+        send(out, now, conn, message);
+    }
+}
+
+/// Tells the peer that the piece is lost, as soon as it has said how.
+fn take_back(out: &mut VecDeque<Output>, now: Time, conn: &mut Connection, piece: PieceIndex) {
+    if let Some(id) = conn.speaks.dont_have
+        && conn.told.clear(piece)
+    {
+        let payload = dont_have::encode(piece.get());
+        send(out, now, conn, Message::Extended { id, payload });
+    }
+}
 
 impl Engine {
     /// The peer takes back that it has a piece.
@@ -57,25 +82,35 @@ impl Engine {
         conn.allowed_to_us.retain(|allowed| *allowed != piece);
         let blocks = conn.requests.cancel_piece(piece);
         self.download.lost(blocks.len());
+        for block in blocks {
+            // It may have them on their way, and with the fast extension it owes an answer: this settles both.
+            send(&mut self.out, now, conn, Message::Cancel(address(block)));
+        }
+        if self.picker.have().get(piece) && self.disk.trusts(piece) && !self.upload.super_seeding {
+            // It needed no word of ours as long as it had its own.
+            tell(&mut self.out, now, conn, piece);
+        }
         self.update_interest(now, id);
         Ok(())
     }
 
-    /// A piece that was here is not: whoever was told of it is told so. Who came since it was in doubt was not.
-    pub(super) fn withdraw(&mut self, now: Time, piece: PieceIndex, since: u64) {
+    /// A piece that was here is not: whoever was told of it is told so.
+    pub(super) fn withdraw(&mut self, now: Time, piece: PieceIndex) {
         self.disk.lost.insert(piece);
-        let is_hiding = self.is_super_seeding();
-        let is_told = |conn: &&mut Connection| {
-            let shown = !is_hiding || conn.shown.is_some();
-            conn.nth <= since && shown && Self::is_shown(conn, piece)
-        };
-        for conn in self.conns.values_mut().filter(is_told) {
+        for conn in self.conns.values_mut() {
             if let Some(shown) = &mut conn.shown {
-                shown.withdraw(piece);
+                shown.close(piece);
             }
-            if let Some(id) = conn.speaks.dont_have {
-                let payload = dont_have::encode(piece.get());
-                send(&mut self.out, now, conn, Message::Extended { id, payload });
+            take_back(&mut self.out, now, conn, piece);
+        }
+    }
+
+    /// The peer has said how pieces are taken back: those that were lost before it did.
+    pub(super) fn withdraw_late(&mut self, now: Time, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            let lost: Vec<PieceIndex> = conn.told.iter_minus(self.picker.have()).collect();
+            for piece in lost {
+                take_back(&mut self.out, now, conn, piece);
             }
         }
     }

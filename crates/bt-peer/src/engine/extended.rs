@@ -149,6 +149,7 @@ impl Engine {
             self.peers.add(addr, Source::Incoming, &mut self.rng);
             self.peers.connected(addr);
         }
+        self.withdraw_late(now, id);
         self.close_if_redundant(now, id);
         Ok(())
     }

@@ -383,6 +383,7 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
+        conn.told = have.clone();
         let bitfield = have.to_bytes();
         if have.count_ones() as usize * HAVE_BYTES > bitfield.len() {
             // Later than BEP 3 has it, as aria2 does where it is shorter.

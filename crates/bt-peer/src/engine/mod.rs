@@ -56,8 +56,6 @@ pub struct Engine {
     complete: bool,
     out: VecDeque<Output>,
     conns: BTreeMap<ConnId, Connection>,
-    /// How many connections were ever let in.
-    admitted: u64,
     dials: BTreeMap<ConnId, SocketAddr>,
     /// The number of the next dial; even.
     next_conn: u64,
@@ -138,7 +136,6 @@ impl Engine {
             complete: picker.is_complete(),
             out: VecDeque::new(),
             conns: BTreeMap::new(),
-            admitted: 0,
             dials: BTreeMap::new(),
             next_conn: 0,
             peers: PeerList::new(),

@@ -7,17 +7,15 @@
 //!
 //! **Invariant:** a piece is told of, and served, only to whom it was shown.
 
-use super::{ConnId, Engine, send};
+use super::dont_have::tell;
+use super::{ConnId, Engine};
 use crate::connection::Connection;
 use crate::limits::{SHOWN_MAX, SHOWN_PATIENCE, SILENT_NEWCOMER};
-use bt_core::{Bitfield, Block, PieceIndex, Time};
-use bt_wire::Message;
+use bt_core::{Block, PieceIndex, Time};
 
 /// What one peer was shown.
 #[derive(Clone, Debug)]
 pub(crate) struct Shown {
-    /// All pieces that it was told of.
-    pub(crate) told: Bitfield,
     /// Those of which it is not known yet that it gave them to others, and since when it could have: not while it waits
     /// for us.
     open: Vec<(PieceIndex, Time)>,
@@ -26,9 +24,8 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    fn nothing(now: Time, pieces_count: u32) -> Self {
+    const fn nothing(now: Time) -> Self {
         Self {
-            told: Bitfield::new(pieces_count),
             open: Vec::new(),
             progress: now,
         }
@@ -38,13 +35,8 @@ impl Shown {
         self.open.iter().any(|(open, _)| *open == piece)
     }
 
-    /// The piece is not here any more: it may be shown again when it is.
-    pub(super) fn withdraw(&mut self, piece: PieceIndex) {
-        self.told.clear(piece);
-        self.close(piece);
-    }
-
-    fn close(&mut self, piece: PieceIndex) {
+    /// Nobody waits any more for what becomes of the piece.
+    pub(super) fn close(&mut self, piece: PieceIndex) {
         self.open.retain(|(open, _)| *open != piece);
     }
 }
@@ -57,8 +49,7 @@ impl Engine {
 
     /// True if the peer may know that we have the piece.
     pub(super) fn is_shown(conn: &Connection, piece: PieceIndex) -> bool {
-        let shown = conn.shown.as_ref();
-        shown.is_none_or(|shown| shown.told.get(piece))
+        conn.shown.is_none() || conn.told.get(piece)
     }
 
     /// The peer said for the first time what it has, or was silent for so long that it has nothing.
@@ -67,7 +58,7 @@ impl Engine {
             && let Some(conn) = self.conns.get_mut(&id)
             && conn.shown.is_none()
         {
-            conn.shown = Some(Shown::nothing(now, self.layout.pieces_count()));
+            conn.shown = Some(Shown::nothing(now));
             self.show(now, id);
         }
     }
@@ -158,13 +149,11 @@ impl Engine {
             let Some(shown) = &mut conn.shown else {
                 return;
             };
-            shown.told.set(piece);
             shown.open.push((piece, now));
             shown.progress = now;
             // Until it asks for it; if it leaves before, the piece is another's.
             conn.suggested.push(piece);
-            let message = Message::Have { piece: piece.get() };
-            send(&mut self.out, now, conn, message);
+            tell(&mut self.out, now, conn, piece);
         }
     }
 
@@ -187,7 +176,7 @@ impl Engine {
         let starving = now - shown.progress >= SHOWN_PATIENCE;
         let mut rarest = None;
         let hidden = picker.have().iter_minus(&conn.has);
-        for piece in hidden.filter(|piece| !shown.told.get(*piece) && disk.trusts(*piece)) {
+        for piece in hidden.filter(|piece| !conn.told.get(*piece) && disk.trusts(*piece)) {
             let copies = picker.availability(piece);
             if rarest.is_none_or(|(least, _)| copies < least) && !self.is_open_anywhere(piece) {
                 rarest = Some((copies, piece));

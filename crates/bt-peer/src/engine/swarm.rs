@@ -54,8 +54,6 @@ impl Engine {
         let pieces_count = self.layout.pieces_count();
         let mut conn = Connection::new(now, id, addr, direction, peer_id, fast, pieces_count);
         conn.listen_addr = conn.listen_addr.or(inherited);
-        self.admitted += 1;
-        conn.nth = self.admitted;
         if let Some(addr) = conn.listen_addr {
             self.peers.connected(addr);
         }
@@ -81,6 +79,7 @@ impl Engine {
             (false, true, _) => return,
             (_, false, _) => Message::Bitfield(Bytes::from(have.to_bytes())),
         };
+        conn.told = have;
         send(&mut self.out, now, conn, message);
     }
 

@@ -351,9 +351,6 @@ impl Stage {
                 Verdict::Bad { .. } => {
                     self.tally.bad_pieces += 1;
                     self.verified.clear(*piece);
-                    for peer in self.peers.values_mut() {
-                        peer.monitor.lost(*piece);
-                    }
                 }
                 Verdict::Failed(_) => self.tally.disk_failures += 1,
             },

@@ -452,7 +452,9 @@ impl World {
                 match verdict {
                     Verdict::Good => {
                         self.assert_right(number, piece);
-                        self.node_mut(number).verified.set(piece);
+                        let node = self.node_mut(number);
+                        node.verified.set(piece);
+                        node.ledger.was_complete |= node.verified.is_full();
                         self.plan_save(number);
                         self.note_out(number, piece);
                     }

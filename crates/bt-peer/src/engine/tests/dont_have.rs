@@ -297,3 +297,62 @@ fn a_super_seeder_takes_back_what_it_showed() {
         );
     }
 }
+
+#[test]
+fn what_was_asked_of_a_lost_piece_is_cancelled() {
+    for reserved in [PLAIN, FAST] {
+        let mut lone = Lone::leecher(PIECES);
+        let conn = lone.open_seeder(1, reserved);
+        let asked = lone.requests(conn);
+        lone.sent(conn);
+        let piece = asked[0].piece;
+        lone.receive(conn, lost(piece.get()));
+        let of_it = asked.iter().filter(|block| block.piece == piece);
+        let expected: Vec<Message> = of_it
+            .map(|block| Message::Cancel(address(*block)))
+            .collect();
+        let is_cancel = |message: &Message| matches!(message, Message::Cancel(_));
+        let sent: Vec<Message> = lone.sent(conn).into_iter().filter(is_cancel).collect();
+        assert_eq!(sent, expected);
+    }
+}
+
+#[test]
+fn who_says_late_how_to_hear_of_it_hears_of_what_was_lost() {
+    let mut lone = Lone::seeder(200);
+    let conn = lone.open_leecher(1, SPEAKS);
+    let block = blocks(&lone, 1)[0];
+    ask(&mut lone, conn, &[block]);
+    lone.uploads(conn);
+    rots(&mut lone, conn, block);
+    assert!(!lone.sent(conn).contains(&told(block.piece)));
+    lone.receive(conn, greeting(THEIR_ID));
+    let word = |sent: Vec<Message>| {
+        sent.iter()
+            .filter(|sent| **sent == told(block.piece))
+            .count()
+    };
+    assert_eq!(word(lone.sent(conn)), 1);
+    lone.receive(conn, greeting(THEIR_ID));
+    assert_eq!(word(lone.sent(conn)), 0, "it has heard");
+}
+
+#[test]
+fn who_lost_a_piece_is_told_that_it_is_here() {
+    let mut lone = Lone::leecher(PIECES);
+    let [first, second] = [1, 2].map(|n| lone.open_seeder(n, SPEAKS));
+    let asked = lone.requests(first);
+    let piece = asked[0].piece;
+    for block in asked.iter().filter(|block| block.piece == piece) {
+        lone.deliver(first, *block);
+    }
+    lone.run_disk(|_| Verdict::Good);
+    let have = Message::Have { piece: piece.get() };
+    let word = |sent: Vec<Message>| sent.iter().filter(|sent| **sent == have).count();
+    assert_eq!(word(lone.sent(second)), 0, "it has the piece itself");
+    lone.receive(second, lost(piece.get()));
+    assert_eq!(word(lone.sent(second)), 1);
+    lone.receive(second, Message::Have { piece: piece.get() });
+    lone.receive(second, lost(piece.get()));
+    assert_eq!(word(lone.sent(second)), 0, "it was told before");
+}
