@@ -189,6 +189,8 @@ pub(crate) struct Connection {
     pub(crate) unchoked_at_once: bool,
     /// Requests since we choked it.
     pub(crate) choked_requests: u32,
+    /// So much waited for it when we choked it that more may have waited unread.
+    pub(crate) asked_ahead: bool,
     pub(crate) faults: u32,
     /// For the user, when it ends; what was uploaded is in `up`.
     pub(crate) account: Account,
@@ -246,6 +248,7 @@ impl Connection {
             up: RateMeter::default(),
             unchoked_at_once: false,
             choked_requests: 0,
+            asked_ahead: false,
             faults: 0,
             account: Account::default(),
             in_fill: false,

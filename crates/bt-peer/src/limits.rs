@@ -85,6 +85,14 @@ pub const REQUEST_BYTES_MAX: u32 = 128 * 1024;
 /// have on the way when it is choked.
 pub const CHOKED_REQUESTS_MAX: u32 = 3_000;
 
+/// The same for a peer without the fast extension whose queue was long when it was choked: what it asked for too early
+/// waited unread in its socket. Three seconds' worth of blocks at 1 GB/s; each is ignored.
+pub const CHOKED_REQUESTS_AHEAD_MAX: u32 = 200_000;
+
+/// How often a peer may take back a piece of which it owes blocks (BEP 54) between two blocks, before it is asked for
+/// nothing for a while, as after a reject.
+pub const TAKEN_BACK_MAX: u32 = 8;
+
 /// Small faults, such as a block nobody asked for, that a peer may commit before it is closed. Races excuse a few.
 pub const FAULTS_MAX: u32 = 20;
 

@@ -317,8 +317,8 @@ fn back_off(failures: u32, rng: &mut Rng) -> Duration {
     span.min(BACK_OFF_MAX) * percent / 100
 }
 
-/// What a ban covers: an IPv4 address, or the /64 that one IPv6 customer has at least.
-fn network(ip: IpAddr) -> IpAddr {
+/// What a ban covers, and what gets one place by its rank: an IPv4 address, or the /64 that one IPv6 customer has at least.
+pub(crate) fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         v4 @ IpAddr::V4(_) => v4,

@@ -11,7 +11,7 @@
 
 use crate::limits::{
     LATE_REQUESTS_MAX, REJECT_PAUSE, REJECT_PAUSE_MAX, REQQ_DEFAULT, REQUEST_AGE_MAX,
-    REQUEST_MARGIN, REQUEST_TIMEOUT, REQUESTS_MAX, REQUESTS_START,
+    REQUEST_MARGIN, REQUEST_TIMEOUT, REQUESTS_MAX, REQUESTS_START, TAKEN_BACK_MAX,
 };
 use bt_core::{BLOCK_BYTES, Block, PieceIndex, Time};
 use core::time::Duration;
@@ -43,6 +43,8 @@ pub struct Requests {
     /// True from a timeout to the next block: one request at a time then.
     snubbed: bool,
     rejections: u32,
+    /// Pieces that it took back while it owed blocks of them, since the last block.
+    taken_back: u32,
     paused_until: Time,
     /// A block came since the peer unchoked us.
     served: bool,
@@ -64,6 +66,7 @@ impl Default for Requests {
             progress: Time::ZERO,
             snubbed: false,
             rejections: 0,
+            taken_back: 0,
             paused_until: Time::ZERO,
             served: false,
         }
@@ -130,6 +133,7 @@ impl Requests {
         self.progress = now;
         self.snubbed = false;
         self.rejections = 0;
+        self.taken_back = 0;
         self.served = true;
         self.window.received(now, block.length, now - sent.at);
         Answer::Expected
@@ -177,12 +181,19 @@ impl Requests {
         cancelled
     }
 
-    /// The peer has lost the piece, and what was asked of it is not to come; the blocks that were outstanding.
-    pub fn cancel_piece(&mut self, piece: PieceIndex) -> Vec<Block> {
+    /// The peer has lost the piece, and what was asked of it is not to come; the blocks that were outstanding. Who does so
+    /// again and again and sends nothing is asked for nothing for a while.
+    pub fn cancel_piece(&mut self, now: Time, piece: PieceIndex) -> Vec<Block> {
         let blocks = self.outstanding.iter().map(|sent| sent.block);
         let blocks: Vec<Block> = blocks.filter(|block| block.piece == piece).collect();
         self.outstanding.retain(|sent| sent.block.piece != piece);
         blocks.iter().for_each(|block| self.remember(*block));
+        if !blocks.is_empty() {
+            self.taken_back = self.taken_back.saturating_add(1);
+            if self.taken_back > TAKEN_BACK_MAX {
+                self.refused(now);
+            }
+        }
         blocks
     }
 
@@ -205,6 +216,14 @@ impl Requests {
         self.outstanding.front().is_some_and(|oldest| {
             now - self.progress >= REQUEST_TIMEOUT || now - oldest.at >= REQUEST_AGE_MAX
         })
+    }
+
+    /// The peer cannot be heard at the moment: that nothing comes is not its fault.
+    pub fn excuse(&mut self, now: Time) {
+        self.progress = now;
+        for sent in &mut self.outstanding {
+            sent.at = now;
+        }
     }
 
     /// The peer let its requests time out: until it sends a block it is asked for one at a time.

@@ -80,8 +80,10 @@ impl Engine {
         conn.has.clear(piece);
         conn.interesting -= u32::from(self.picker.needs(piece));
         conn.allowed_to_us.retain(|allowed| *allowed != piece);
-        let blocks = conn.requests.cancel_piece(piece);
-        self.download.lost(blocks.len());
+        let blocks = conn.requests.cancel_piece(now, piece);
+        if !blocks.is_empty() {
+            self.download.lost(blocks.len());
+        }
         for block in blocks {
             // It may have them on their way, and with the fast extension it owes an answer: this settles both.
             send(&mut self.out, now, conn, Message::Cancel(address(block)));

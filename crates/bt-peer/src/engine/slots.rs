@@ -7,7 +7,7 @@ use super::upload::reject;
 use super::{ConnId, Engine, send};
 use crate::choker::{Candidate, Mode, slots_for_rate};
 use crate::connection::Connection;
-use crate::limits::{RECHOKE, SLOT_GRACE, SUGGESTED_AHEAD};
+use crate::limits::{RECHOKE, SLOT_GRACE, SUGGESTED_AHEAD, UPLOAD_QUEUE_MAX};
 use bt_core::{BLOCK_BYTES, PieceIndex, Time};
 use bt_wire::Message;
 
@@ -182,6 +182,7 @@ impl Engine {
         };
         conn.am_choking = true;
         conn.choke_changed_at = now;
+        conn.asked_ahead = !conn.fast && conn.uploads.len() >= UPLOAD_QUEUE_MAX / 2;
         if let Some(next) = conn.uploads.front()
             && conn.fast
             && next.begin > 0

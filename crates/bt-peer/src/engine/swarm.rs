@@ -3,13 +3,14 @@
 //! BEP 3 ("peer protocol", keep-alives). **Invariant:** no two connections with one peer id, none with ourselves, none
 //! with a banned peer, never more than `peers_max`.
 
+use super::upload::is_swamped;
 use super::{ConnId, Direction, Engine, Output, Phase, send};
 use crate::connection::Connection;
 use crate::limits::{
     BANNED_IDS_MAX, DIALS_MAX, DUPLICATE_RACE, EVICT_GRACE, KEEP_ALIVE, PEERS_LOW, SILENCE_MAX,
     SILENCE_OWING_MAX, TICK,
 };
-use crate::peers::Source;
+use crate::peers::{Source, network};
 use crate::{Account, CloseReason, Event};
 use bt_core::{Bitfield, PeerId, Time};
 use bt_tracker::client;
@@ -166,7 +167,16 @@ impl Engine {
 
     /// Closes the connection of the lowest priority for a new one of a higher (BEP 40), if there is one. Both ends agree
     /// on which one that is, so who is turned away here is welcome elsewhere. One whose priority cannot be known stays.
+    /// Who has a place already gets no second one by its rank: many connections of one address would drive out all others.
     fn outrank(&mut self, now: Time, addr: SocketAddr) -> bool {
+        let from = network(addr.ip());
+        if self
+            .conns
+            .values()
+            .any(|conn| network(conn.addr.ip()) == from)
+        {
+            return false;
+        }
         let ranked = self.conns.values().filter_map(|conn| {
             let priority = self.peers.priority(conn.listen_addr.unwrap_or(conn.addr))?;
             Some((priority, conn.id))
@@ -361,6 +371,11 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
+        if is_swamped(conn) {
+            // Nothing is read of it meanwhile, so its silence is ours. The shell closes who takes nothing.
+            conn.heard_at = now;
+            conn.requests.excuse(now);
+        }
         let silent = now - conn.heard_at;
         let owing = !conn.requests.is_empty();
         if silent >= SILENCE_MAX || (owing && silent >= SILENCE_OWING_MAX) {

@@ -7,7 +7,8 @@ use super::{ConnId, Engine, Output, send};
 use crate::Event;
 use crate::connection::{Connection, Fault, Violation};
 use crate::limits::{
-    CHOKED_REQUESTS_MAX, GRANT, REQUEST_BYTES_MAX, UPLOAD_OVERRUN_MAX, UPLOAD_QUEUE_MAX,
+    CHOKED_REQUESTS_AHEAD_MAX, CHOKED_REQUESTS_MAX, GRANT, REQUEST_BYTES_MAX, UPLOAD_OVERRUN_MAX,
+    UPLOAD_QUEUE_MAX,
 };
 use crate::spread::Spread;
 use bt_core::disk::DiskError;
@@ -50,6 +51,11 @@ impl Upload {
     }
 }
 
+/// True if nothing more should be read of the peer, for what waits for it.
+pub(super) fn is_swamped(conn: &Connection) -> bool {
+    !conn.fast && conn.uploads.len() >= UPLOAD_QUEUE_MAX
+}
+
 impl Engine {
     pub(super) fn requested(
         &mut self,
@@ -86,7 +92,11 @@ impl Engine {
         let allowed = !conn.am_choking || conn.use_allowance(block);
         if !allowed {
             conn.choked_requests += 1;
-            if conn.choked_requests > CHOKED_REQUESTS_MAX {
+            let most = match conn.asked_ahead {
+                true => CHOKED_REQUESTS_AHEAD_MAX,
+                false => CHOKED_REQUESTS_MAX,
+            };
+            if conn.choked_requests > most {
                 return Err(Violation::RequestFlood);
             }
         }
@@ -149,8 +159,7 @@ impl Engine {
     /// has gone out. A peer with the fast extension knows by `reqq` and by rejections.
     #[must_use]
     pub fn is_swamped(&self, id: ConnId) -> bool {
-        let conn = self.conns.get(&id);
-        conn.is_some_and(|conn| !conn.fast && conn.uploads.len() >= UPLOAD_QUEUE_MAX)
+        self.conns.get(&id).is_some_and(is_swamped)
     }
 
     fn wants_upload(&mut self, id: ConnId) {

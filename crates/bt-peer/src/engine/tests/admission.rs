@@ -384,6 +384,16 @@ fn when_all_places_are_taken_the_lowest_priority_goes() {
             let (new, old) = (lone.close_reason(high), lone.close_reason(lowest));
             let expected = if is_known { (None, full) } else { (full, None) };
             assert_eq!((new, old), expected, "known: {is_known}");
+            // However high its rank, an address drives out nobody for a second place.
+            let again = ConnId(u64::from(*n) * 2 + 101);
+            lone.handle(Input::Opened {
+                conn: again,
+                addr: from(*n),
+                direction: Direction::Incoming,
+                peer_id: PeerId([n + 100; 20]),
+                reserved: FAST,
+            });
+            assert_eq!(lone.close_reason(again), Some(CloseReason::Full));
         }
     }
 }

@@ -4,7 +4,7 @@ use super::lone::*;
 use crate::Config;
 use crate::engine::contract::*;
 use crate::engine::extended::DONT_HAVE_ID;
-use crate::limits::FAULTS_MAX;
+use crate::limits::{FAULTS_MAX, TAKEN_BACK_MAX};
 use bt_core::disk::{DiskError, DiskErrorKind, Done, Verdict};
 use bt_core::{Bitfield, Block, PieceIndex};
 use bt_wire::extension::ExtensionHandshake;
@@ -355,4 +355,24 @@ fn who_lost_a_piece_is_told_that_it_is_here() {
     lone.receive(second, Message::Have { piece: piece.get() });
     lone.receive(second, lost(piece.get()));
     assert_eq!(word(lone.sent(second)), 0, "it was told before");
+}
+
+#[test]
+fn taking_back_and_having_again_costs_little() {
+    for reserved in [PLAIN, FAST] {
+        let mut lone = Lone::leecher(PIECES);
+        let conn = lone.open_seeder(1, reserved);
+        let mut last = lone.requests(conn);
+        let mut asked = last.len();
+        for _ in 0..1_000 {
+            let Some(block) = last.first() else { break };
+            let piece = block.piece.get();
+            lone.receive(conn, lost(piece));
+            lone.receive(conn, Message::Have { piece });
+            last = lone.requests(conn);
+            asked += last.len();
+        }
+        assert!(last.is_empty(), "{asked}");
+        assert!(asked <= 8 + 4 * TAKEN_BACK_MAX as usize, "{asked}");
+    }
 }
