@@ -20,6 +20,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import time
 import urllib.error
@@ -64,7 +65,9 @@ def scrape(torrent, url):
     deadline = time.monotonic() + 10
     wanted = lt.add_torrent_params()
     wanted.ti = lt.torrent_info(torrent)
-    wanted.save_path = "."
+    # It makes the empty files of the torrent at once.
+    folder = tempfile.TemporaryDirectory()
+    wanted.save_path = folder.name
     wanted.flags = lt.torrent_flags.paused | lt.torrent_flags.upload_mode
     handle = session.add_torrent(wanted)
     handle.replace_trackers([lt.announce_entry(url)])
