@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -138,6 +138,8 @@ impl Register {
             let name = format!("{}-{number}", std::process::id());
             let file = options.open(folder.join(&name))?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // Its owner, with our number in another container, has ended since and removed it: then it is nobody's.
+                Ok(()) if file.metadata()?.nlink() == 0 => {}
                 Ok(()) => break (name, file),
                 // In another container, some process has our number.
                 Err(Errno::WOULDBLOCK) => {}
@@ -209,8 +211,10 @@ impl Register {
     fn owner(&self, info_hash: InfoHash) -> io::Result<(Option<String>, usize)> {
         let mut others = 0;
         for entry in std::fs::read_dir(&self.folder)? {
-            let name = entry?.file_name();
-            if name == TURN || name == *self.name {
+            let entry = entry?;
+            let name = entry.file_name();
+            // What is no file is no register.
+            if name == TURN || name == *self.name || !entry.file_type()?.is_file() {
                 continue;
             }
             let path = self.folder.join(&name);

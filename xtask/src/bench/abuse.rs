@@ -1,7 +1,7 @@
 //! `cargo xtask bench abuse`: for minutes, honest peers beside all that strangers send a tracker: bad requests, floods of torrents,
 //! peers and connects, silent and dripping connections, stolen and invented connection ids.
 //!
-//! It fails unless each honest question is answered rightly within a second, each bad one as it should be, nothing is logged as
+//! It fails unless each honest question is answered rightly, all but one in a thousand within a second, each bad one as it should be, nothing is logged as
 //! a warning, and memory stays flat once the limits are reached, which are small so that this is soon.
 
 mod drip;
@@ -26,6 +26,12 @@ use crate::programs::Programs;
 
 /// An honest peer waits no longer, whoever else is there.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
+
+/// One answer in so many may be later: this program may not get a core for a second on a machine that does other things.
+const LATE_PART: u64 = 1_000;
+
+/// No answer may be later, whatever the machine does.
+const LATE_MAX: Duration = Duration::from_secs(5);
 
 /// The limits of the tracker that is abused: a flood of a thousand a second reaches them in half a minute.
 const SETTINGS: &str = "torrents_max = 20000\npeers_max = 50000\nconnections_max = 1000\n";
@@ -71,6 +77,7 @@ struct Account {
     done: u64,
     wrongs: Vec<String>,
     wrong: u64,
+    late: u64,
     slowest: Duration,
 }
 
@@ -81,6 +88,7 @@ impl Account {
             done: 0,
             wrongs: Vec::new(),
             wrong: 0,
+            late: 0,
             slowest: Duration::ZERO,
         }
     }
@@ -89,9 +97,15 @@ impl Account {
     fn good(&mut self, count: u64, took: Duration) {
         self.done += count;
         self.slowest = self.slowest.max(took);
-        if took > ANSWER_MAX {
+        self.late += u64::from(took > ANSWER_MAX);
+        if took > LATE_MAX {
             self.wrong(format!("answered after {} ms", took.as_millis()));
         }
+    }
+
+    /// True if something was wrong, too much of it late, or nothing was done.
+    const fn is_bad(&self) -> bool {
+        self.wrong > 0 || self.done == 0 || self.late * LATE_PART > self.done
     }
 
     fn wrong(&mut self, what: String) {
@@ -103,10 +117,11 @@ impl Account {
 
     fn show(&self) -> String {
         let mut text = format!(
-            "{:<32} {:>9} done, slowest {:>4} ms, {} wrong",
+            "{:<32} {:>9} done, slowest {:>4} ms, {} late, {} wrong",
             self.name,
             self.done,
             self.slowest.as_millis(),
+            self.late,
             self.wrong
         );
         for wrong in &self.wrongs {
@@ -171,7 +186,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     println!("memory in MiB, each tenth's most: {}", tenths(&memory));
     let mut wrongs: Vec<String> = accounts
         .iter()
-        .filter(|account| account.wrong > 0 || account.done == 0)
+        .filter(|account| account.is_bad())
         .map(|account| account.name.to_owned())
         .collect();
     wrongs.extend(growth(&memory));
@@ -293,12 +308,19 @@ mod tests {
     }
 
     #[test]
-    fn a_late_answer_is_wrong() {
+    fn a_late_answer_is_rare_and_a_very_late_one_wrong() {
         let mut account = Account::new("x");
-        account.good(2, ANSWER_MAX);
-        assert_eq!((account.done, account.wrong), (2, 0));
+        assert!(account.is_bad(), "nothing was done");
+        account.good(LATE_PART - 1, ANSWER_MAX);
+        assert!(!account.is_bad());
         account.good(1, ANSWER_MAX * 2);
-        assert_eq!((account.done, account.wrong), (3, 1));
+        assert!(!account.is_bad(), "one in a thousand");
+        account.good(1, ANSWER_MAX * 2);
+        assert!(account.is_bad());
+        let mut account = Account::new("x");
+        account.good(LATE_PART * 9, ANSWER_MAX);
+        account.good(1, LATE_MAX * 2);
+        assert_eq!((account.done, account.wrong), (LATE_PART * 9 + 1, 1));
         (0..9).for_each(|_| account.wrong("w".to_owned()));
         assert_eq!((account.wrongs.len(), account.wrong), (WRONGS_KEPT, 10));
     }

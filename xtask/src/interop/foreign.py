@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
