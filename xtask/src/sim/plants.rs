@@ -90,11 +90,15 @@ pub(super) const PLANTS: &[Plant] = plants! {
     "a choke under the fast extension drops requests" in "crates/bt-peer/src/engine/receive.rs":
         "if !conn.fast {\n            self.drop_requests(id);" => "if conn.fast {\n            self.drop_requests(id);";
     "a lost piece is not taken back" in "crates/bt-peer/src/engine/dont_have.rs":
-        "if let Some(id) = conn.speaks.dont_have {" => "if let Some(id) = conn.speaks.dont_have.filter(|_| conn.shown.is_some()) {";
+        "if let Some(id) = conn.speaks.dont_have\n" => "if let Some(id) = conn.speaks.dont_have.filter(|_| conn.shown.is_some())\n";
+    "who greets late hears of no lost piece" in "crates/bt-peer/src/engine/extended.rs":
+        "self.withdraw_late(now, id);" => "let _ = &self.out;";
+    "who lost a piece is not told that it is here" in "crates/bt-peer/src/engine/dont_have.rs":
+        "&& self.disk.trusts(piece) && !self.upload.super_seeding" => "&& self.upload.super_seeding";
     "a lost piece stays queued for peers" in "crates/bt-peer/src/engine/dont_have.rs":
         "conn.uploads.clear(|block| block.piece != piece);" => "conn.uploads.clear(|block| block.length > 0);";
     "what a peer lost is waited for" in "crates/bt-peer/src/engine/dont_have.rs":
-        "let blocks = conn.requests.cancel_piece(piece);" => "let blocks: Vec<bt_core::Block> = Vec::new();";
+        "let blocks = conn.requests.cancel_piece(now, piece);" => "let blocks: Vec<bt_core::Block> = Vec::new();";
     "what a peer lost counts as had by it" in "crates/bt-peer/src/picker/mod.rs":
         "self.availability.remove_piece(had, piece);" => "let _ = had;";
     "a piece is kept for who lost it" in "crates/bt-peer/src/picker/mod.rs":
@@ -105,7 +109,7 @@ pub(super) const PLANTS: &[Plant] = plants! {
         "self.picker.checked(piece, false);\n        self.download.released = true;\n        self.ban_all(now, liars);" =>
         "self.picker.checked(piece, true);\n        self.download.released = true;\n        self.ban_all(now, liars);";
     "an unreadable piece is served on" in "crates/bt-peer/src/engine/disk.rs":
-        "self.disk.doubted.insert(piece, doubt);" => "let _ = doubt;";
+        "self.disk.doubted.insert(piece, Recheck::Ordered);" => "let _ = Recheck::Ordered;";
     "a failed disk is never tried again" in "crates/bt-peer/src/engine/disk.rs":
         "&& now >= retry_at" => "&& now >= retry_at + DISK_RETRY_MAX * 1_000";
     "everybody in a bad piece is blamed" in "crates/bt-peer/src/smart_ban.rs":
