@@ -10,7 +10,6 @@ use anyhow::Context as _;
 use bt_trackerd::admin::Token;
 use bt_trackerd::config::{Interval, LogFormat};
 use bt_trackerd::handover::Door;
-use bt_trackerd::store::StoreUrl;
 use bt_trackerd::{Config, ConfigError, ServeError, Server};
 use clap::Parser;
 use serde_json::json;
@@ -84,7 +83,8 @@ struct Args {
     /// Share the swarms with other trackers through this Redis or Valkey. With a password in it, keep it in the
     /// configuration file: a command line can be read by everybody on the machine.
     #[arg(long, value_name = "URL")]
-    store: Option<StoreUrl>,
+    // Read in `Args::config`: clap would show it in its error, and it may hold a password.
+    store: Option<String>,
     /// Address for metrics in the format of Prometheus, at /metrics. Port 0 takes a free port.
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
@@ -117,7 +117,9 @@ impl Args {
             config.admin_token = Some(Token::new(&token).ok_or_else(unfit)?);
         }
         config.metrics = self.metrics.or(config.metrics);
-        config.store = self.store.clone().or(config.store);
+        if let Some(url) = &self.store {
+            config.store = Some(url.parse()?);
+        }
         config.log_format = self.log_format.unwrap_or(config.log_format);
         config.hand_over = self.hand_over.clone().or(config.hand_over);
         let settings = &mut config.settings;

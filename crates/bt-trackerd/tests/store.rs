@@ -13,6 +13,7 @@ mod daemon;
 
 use bt_trackerd::Config;
 use client::{announce, get, json, start};
+use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -31,16 +32,18 @@ async fn without_its_store_a_tracker_answers_by_itself() {
         let mut config = Config::at(([127, 0, 0, 1], 0).into());
         config.store = Some(url.parse().unwrap());
         let (server, addr) = start(config).await;
-        let mut quickest = Duration::MAX;
+        let mut times = Vec::new();
         for port in 7_000..7_050 {
             let began = Instant::now();
             let reply = get(addr, &announce(port, "")).await;
-            quickest = quickest.min(began.elapsed());
+            times.push(began.elapsed());
             assert_eq!(reply.status, 200);
             // Nobody else is asked, so nobody has to come back early.
             assert!(!reply.text().contains("8:intervali60e"), "{}", reply.text());
         }
-        assert!(quickest < PATIENCE / 4, "{url}: {quickest:?}");
+        times.sort();
+        let median = times[times.len() / 2];
+        assert!(median < PATIENCE / 4, "{url}: {median:?}");
         let health = get(addr, "/health").await;
         assert_eq!(health.status, 200);
         assert!(health.text().starts_with("degraded: "), "{}", health.text());
@@ -64,14 +67,15 @@ fn an_address_of_a_store_is_checked_and_its_password_not_shown() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tracker.toml");
         std::fs::write(&file, format!("\nstore = '{url}'\n")).unwrap();
-        let mut command: Command = daemon::program();
-        let ended = command.arg("--config").arg(&file).output().unwrap();
-        let log = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!(ended.status.code(), Some(3), "{log}");
-        assert!(
-            log.contains("line 2: store: ") && log.contains(said),
-            "{log}"
-        );
-        assert!(!log.contains("s3cret"), "{log}");
+        let by_file = [OsStr::new("--config"), file.as_os_str()];
+        let by_option = ["--store", url].map(OsStr::new);
+        for (args, place) in [(by_file, "line 2: store: "), (by_option, "--store: ")] {
+            let mut command: Command = daemon::program();
+            let ended = command.args(args).output().unwrap();
+            let log = String::from_utf8(ended.stderr).unwrap();
+            assert_eq!(ended.status.code(), Some(3), "{log}");
+            assert!(log.contains(place) && log.contains(said), "{log}");
+            assert!(!log.contains("s3cret"), "{log}");
+        }
     }
 }

@@ -156,6 +156,7 @@ mod tests {
             | ConfigError::List { .. }
             | ConfigError::Keys { .. }
             | ConfigError::Tls { .. }
+            | ConfigError::Store(_)
             | ConfigError::NoCertificate => {
                 panic!("{error}")
             }

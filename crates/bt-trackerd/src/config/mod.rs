@@ -8,7 +8,7 @@ pub use span::{Interval, ParseIntervalError, ParseSpanError, Span};
 
 use crate::admin::Token;
 use crate::proxy::ProxySays;
-use crate::store::StoreUrl;
+use crate::store::{ParseStoreUrlError, StoreUrl};
 use crate::trust::{Network, ParseNetworkError};
 use bt_tracker::http::encode::Notes;
 use bt_tracker::server;
@@ -150,6 +150,9 @@ pub enum ConfigError {
         /// What is wrong there.
         message: String,
     },
+    /// The address of the store on the command line is none. It is not shown: it may hold a password.
+    #[error("--store: {0}")]
+    Store(#[from] ParseStoreUrlError),
     /// The administration has an address, and no token.
     #[error("admin needs a token: admin_token_file, or the variable BT_TRACKERD_ADMIN_TOKEN")]
     NoToken,

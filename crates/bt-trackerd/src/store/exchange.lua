@@ -1,4 +1,5 @@
--- One swarm, at one moment of the store's own clock: what is new of it is read, then what was heard here is written.
+-- One swarm, at one moment of the store's own clock: what was heard here is written, then what is new of it is read. In this
+-- order, a peer that left and came again within a second is not read as one that left.
 --
 -- KEYS  1 the peers: a sorted set of compact addresses, score = 4 × when it was heard of, in ms + its standing
 --       2 the count of completed downloads
@@ -7,7 +8,6 @@
 -- Returns the time in ms, the downloads, and the peers with their scores.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local heard = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[3])
 if #ARGV > 5 then
   local told = {}
   for i = 6, #ARGV, 2 do
@@ -28,9 +28,10 @@ if ARGV[4] ~= '0' then
 end
 if tonumber(ARGV[5]) > count then
   count = tonumber(ARGV[5])
-  redis.call('SET', KEYS[2], ARGV[5])
+  redis.call('SET', KEYS[2], ARGV[5], 'PX', 90000000)
 end
-if count > 0 and #ARGV > 5 then
+if count > 0 and (#ARGV > 5 or ARGV[4] ~= '0') then
   redis.call('PEXPIRE', KEYS[2], 90000000)
 end
+local heard = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[3])
 return { now, count, heard }

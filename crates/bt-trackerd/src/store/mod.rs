@@ -38,6 +38,9 @@ const TAKEN_MAX: usize = 256;
 /// Most swarms in one pipeline: the store works on it for some milliseconds.
 const PIPELINE_SWARMS: usize = 512;
 
+/// Most exchanges of one pipeline that may bring a full page: 2 MB of answers, which come well within [`PATIENCE`].
+const PIPELINE_PAGES: usize = 32;
+
 /// Most peers of one exchange: a script takes no more than 8,000 arguments.
 const TOLD_PEERS: usize = 500;
 
@@ -48,8 +51,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// A tracker that stops tells what is left for no longer than this.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// A tracker that stops tells what is left for no longer than this: as long as HTTP connections have for their last answers.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The store of a tracker.
 #[derive(Debug)]
@@ -86,7 +89,11 @@ pub(crate) async fn run(state: Arc<State>, mut stop: watch::Receiver<bool>) {
     let mut pause = PAUSE_MIN;
     loop {
         let before = status.exchanges();
-        let error = match Link::open(url).await {
+        let opened = tokio::select! {
+            () = crate::until(&mut stop) => return,
+            opened = Link::open(url) => opened,
+        };
+        let error = match opened {
             Ok(mut link) => {
                 let since = status.rise();
                 info!("the common store answers{since}; it is told what is known here");
@@ -148,15 +155,16 @@ impl Link {
         let mut retold = Some(Position::START);
         loop {
             if *stop.borrow() {
-                let farewell = tokio::time::timeout(FAREWELL, self.flush(state));
-                return farewell
-                    .await
-                    .unwrap_or(Err(StoreError::Silent))
-                    .map(|_| ());
+                let farewell = async {
+                    while self.flush(state, None).await? {}
+                    Ok(())
+                };
+                let farewell = tokio::time::timeout(FAREWELL, farewell);
+                return farewell.await.unwrap_or(Err(StoreError::Silent));
             }
-            let more = self.flush(state).await?;
+            let more = self.flush(state, Some(&mut *stop)).await?;
             if let Some(position) = retold {
-                retold = self.retell(state, position).await?;
+                retold = self.retell(state, position, stop).await?;
             } else if !more {
                 tokio::select! {
                     () = crate::until(stop) => {}
@@ -167,10 +175,14 @@ impl Link {
     }
 
     /// Makes the exchanges that wait; true if more wait already.
-    async fn flush(&mut self, state: &State) -> Result<bool, StoreError> {
+    async fn flush(
+        &mut self,
+        state: &State,
+        stop: Option<&mut watch::Receiver<bool>>,
+    ) -> Result<bool, StoreError> {
         let mut waiting = Vec::new();
         let more = state.shards.take(state.now(), TAKEN_MAX, &mut waiting);
-        self.exchange_all(state, waiting, true).await?;
+        self.exchange_all(state, waiting, true, stop).await?;
         Ok(more)
     }
 
@@ -179,31 +191,46 @@ impl Link {
         &mut self,
         state: &State,
         from: Position,
+        stop: &mut watch::Receiver<bool>,
     ) -> Result<Option<Position>, StoreError> {
         let mut exchanges = Vec::new();
         let next = state.shards.retell(state.now(), from, &mut exchanges);
-        self.exchange_all(state, exchanges, false).await?;
+        self.exchange_all(state, exchanges, false, Some(stop))
+            .await?;
         Ok(next)
     }
 
-    /// Those of which there was no answer wait again, if they `may_wait`.
+    /// Those of which there was no answer wait again, if they `may_wait`. Once it is to stop, no answer is waited for.
     async fn exchange_all(
         &mut self,
         state: &State,
         mut exchanges: Vec<Exchange>,
         may_wait: bool,
+        mut stop: Option<&mut watch::Receiver<bool>>,
     ) -> Result<(), StoreError> {
         while !exchanges.is_empty() {
-            let rest = exchanges.split_off(exchanges.len().min(PIPELINE_SWARMS));
-            let made = self.exchange(state, &exchanges).await;
-            if let Err(error) = made {
-                if may_wait {
-                    state.shards.give_back(exchanges, false);
-                    state.shards.give_back(rest, true);
+            let rest = exchanges.split_off(pipeline_len(&exchanges));
+            let stopped = async {
+                match stop.as_deref_mut() {
+                    Some(stop) => crate::until(stop).await,
+                    None => core::future::pending().await,
                 }
-                return Err(error);
+            };
+            let made = tokio::select! {
+                made = self.exchange(state, &exchanges) => Some(made),
+                () = stopped => None,
+            };
+            if !matches!(made, Some(Ok(()))) {
+                if may_wait {
+                    // From the last to the first, as each goes before those that wait.
+                    state.shards.give_back(rest, true);
+                    state.shards.give_back(exchanges, false);
+                }
+                return made.unwrap_or(Ok(()));
             }
             exchanges = rest;
+            // Answers to peers come between two large ones of the store.
+            tokio::task::yield_now().await;
         }
         Ok(())
     }
@@ -231,6 +258,14 @@ impl Link {
         }
         Ok(())
     }
+}
+
+/// How many of these go into the next pipeline.
+fn pipeline_len(exchanges: &[Exchange]) -> usize {
+    let pages = exchanges.iter().enumerate();
+    let mut pages = pages.filter(|(_, exchange)| exchange.may_fill_page);
+    let end = pages.nth(PIPELINE_PAGES).map(|(place, _)| place);
+    end.unwrap_or(exchanges.len()).min(PIPELINE_SWARMS)
 }
 
 /// What is known of a swarm here, in exchanges that ask for nothing.

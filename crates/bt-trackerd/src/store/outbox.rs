@@ -64,6 +64,8 @@ pub(crate) struct Exchange {
     pub(crate) floor: u32,
     /// Ask for what is new since then, in milliseconds of the store's clock; `None` asks for nothing.
     pub(crate) since_ms: Option<u64>,
+    /// The swarm is read from the start, or was not read to its end: as much may come as an answer holds.
+    pub(crate) may_fill_page: bool,
 }
 
 /// How far a swarm was read.
@@ -71,6 +73,8 @@ pub(crate) struct Exchange {
 struct Known {
     /// In milliseconds of the store's clock.
     until_ms: u64,
+    /// There was more.
+    more: bool,
     asked: Time,
     whole: Time,
 }
@@ -191,6 +195,7 @@ impl Outbox {
                 now.since(known.whole) < if is_early { SETTLE } else { WHOLE_EVERY }
             });
             exchange.since_ms = Some(known.map_or(0, |known| known.until_ms));
+            exchange.may_fill_page = known.is_none_or(|known| known.more);
             exchange.completed = self.completed.remove(&exchange.info_hash).unwrap_or(0);
         }
     }
@@ -222,6 +227,7 @@ impl Outbox {
         }
         let known = Known {
             until_ms,
+            more,
             asked: now,
             whole,
         };
@@ -252,6 +258,7 @@ impl Exchange {
             completed: 0,
             floor: 0,
             since_ms: None,
+            may_fill_page: false,
         }
     }
 }

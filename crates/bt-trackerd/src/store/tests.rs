@@ -248,6 +248,59 @@ fn answers_are_read_and_nonsense_is_none() {
 }
 
 #[test]
+fn a_pipeline_brings_few_full_pages() {
+    // Swarms known and read to their end, then new ones; and how many go together, pipeline by pipeline.
+    let rows: [(usize, usize, &[usize]); 4] = [
+        (0, 0, &[]),
+        (600, 0, &[512, 88]),
+        (0, 70, &[32, 32, 6]),
+        (500, 40, &[512, 28]),
+    ];
+    let hash = |n: usize| {
+        let mut hash = InfoHash([0; 20]);
+        hash.0[..8].copy_from_slice(&n.to_be_bytes());
+        hash
+    };
+    for (known, new, expected) in rows {
+        let mut outbox = Outbox::new(10_000);
+        for n in 0..known {
+            outbox.was_read(
+                NOW,
+                &Exchange {
+                    since_ms: Some(0),
+                    ..Exchange::of(hash(n))
+                },
+                9,
+                false,
+            );
+        }
+        let asked = NOW + Duration::from_secs(30);
+        (0..known + new).for_each(|n| outbox.ask(asked, hash(n)));
+        let mut rest = take(&mut outbox, asked);
+        let mut lengths = Vec::new();
+        while !rest.is_empty() {
+            lengths.push(pipeline_len(&rest));
+            rest.drain(..pipeline_len(&rest));
+        }
+        assert_eq!(lengths, expected, "{known} {new}");
+    }
+    // What is read on comes as long as what was read first.
+    let mut outbox = Outbox::new(99);
+    for n in 0..40 {
+        outbox.was_read(
+            NOW,
+            &Exchange {
+                since_ms: Some(0),
+                ..Exchange::of(hash(n))
+            },
+            9,
+            true,
+        );
+    }
+    assert_eq!(pipeline_len(&take(&mut outbox, NOW)), PIPELINE_PAGES);
+}
+
+#[test]
 fn addresses_of_stores() {
     for (text, expected) in [
         ("redis://127.0.0.1:6379", Ok(())),
