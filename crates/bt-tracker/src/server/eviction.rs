@@ -8,6 +8,9 @@
 /// How many are looked at. More would choose better and cost more.
 pub(super) const SAMPLE: usize = 16;
 
+/// A network that alone has so many of the sample has a quarter of all torrents.
+const FLOOD_ALIKE: usize = SAMPLE / 4;
+
 /// A swarm that might go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
@@ -37,17 +40,29 @@ impl Sample {
         }
     }
 
+    /// The position of the oldest of the network that alone has most of them, if that has so many that it floods the tracker.
+    pub(super) fn flood(&self) -> Option<usize> {
+        let oldest = self.oldest_of_most();
+        let flood = oldest.filter(|candidate| self.alike(candidate) >= FLOOD_ALIKE);
+        flood.map(|candidate| candidate.position)
+    }
+
+    fn alike(&self, candidate: &Candidate) -> usize {
+        let same = |other: &&Candidate| other.network == candidate.network;
+        self.iter().filter(same).count()
+    }
+
+    fn oldest_of_most(&self) -> Option<&Candidate> {
+        let lone = self.iter().filter(|candidate| candidate.network.is_some());
+        lone.min_by_key(|one| (core::cmp::Reverse(self.alike(one)), one.touched))
+    }
+
     /// The position of the one that goes.
     pub(super) fn victim(&self) -> Option<usize> {
-        let alike = |candidate: &Candidate| {
-            let same = |other: &&Candidate| other.network == candidate.network;
-            self.iter().filter(same).count()
-        };
         let empty = self.iter().filter(|candidate| candidate.peers == 0);
-        let lone = self.iter().filter(|candidate| candidate.network.is_some());
         let victim = empty
             .min_by_key(|candidate| candidate.touched)
-            .or_else(|| lone.min_by_key(|one| (core::cmp::Reverse(alike(one)), one.touched)))
+            .or_else(|| self.oldest_of_most())
             .or_else(|| self.iter().min_by_key(|one| (one.peers, one.touched)));
         victim.map(|candidate| candidate.position)
     }

@@ -101,6 +101,7 @@ impl Swarms {
             }
         }
         self.totals.change(before, swarm.counts());
+        self.note_size(position);
     }
 }
 

@@ -18,7 +18,8 @@
 //!
 //! A new peer takes the place of the most silent of a few random ones of the largest swarm, as long as that has more peers than an
 //! answer commonly holds, so that nobody there misses one; else that of one of its own swarm. So who fills a torrent with
-//! invented peers keeps no other from growing.
+//! invented peers keeps no other from growing. The first peer of a torrent has a whole swarm go first, if those picked at random
+//! show that one network floods the tracker with torrents: it takes no place from a large swarm then.
 //!
 //! # Example
 //!
@@ -78,6 +79,9 @@ const EVICTION_SAMPLE: usize = 8;
 
 /// No swarm has to give a peer to another unless it has more than so many: an answer holds 50, and a few more may be gone.
 const LARGE_PEERS: usize = 64;
+
+/// A swarm of so many peers, all of one network, makes room for the next one of that network itself.
+const LONE_PEERS: usize = 8;
 
 /// How long a swarm without peers is remembered for the sake of its count of completed downloads.
 const EMPTY_SWARM_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -204,8 +208,8 @@ pub struct Swarms {
     swarms: Vec<Swarm>,
     /// Positions in `swarms`.
     by_info_hash: HashTable<u32>,
-    /// The position of the largest swarm of those that a peer joined lately; once that shrinks, another may be larger until
-    /// it is joined.
+    /// The position of the largest swarm of those that were announced to or heard of lately; once that shrinks, another may be
+    /// larger until somebody announces to it.
     largest: usize,
     totals: Totals,
 }
@@ -321,7 +325,7 @@ impl Swarms {
             }
         };
         if self.peers_count() > self.config.peers_max {
-            self.evict_swarm(Some(request.info_hash), rng);
+            self.settle(request.info_hash, announced.seconds, rng);
         }
         Ok(Numbers {
             interval_secs: jittered(span(self.config.interval), rng),
@@ -351,7 +355,7 @@ impl Swarms {
         let known = swarm.and_then(|swarm| swarm.find(&addr, &self.key));
         let joins = known.is_none() && event != Event::Stopped;
         if joins {
-            self.make_room(position, announced.seconds, rng);
+            self.make_room(position, &addr, announced.seconds, rng);
         }
         let Some(swarm) = self.swarms.get_mut(position) else {
             return ScrapeEntry::default();
@@ -369,28 +373,57 @@ impl Swarms {
         }
         let after = swarm.counts();
         self.totals.change(before, after);
-        if joins && self.peers_of(position) > self.peers_of(self.largest) {
-            self.largest = position;
-        }
+        self.note_size(position);
         after
     }
 
-    /// A peer is about to join the swarm at `position`: if all places are taken, somebody goes. If that swarm is a new one and none
-    /// is large, nobody does: then a whole swarm will.
-    fn make_room(&mut self, position: usize, seconds: u32, rng: &mut Rng) {
-        if self.peers_count() < self.config.peers_max {
+    /// A peer of this address is about to join the swarm at `position`: if all places are taken, somebody goes. If that swarm is
+    /// empty nobody does yet: see [`Self::settle`].
+    fn make_room(&mut self, position: usize, addr: &SocketAddr, seconds: u32, rng: &mut Rng) {
+        let Some(swarm) = self.swarms.get(position) else {
+            return;
+        };
+        let here = swarm.peers_count();
+        if here == 0 || self.peers_count() < self.config.peers_max {
             return;
         }
-        let most = self.peers_of(self.largest);
-        let giving = if most > self.peers_of(position).max(LARGE_PEERS) {
+        let of_one = here >= LONE_PEERS && swarm.network() == Some(peer::network_of(addr));
+        let giving = if !of_one && self.peers_of(self.largest) > here.max(LARGE_PEERS) {
             self.largest
         } else {
             position
         };
-        if let Some(swarm) = self.swarms.get_mut(giving) {
+        self.remove_one(giving, seconds, rng);
+    }
+
+    /// One peer more than there are places is in `newcomer`, a swarm that was empty: a swarm of a flood goes if there is one, else
+    /// a peer of a large swarm, else any small swarm.
+    fn settle(&mut self, newcomer: InfoHash, seconds: u32, rng: &mut Rng) {
+        let sample = self.sample(rng, |swarm| {
+            swarm.info_hash != newcomer && swarm.peers_count() > 0
+        });
+        let is_large = self.peers_of(self.largest) > LARGE_PEERS;
+        let victim = sample
+            .flood()
+            .or_else(|| sample.victim().filter(|_| !is_large));
+        match victim {
+            Some(position) => self.remove(position),
+            None => self.remove_one(self.largest, seconds, rng),
+        }
+    }
+
+    fn remove_one(&mut self, position: usize, seconds: u32, rng: &mut Rng) {
+        if let Some(swarm) = self.swarms.get_mut(position) {
             let before = swarm.counts();
             swarm.remove_most_silent(EVICTION_SAMPLE, seconds, rng, &self.key);
             self.totals.change(before, swarm.counts());
+        }
+    }
+
+    /// The swarm at `position` may have grown, or may be larger than the one that shrank.
+    fn note_size(&mut self, position: usize) {
+        if self.peers_of(position) > self.peers_of(self.largest) {
+            self.largest = position;
         }
     }
 
@@ -469,7 +502,7 @@ impl Swarms {
 
     fn insert(&mut self, info_hash: InfoHash, seconds: u32, rng: &mut Rng) -> usize {
         if self.swarms.len() >= self.config.torrents_max.min(u32::MAX as usize) {
-            self.evict_swarm(None, rng);
+            self.evict_swarm(rng);
         }
         let position = self.swarms.len();
         self.swarms.push(Swarm::new(info_hash, seconds));
@@ -486,13 +519,19 @@ impl Swarms {
         position
     }
 
-    /// Makes room for another torrent, or for peers of `spared`.
-    fn evict_swarm(&mut self, spared: Option<InfoHash>, rng: &mut Rng) {
+    /// Makes room for another torrent.
+    fn evict_swarm(&mut self, rng: &mut Rng) {
+        if let Some(position) = self.sample(rng, |_| true).victim() {
+            self.remove(position);
+        }
+    }
+
+    fn sample(&self, rng: &mut Rng, may_go: impl Fn(&Swarm) -> bool) -> Sample {
         let mut sample = Sample::default();
         for _ in 0..SAMPLE {
             let position = rng.index(self.swarms.len());
             let swarm = self.swarms.get(position);
-            if let Some(swarm) = swarm.filter(|swarm| Some(swarm.info_hash) != spared) {
+            if let Some(swarm) = swarm.filter(|swarm| may_go(swarm)) {
                 sample.add(Candidate {
                     position,
                     peers: swarm.peers_count(),
@@ -501,10 +540,7 @@ impl Swarms {
                 });
             }
         }
-        let victim = sample.victim();
-        if let Some(position) = victim {
-            self.remove(position);
-        }
+        sample
     }
 
     fn remove(&mut self, position: usize) {

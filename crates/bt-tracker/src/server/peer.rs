@@ -47,6 +47,14 @@ pub(super) trait Peer: Copy {
     }
 }
 
+/// The network of a peer at this address: the IPv4 address, or the first 64 bits of the other.
+pub(super) fn network_of(addr: &SocketAddr) -> u64 {
+    match addr.ip() {
+        IpAddr::V4(ip) => u32::from(ip).into(),
+        IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
+    }
+}
+
 /// Eight bytes: `4 address · 2 port · 2 seen`, compared as one number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PeerV4(u64);

@@ -561,6 +561,77 @@ fn a_flood_of_peers_does_not_keep_small_swarms_from_growing() {
     swarms.check();
 }
 
+#[test]
+fn a_flood_of_torrents_takes_no_places_of_a_large_swarm() {
+    // FAULTS 117: one address invents torrents, with one peer each and with many.
+    for ports in [1, 20] {
+        let config = Config {
+            peers_max: 3_000,
+            ..Config::default()
+        };
+        let (mut swarms, mut rng) = swarms(config);
+        let mut announce = |torrent: u32, from: u32, port: u16| {
+            let mut request = request(port, 1, Event::Started);
+            request.info_hash.0[..4].copy_from_slice(&torrent.to_be_bytes());
+            let reply = swarms.announce(Time::ZERO, source(from), &request, &mut rng);
+            assert!(swarms.peers_count() <= 3_000);
+            reply.unwrap().incomplete.unwrap()
+        };
+        (0..2_000).for_each(|who| {
+            announce(1, who, 6881);
+        });
+        for torrent in 1_000..21_000 {
+            (1..=ports).for_each(|port| {
+                announce(torrent, 7_000, port);
+            });
+        }
+        let honest = announce(1, 0, 6881);
+        assert!(honest > 1_500, "{honest} with {ports} ports");
+        swarms.check();
+    }
+}
+
+#[test]
+fn a_large_swarm_that_was_not_announced_here_gives_places() {
+    // It came with a snapshot or a hand-over, or from another tracker.
+    let config = Config {
+        peers_max: 1_000,
+        ..Config::default()
+    };
+    let full: Vec<Heard> = (0..1_000)
+        .map(|n| Heard {
+            addr: source(n),
+            age_secs: 0,
+            standing: Standing::Downloader,
+        })
+        .collect();
+    let (mut before, mut rng) = swarms(config.clone());
+    before.learn(Time::ZERO, TORRENT, 0, &full, &mut rng);
+    let mut portion = snapshot::Portion::default();
+    before.export(Time::ZERO, snapshot::Cursor::START, &mut portion);
+    for by_snapshot in [true, false] {
+        let (mut swarms, _) = swarms(config.clone());
+        // So that it is not the first one, which counts as the largest while nobody was heard of.
+        swarms.learn(Time::ZERO, InfoHash([1; 20]), 1, &[], &mut rng);
+        if by_snapshot {
+            for record in portion.iter() {
+                swarms.restore(Time::ZERO, record, true, &mut rng);
+            }
+        } else {
+            swarms.learn(Time::ZERO, TORRENT, 0, &full, &mut rng);
+        }
+        assert_eq!(swarms.peers_count(), 1_000);
+        let mut request = request(6881, 1, Event::Started);
+        request.info_hash = InfoHash([2; 20]);
+        for who in 1..=50 {
+            let reply = swarms.announce(Time::ZERO, source(5_000 + who), &request, &mut rng);
+            assert_eq!(reply.unwrap().incomplete, Some(who));
+            assert_eq!(swarms.peers_count(), 1_000);
+        }
+        swarms.check();
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Step {
     waited: u64,

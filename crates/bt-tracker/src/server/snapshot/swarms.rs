@@ -132,5 +132,6 @@ impl Swarms {
             }
         }
         self.totals.change(before, swarm.counts());
+        self.note_size(position);
     }
 }
