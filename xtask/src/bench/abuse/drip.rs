@@ -48,7 +48,7 @@ pub(super) fn connections(target: Target, stop: &AtomicBool) -> Account {
             ended += u64::from(!stays);
             stays
         });
-        account.good(ended, Duration::ZERO);
+        account.good(ended);
         (0..overdue).for_each(|_| account.wrong("a connection without a request stays".to_owned()));
         for _ in 0..OPENED_EACH_TURN.min(CONNECTIONS - drips.len()) {
             drips.push(Drip::open(target)?);

@@ -83,7 +83,7 @@ pub(super) fn over_http(target: Target, stop: &AtomicBool) -> Account {
                 String::from_utf8_lossy(&answer.body)
             );
         }
-        account.good(1, asked.elapsed());
+        account.answered(1, asked..Instant::now());
         Ok(())
     });
     account
@@ -107,7 +107,7 @@ pub(super) fn over_udp(target: Target, stop: &AtomicBool) -> Account {
             }
         };
         let hash = info_hash(b'u', torrent);
-        let (answer, took) = if is_scrape {
+        let (answer, span) = if is_scrape {
             packets.ask(2, &hash)?
         } else {
             packets.ask(1, &talk::announce(hash, 6881, 0))?
@@ -127,7 +127,7 @@ pub(super) fn over_udp(target: Target, stop: &AtomicBool) -> Account {
         if turn > all() && peers != u32::from(ADDRESSES) {
             bail!("a swarm of {ADDRESSES} has {peers}");
         }
-        account.good(1, took);
+        account.answered(1, span);
         Ok(())
     });
     account

@@ -58,7 +58,7 @@ pub(super) fn noise(target: Target, stop: &AtomicBool) -> Account {
             }
             Ok(())
         })?;
-        account.good(2 * NOISE_AT_A_TIME, Duration::ZERO);
+        account.good(2 * NOISE_AT_A_TIME);
         Ok(())
     });
     account
@@ -136,7 +136,7 @@ pub(super) fn floods_of_torrents(target: Target, stop: &AtomicBool) -> Account {
             }
             Ok(())
         })?;
-        account.good(answers, Duration::ZERO);
+        account.good(answers);
         Ok(())
     });
     account
@@ -163,7 +163,7 @@ pub(super) fn floods_of_connects(target: Target, stop: &AtomicBool) -> Account {
             }
             Ok(())
         })?;
-        account.good(answers, Duration::ZERO);
+        account.good(answers);
         Ok(())
     });
     account

@@ -24,10 +24,10 @@ pub(super) fn malformed(target: Target, stop: &AtomicBool) -> Account {
     pace(&mut account, MALFORMED_EVERY, stop, |account| {
         let row = rows.next().context("a row")?;
         let shown = String::from_utf8_lossy(row.bytes.get(..80).unwrap_or(&row.bytes));
-        let took = row
+        let span = row
             .play(target.http)
             .with_context(|| format!("{shown:?}"))?;
-        account.good(1, took);
+        account.answered(1, span);
         Ok(())
     });
     account
@@ -91,7 +91,7 @@ fn flood(
                 bail!("{} {}", reply.status, String::from_utf8_lossy(&reply.body));
             }
         }
-        account.good(FLOOD_AT_A_TIME, asked.elapsed());
+        account.answered(FLOOD_AT_A_TIME, asked..Instant::now());
         kept = Some(stream);
         Ok(())
     });

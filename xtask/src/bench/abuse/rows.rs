@@ -1,7 +1,8 @@
 //! Requests that are wrong, odd or too much, each with what may be answered.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::ops::Range;
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 
@@ -28,8 +29,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Sends it on a connection of its own; returns when the last answer was there.
-    pub(super) fn play(&self, addr: SocketAddr) -> Result<Duration> {
+    /// Sends it on a connection of its own; returns from when to when that went, until the last answer was there.
+    pub(super) fn play(&self, addr: SocketAddr) -> Result<Range<Instant>> {
         let mut stream = talk::dial(Ipv4Addr::new(127, 0, 7, 1), addr)?;
         let asked = Instant::now();
         talk::say(&mut stream, &self.bytes, true);
@@ -46,7 +47,7 @@ impl Row {
         if answers != self.count && !(self.may_close && answers == 0) {
             bail!("{answers} answers");
         }
-        Ok(asked.elapsed())
+        Ok(asked..Instant::now())
     }
 }
 

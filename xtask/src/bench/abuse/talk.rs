@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -133,8 +134,8 @@ impl Packets {
         self.connection_id
     }
 
-    /// Sends a question, again if need be; returns the answer of that action, and how long it took.
-    pub(super) fn ask(&mut self, action: u32, rest: &[u8]) -> Result<(Vec<u8>, Duration)> {
+    /// Sends a question, again if need be; returns the answer of that action, and from when to when it was waited for.
+    pub(super) fn ask(&mut self, action: u32, rest: &[u8]) -> Result<(Vec<u8>, Range<Instant>)> {
         self.transactions += 1;
         let question = packet(self.connection_id, action, self.transactions, rest);
         let asked = Instant::now();
@@ -151,7 +152,7 @@ impl Packets {
                     let text = answer.get(8..).unwrap_or_default();
                     bail!("refused: {}", String::from_utf8_lossy(text));
                 }
-                return Ok((answer.to_vec(), asked.elapsed()));
+                return Ok((answer.to_vec(), asked..Instant::now()));
             }
         }
         bail!("no answer over UDP")
