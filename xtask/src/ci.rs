@@ -8,10 +8,10 @@ use crate::{programs, units};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Install what is missing (cargo-deny, the foreign programs) instead of failing
+    /// Install what is missing (cargo-deny, foreign programs) instead of failing
     #[arg(long)]
     install: bool,
-    /// Leave the foreign programs out: on a machine that has none of them
+    /// Leave out what takes foreign programs (Redis, other clients, Chromium): on a machine that has none of them
     #[arg(long)]
     no_interop: bool,
 }
@@ -24,6 +24,13 @@ const SCRIPTS: &str = "run --profile sim -p bt-sim --bin adversary -- 1000000";
 
 /// The fuzz targets are compiled and not linked: so the fuzzer's own library, which takes a C++ compiler, may be anywhere.
 const UNLINKED: (&str, &str) = ("CUSTOM_LIBFUZZER_PATH", "nowhere/libfuzzer.a");
+
+/// The checks that take programs which are not ours: Redis, clients and a tracker, Chromium. Each can install them.
+const FOREIGN: [(&str, &str); 3] = [
+    ("store", "xtask tracker-test"),
+    ("interop", "xtask interop --size 4M"),
+    ("page", "xtask page-test"),
+];
 
 /// One check: its name, and the command that makes it.
 struct Step {
@@ -64,25 +71,12 @@ fn steps(args: &Args) -> Vec<Step> {
         Step::new("churn", "xtask swarm-test --leechers 3 --size 48M --churn"),
         Step::new("abuse", "xtask bench abuse --minutes 1"),
     ];
-    steps.push(Step::new(
-        "store",
-        match args.install {
-            true => "xtask tracker-test --install",
-            false => "xtask tracker-test",
-        },
-    ));
-    if !args.no_interop {
-        let interop = match args.install {
-            true => "xtask interop --size 4M --install",
-            false => "xtask interop --size 4M",
-        };
-        steps.push(Step::new("interop", interop));
-        let page = match args.install {
-            true => "xtask page-test --install",
-            false => "xtask page-test",
-        };
-        steps.push(Step::new("page", page));
-    }
+    let foreign = FOREIGN.iter().filter(|_| !args.no_interop);
+    steps.extend(foreign.map(|(name, command)| {
+        let mut step = Step::new(name, command);
+        step.arguments.extend(args.install.then_some("--install"));
+        step
+    }));
     steps
 }
 
@@ -122,4 +116,35 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     println!("ci: {} steps passed", results.len());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_programs_are_installed_or_left_out_if_asked() {
+        let lines = |install, no_interop| {
+            let args = Args {
+                install,
+                no_interop,
+            };
+            steps(&args)
+                .into_iter()
+                .map(|step| step.arguments.join(" "))
+        };
+        for (_, command) in FOREIGN {
+            for (install, no_interop) in [(false, false), (true, false), (false, true)] {
+                let own: Vec<String> = lines(install, no_interop)
+                    .filter(|line| line.starts_with(command))
+                    .collect();
+                let expected: &[String] = match (install, no_interop) {
+                    (_, true) => &[],
+                    (true, false) => &[format!("{command} --install")],
+                    (false, false) => &[command.to_owned()],
+                };
+                assert_eq!(own, expected);
+            }
+        }
+    }
 }
