@@ -1,5 +1,6 @@
 //! The foreign programs: which are missing, and how they get here. All but the Debian packages land under `target/interop`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -19,6 +20,12 @@ const DEBIAN: [(&str, &str); 9] = [
     ("opentracker", "opentracker"),
     ("npm", "npm"),
 ];
+
+/// What makes the environment that libtorrent goes into: Debian's Python has it in a package of its own.
+const VENV: &str = "python3-venv";
+
+/// What rqbit is linked with, and what finds that.
+const TLS: [&str; 2] = ["libssl-dev", "pkg-config"];
 
 /// The version the drivers were written for; its interface moves between versions.
 const LIBTORRENT: &str = "libtorrent==2.1.1";
@@ -49,21 +56,23 @@ const NO_SERVICES: &str = "/usr/sbin/policy-rc.d";
 
 /// Makes sure of everything: installs it if asked to, else says how.
 pub(crate) fn check(folder: &Path, install: bool) -> Result<()> {
-    let debian: Vec<&str> = DEBIAN
-        .iter()
-        .filter(|(program, _)| !is_installed(program))
-        .map(|(_, package)| *package)
-        .collect::<std::collections::BTreeSet<&str>>()
-        .into_iter()
-        .collect();
     let python = folder.join("venv/bin/python");
-    let has_libtorrent = Command::new(&python)
-        .args(["-c", "import libtorrent"])
-        .output()
-        .is_ok_and(|output| output.status.success());
+    let has_libtorrent = works(Command::new(&python).args(["-c", "import libtorrent"]));
     let has_rqbit = folder.join("bin/rqbit").is_file();
     let has_webtorrent =
         folder.join(NODE).is_file() && folder.join(NODE_MODULES).join("webtorrent").is_dir();
+    let mut debian: BTreeSet<&str> = DEBIAN
+        .iter()
+        .filter(|(program, _)| !is_installed(program))
+        .map(|(_, package)| *package)
+        .collect();
+    if !has_libtorrent && !works(Command::new("python3").args(["-c", "import ensurepip"])) {
+        debian.insert(VENV);
+    }
+    if !has_rqbit && !works(Command::new("pkg-config").args(["--exists", "openssl"])) {
+        debian.extend(TLS);
+    }
+    let debian = Vec::from_iter(debian);
     if install {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         if !debian.is_empty() {
@@ -109,6 +118,11 @@ pub(crate) fn check(folder: &Path, install: bool) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// True if it is there and ends well; what it says is nobody's.
+fn works(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 /// Scripts of the packages are not run: they would build what WebRTC takes.
