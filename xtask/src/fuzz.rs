@@ -1,5 +1,8 @@
 //! `cargo xtask fuzz`: runs the targets of `tests/fuzz`, each for a while.
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::{Context, Result, bail};
 use cargo_metadata::MetadataCommand;
 
@@ -45,36 +48,63 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } else {
         &args.targets
     };
-    let mut failed = Vec::new();
+    let (mut unbuilt, mut found) = (Vec::new(), Vec::new());
     for target in chosen {
         println!("── fuzz {target}: {} s", args.seconds);
-        let status = programs::cargo()
-            .args(["fuzz", "run", "--fuzz-dir", FUZZ_FOLDER, target, "--"])
+        // Built apart, so that a failure of what follows is one of the target.
+        if !succeeds(cargo_fuzz(&root, "build", target))? {
+            unbuilt.push(target.as_str());
+            continue;
+        }
+        let mut run = cargo_fuzz(&root, "run", target);
+        run.arg("--")
             .arg(format!("-max_total_time={}", args.seconds))
             .arg(format!("-rss_limit_mb={MEMORY_MAX_MIB}"))
             .arg(format!("-timeout={INPUT_SECONDS_MAX}"))
-            .arg("-print_final_stats=1")
-            // The sanitizer's flags are unstable; this lets the pinned stable compiler take them.
-            .env("RUSTC_BOOTSTRAP", "1")
-            .current_dir(&root)
-            .status()
-            .context("cargo fuzz")?;
-        if !status.success() {
-            failed.push(target.as_str());
+            .arg("-print_final_stats=1");
+        if !succeeds(run)? {
+            found.push(target.as_str());
         }
     }
-    if !failed.is_empty() {
-        bail!(
-            "found something in {}: the input is under {FUZZ_FOLDER}/artifacts",
-            failed.join(", ")
-        );
-    }
+    verdict(&unbuilt, &found)?;
     println!("fuzz: {} targets, nothing found", chosen.len());
     Ok(())
 }
 
+fn cargo_fuzz(root: &Path, what: &str, target: &str) -> Command {
+    let mut command = programs::cargo();
+    command
+        .args(["fuzz", what, "--fuzz-dir", FUZZ_FOLDER, target])
+        // The sanitizer's flags are unstable; this lets the pinned stable compiler take them.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .current_dir(root);
+    command
+}
+
+fn succeeds(mut command: Command) -> Result<bool> {
+    Ok(command.status().context("cargo fuzz")?.success())
+}
+
+/// What is wrong with which targets.
+fn verdict(unbuilt: &[&str], found: &[&str]) -> Result<()> {
+    let mut wrongs = Vec::new();
+    if !unbuilt.is_empty() {
+        wrongs.push(format!("could not build {}", unbuilt.join(", ")));
+    }
+    if !found.is_empty() {
+        wrongs.push(format!(
+            "found something in {}: the input is under {FUZZ_FOLDER}/artifacts",
+            found.join(", ")
+        ));
+    }
+    if !wrongs.is_empty() {
+        bail!("{}", wrongs.join("; "));
+    }
+    Ok(())
+}
+
 /// The targets whose source is there.
-fn targets(folder: &std::path::Path) -> Result<Vec<String>> {
+fn targets(folder: &Path) -> Result<Vec<String>> {
     let metadata = MetadataCommand::new()
         .manifest_path(folder.join("Cargo.toml"))
         .no_deps()
@@ -89,4 +119,23 @@ fn targets(folder: &std::path::Path) -> Result<Vec<String>> {
         .collect();
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_build_has_found_nothing() {
+        let found = format!("found something in b: the input is under {FUZZ_FOLDER}/artifacts");
+        let rows: [(&[&str], &[&str], String); 3] = [
+            (&["a", "c"], &[], "could not build a, c".to_owned()),
+            (&[], &["b"], found.clone()),
+            (&["a"], &["b"], format!("could not build a; {found}")),
+        ];
+        for (unbuilt, found, expected) in rows {
+            assert_eq!(verdict(unbuilt, found).unwrap_err().to_string(), expected);
+        }
+        assert!(verdict(&[], &[]).is_ok());
+    }
 }
