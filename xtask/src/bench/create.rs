@@ -14,7 +14,7 @@ use serde_json::json;
 use sha1::{Digest, Sha1};
 
 use super::data;
-use super::report::{NOISY_CORES, Spread};
+use super::report::{Spread, noisy};
 use super::stage;
 use crate::interop::{self, client::Tools};
 use crate::process::Process;
@@ -296,19 +296,15 @@ fn table(samples: &[Sample]) -> Table {
         "program", "seconds", "CPU s", "peak MiB", "of SHA-1", "noisy",
     ]);
     for name in names {
-        let of = |value: fn(&Sample) -> f64| {
-            let its = samples.iter().filter(|sample| sample.name == name);
-            Spread::of(its.map(value))
-        };
         let its = samples.iter().filter(|sample| sample.name == name);
-        let noisy = its.filter(|sample| sample.others > NOISY_CORES).count();
+        let of = |value: fn(&Sample) -> f64| Spread::of(its.clone().map(value));
         table.add_row([
             name.to_owned(),
             of(|it| it.wall.as_secs_f64()).show(2),
             of(|it| it.cpu.as_secs_f64()).show(2),
             of(|it| it.peak_bytes as f64 / f64::from(1 << 20)).show(0),
             of(|it| it.ratio).show(2),
-            noisy.to_string(),
+            noisy(its.clone().map(|it| it.others)),
         ]);
     }
     table

@@ -3,7 +3,6 @@
 //! Every client gets one copy before the next round begins. Those that take no peer on their command line are told of it
 //! by a tracker in their link.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -12,18 +11,13 @@ use serde_json::json;
 
 use super::data;
 use super::party::{Party, Payload, Running, Seat, Terms};
-use super::stage::{self, Stage};
+use super::report::Spread;
+use super::stage::{self, ASK_EVERY, LOOK_EVERY, Stage};
 use crate::interop::client::Role;
 use crate::units::{parse_duration, parse_size};
 
 /// Everybody who starts from a link on the command line. aria2 does not tell when it has the metadata.
 const CLIENTS: [Party; 4] = [Party::Bt, Party::Libtorrent, Party::Rqbit, Party::Aria2];
-
-/// Between two looks at the leecher.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
-
-/// Between two looks at one that tells how far it is by answering requests.
-const ASK_EVERY: Duration = Duration::from_millis(5);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -42,21 +36,11 @@ pub(crate) struct Args {
     /// Only these, of those that are installed
     #[arg(long, value_enum, value_delimiter = ',')]
     clients: Vec<Party>,
-    /// Where data and copies lie: in memory, unless it is a folder on a disk
-    #[arg(long, default_value = "/dev/shm")]
-    dir: PathBuf,
     /// A copy must be made by then
     #[arg(long, value_name = "DUR", default_value = "1m", value_parser = parse_duration)]
     timeout: Duration,
-    /// Print one JSON object for each run instead of the table
-    #[arg(long)]
-    json: bool,
-    /// Measure the programs in this folder instead of building them
-    #[arg(long, value_name = "DIR")]
-    programs: Option<PathBuf>,
-    /// Set by the outer of the two processes that this takes
-    #[arg(long, hide = true)]
-    inside_namespace: bool,
+    #[command(flatten)]
+    common: stage::Common,
 }
 
 /// One copy, from the start of its program.
@@ -69,10 +53,9 @@ struct Sample {
 
 /// Measures and prints; an error if a copy was not made or differs.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if !args.inside_namespace {
-        return stage::enter(args.programs.as_deref());
-    }
-    let mut stage = Stage::new(&args.dir, args.programs.as_deref())?;
+    let Some(mut stage) = args.common.stage()? else {
+        return Ok(());
+    };
     let source = stage.work.path().join("source").join("it.bin");
     std::fs::create_dir_all(source.parent().context("a folder")?).context("a folder")?;
     data::write_file(&source, args.size)?;
@@ -93,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let metadata = sample.metadata.map(|took| took.as_secs_f64());
             let done = sample.done.as_secs_f64();
             eprintln!("{run} {}: {done:.3} s", client.name());
-            if args.json {
+            if args.common.json {
                 let name = client.name();
                 let line = json!({"client": name, "metadata": metadata, "done": done});
                 println!("{line}");
@@ -101,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             samples.push(sample);
         }
     }
-    if !args.json {
+    if !args.common.json {
         println!("{}", table(&clients, &samples));
         stage.print_versions(&clients);
     }
@@ -196,14 +179,11 @@ fn table(clients: &[Party], samples: &[Sample]) -> Table {
     for client in clients {
         let of = |what: fn(&Sample) -> Option<Duration>| {
             let own = samples.iter().filter(|sample| sample.client == *client);
-            let mut all: Vec<f64> = own.filter_map(|it| Some(what(it)?.as_secs_f64())).collect();
-            all.sort_by(f64::total_cmp);
-            if all.is_empty() {
+            let spread = Spread::of(own.filter_map(|it| Some(what(it)?.as_secs_f64())));
+            if spread.median.is_nan() {
                 return "–".to_owned();
             }
-            let at = |index: usize| all.get(index).copied().unwrap_or_default();
-            let (least, most) = (at(0), at(all.len().saturating_sub(1)));
-            format!("{:.3} ({least:.3}–{most:.3})", at(all.len() / 2))
+            spread.show(3)
         };
         table.add_row([
             client.name().to_owned(),

@@ -9,7 +9,7 @@ use super::stage::{Cast, Run};
 use crate::units::show_size;
 
 /// A run during which others used more of the machine than this, in cores, is marked.
-pub(super) const NOISY_CORES: f64 = 0.15;
+const NOISY_CORES: f64 = 0.15;
 
 /// One transfer.
 #[derive(Debug, Clone)]
@@ -178,10 +178,6 @@ fn row(pair: Pair, samples: &[&Sample], floor: Option<&[&Sample]>) -> Vec<String
         .iter()
         .filter_map(|sample| Some(sample.run.sent? as f64 / sample.length as f64));
     let sent = Spread::of(sent).median;
-    let noisy = samples
-        .iter()
-        .filter(|it| it.run.others > NOISY_CORES)
-        .count();
     let (flow, leecher, seeder) = (
         to_floor(Sample::flow),
         to_floor(Sample::leecher_cpu),
@@ -205,12 +201,17 @@ fn row(pair: Pair, samples: &[&Sample], floor: Option<&[&Sample]>) -> Vec<String
         shown(flow, format!("{flow:.2}")),
         shown(leecher + seeder, format!("{leecher:.2} / {seeder:.2}")),
         shown(sent, format!("{sent:.2}")),
-        if noisy == 0 {
-            String::new()
-        } else {
-            format!("{noisy} of {}", samples.len())
-        },
+        noisy(samples.iter().map(|it| it.run.others)),
     ]
+}
+
+/// How many of these runs were not alone on the machine, by the cores that others used meanwhile; nothing if all were.
+pub(super) fn noisy(others: impl Iterator<Item = f64>) -> String {
+    let others: Vec<f64> = others.collect();
+    match others.iter().filter(|cores| **cores > NOISY_CORES).count() {
+        0 => String::new(),
+        noisy => format!("{noisy} of {}", others.len()),
+    }
 }
 
 fn max(samples: &[&Sample], value: fn(&Sample) -> u64) -> u64 {
@@ -271,6 +272,18 @@ mod tests {
         }
         assert!(Spread::of(core::iter::empty()).median.is_nan());
         assert_eq!(Spread::of([1.5, 1.25].into_iter()).show(1), "1.4 (1.2–1.5)");
+    }
+
+    #[test]
+    fn runs_beside_others_are_counted() {
+        let rows: [(&[f64], &str); 3] = [
+            (&[], ""),
+            (&[NOISY_CORES, 0.0], ""),
+            (&[0.2, 0.0, 1.0], "2 of 3"),
+        ];
+        for (others, expected) in rows {
+            assert_eq!(noisy(others.iter().copied()), expected);
+        }
     }
 
     #[test]

@@ -27,16 +27,44 @@ const SEED_PATIENCE: Duration = Duration::from_secs(120);
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// Between two looks at one leecher: what a wall time may be wrong by. A swarm of many is looked at less often.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Between two requests to a leecher that tells how far it is by answering some.
-const ASK_EVERY: Duration = Duration::from_millis(5);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(5);
 
 /// Between two looks at memory and CPU time.
 const STARE_EVERY: Duration = Duration::from_millis(20);
 
 /// So many bytes on the wire are payload, and no handshake.
 const FIRST_PAYLOAD_BYTES: u64 = 200_000;
+
+/// What each bench of whole clients is told.
+#[derive(clap::Args)]
+pub(crate) struct Common {
+    /// Where data, copies and state lie: in memory, unless it is a folder on a disk
+    #[arg(long, default_value = "/dev/shm")]
+    dir: PathBuf,
+    /// Print one JSON object for each run instead of the tables
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Measure the programs in this folder instead of building them
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// Set by the outer of the two processes that this takes
+    #[arg(long, hide = true)]
+    inside_namespace: bool,
+}
+
+impl Common {
+    /// A stage in a network of its own; `None` in the outer process, once the inner one has measured on it.
+    pub(crate) fn stage(&self) -> Result<Option<Stage>> {
+        if self.inside_namespace {
+            return Stage::new(&self.dir, self.programs.as_deref()).map(Some);
+        }
+        enter(self.programs.as_deref())?;
+        Ok(None)
+    }
+}
 
 /// Who takes part in a run.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +150,7 @@ pub(crate) struct Stage {
 }
 
 /// Starts this very command again in a network of its own, with the programs built.
-pub(crate) fn enter(built: Option<&Path>) -> Result<()> {
+fn enter(built: Option<&Path>) -> Result<()> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     arguments.push("--inside-namespace".to_owned());
     if built.is_none() {
@@ -140,7 +168,7 @@ pub(crate) fn enter(built: Option<&Path>) -> Result<()> {
 
 impl Stage {
     /// A stage with its files below `folder` and our programs in `built`.
-    pub(crate) fn new(folder: &Path, built: Option<&Path>) -> Result<Self> {
+    fn new(folder: &Path, built: Option<&Path>) -> Result<Self> {
         set_up_network()?;
         let work = tempfile::Builder::new()
             .prefix("bt-bench-")

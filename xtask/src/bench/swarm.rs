@@ -6,7 +6,6 @@
 //! to everybody.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +15,7 @@ use serde_json::json;
 
 use super::data;
 use super::party::{Party, Payload, Terms};
-use super::report::{NOISY_CORES, Spread};
+use super::report::{Spread, noisy};
 use super::stage::{self, Cast, Run, Stage};
 use crate::swarm::least_sent;
 use crate::units::{parse_duration, parse_size, show_size};
@@ -55,21 +54,11 @@ pub(crate) struct Args {
     /// Bytes that an unlimited swarm shares
     #[arg(long, value_name = "SIZE", default_value = "512Mi", value_parser = parse_size)]
     unlimited_size: u64,
-    /// Where data and copies lie: in memory, unless it is a folder on a disk
-    #[arg(long, default_value = "/dev/shm")]
-    dir: PathBuf,
     /// A swarm must be done by then
     #[arg(long, value_name = "DUR", default_value = "5m", value_parser = parse_duration)]
     timeout: Duration,
-    /// Print one JSON object for each run instead of the tables
-    #[arg(long)]
-    json: bool,
-    /// Measure the programs in this folder instead of building them
-    #[arg(long, value_name = "DIR")]
-    programs: Option<PathBuf>,
-    /// Set by the outer of the two processes that this takes
-    #[arg(long, hide = true)]
-    inside_namespace: bool,
+    #[command(flatten)]
+    common: stage::Common,
 }
 
 /// Which swarm.
@@ -101,10 +90,9 @@ struct Sample {
 
 /// Measures and prints; an error if a swarm failed or a copy differs.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if !args.inside_namespace {
-        return stage::enter(args.programs.as_deref());
-    }
-    let mut stage = Stage::new(&args.dir, args.programs.as_deref())?;
+    let Some(mut stage) = args.common.stage()? else {
+        return Ok(());
+    };
     let mut cases = Vec::new();
     for case in &args.cases {
         cases.push((*case, payload(args, *case, &stage)?));
@@ -120,7 +108,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                     Ok(run_made) => {
                         let sample = Sample::new(args, *case, *entrant, payload.length, run_made);
                         eprintln!("{run} {name}: {:.2} s", sample.run.wall.as_secs_f64());
-                        if args.json {
+                        if args.common.json {
                             println!("{}", sample.json());
                         }
                         samples.push(sample);
@@ -133,7 +121,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
         }
     }
-    if !args.json {
+    if !args.common.json {
         print!("{}", tables(&samples));
         let mut parties: Vec<Party> = entrants.iter().map(|entrant| entrant.party).collect();
         parties.dedup();
@@ -347,8 +335,6 @@ fn row(entrant: Entrant, samples: &[&Sample]) -> Vec<String> {
     };
     let peak = |sample: &&Sample| sample.run.peak_leecher.max(sample.run.peak_seeder);
     let peak = samples.iter().map(peak).max().unwrap_or(0);
-    let is_noisy = |sample: &&&Sample| sample.run.others > NOISY_CORES;
-    let noisy = samples.iter().filter(is_noisy).count();
     vec![
         entrant.name(),
         show(2, |sample| Some(sample.run.wall.as_secs_f64())),
@@ -360,11 +346,7 @@ fn row(entrant: Entrant, samples: &[&Sample]) -> Vec<String> {
         show(2, Sample::wasted_percent),
         show(3, |sample| Some(sample.wire())),
         format!("{:.0}", peak as f64 / f64::from(1 << 20)),
-        if noisy == 0 {
-            String::new()
-        } else {
-            format!("{noisy} of {}", samples.len())
-        },
+        noisy(samples.iter().map(|it| it.run.others)),
     ]
 }
 

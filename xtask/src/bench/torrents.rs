@@ -17,7 +17,7 @@ use serde_json::json;
 use sha1::{Digest, Sha1};
 
 use super::data::SMALL_BYTES;
-use super::stage::{self, Stage};
+use super::stage;
 use crate::interop::client::{API_PORT, Client, Tools};
 use crate::process::{Line, Process, cpu_time};
 use crate::rng::Rng;
@@ -57,26 +57,15 @@ pub(crate) struct Args {
     /// How many seconds an idle process is watched
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     idle: u64,
-    /// Where data and state lie: in memory, unless it is a folder on a disk
-    #[arg(long, default_value = "/dev/shm")]
-    dir: PathBuf,
-    /// Print one JSON object for each run instead of the table
-    #[arg(long)]
-    json: bool,
-    /// Measure the programs in this folder instead of building them
-    #[arg(long, value_name = "DIR")]
-    programs: Option<PathBuf>,
-    /// Set by the outer of the two processes that this takes
-    #[arg(long, hide = true)]
-    inside_namespace: bool,
+    #[command(flatten)]
+    common: stage::Common,
 }
 
 /// Measures and prints; an error if a client did not get as far as to seed all.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if !args.inside_namespace {
-        return stage::enter(args.programs.as_deref());
-    }
-    let stage = Stage::new(&args.dir, args.programs.as_deref())?;
+    let Some(stage) = args.common.stage()? else {
+        return Ok(());
+    };
     let tools = &stage.programs.tools;
     let clients = clients(args, tools);
     let mut samples = Vec::new();
@@ -95,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 match seat.measure(Duration::from_secs(args.idle)) {
                     Ok(sample) => {
                         eprintln!("{run} {}", sample.line());
-                        if args.json {
+                        if args.common.json {
                             println!("{}", sample.json());
                         }
                         samples.push(sample);
@@ -111,7 +100,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
         }
     }
-    if !args.json {
+    if !args.common.json {
         print!("{}", report::tables(&samples));
         for client in &clients {
             let version = client.version(tools).unwrap_or_default();

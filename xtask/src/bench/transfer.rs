@@ -3,7 +3,6 @@
 //! Every transfer of a round is made before the next round begins, so that whatever slows the machine for a while slows all
 //! of them.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -40,21 +39,11 @@ pub(crate) struct Args {
     /// Leechers of each transfer
     #[arg(long, default_value_t = 1)]
     leechers: u16,
-    /// Where data and copies lie: in memory, unless it is a folder on a disk
-    #[arg(long, default_value = "/dev/shm")]
-    dir: PathBuf,
     /// A transfer must be over by then
     #[arg(long, value_name = "DUR", default_value = "2m", value_parser = parse_duration)]
     timeout: Duration,
-    /// Print one JSON object for each run instead of the table
-    #[arg(long)]
-    json: bool,
-    /// Measure the programs in this folder instead of building them
-    #[arg(long, value_name = "DIR")]
-    programs: Option<PathBuf>,
-    /// Set by the outer of the two processes that this takes
-    #[arg(long, hide = true)]
-    inside_namespace: bool,
+    #[command(flatten)]
+    common: stage::Common,
 }
 
 fn parse_pair(text: &str) -> Result<(Party, Party), String> {
@@ -72,10 +61,9 @@ fn parse_pair(text: &str) -> Result<(Party, Party), String> {
 
 /// Measures and prints; an error if a transfer failed or a copy differs.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if !args.inside_namespace {
-        return stage::enter(args.programs.as_deref());
-    }
-    let mut stage = Stage::new(&args.dir, args.programs.as_deref())?;
+    let Some(mut stage) = args.common.stage()? else {
+        return Ok(());
+    };
     let payloads = payloads(args, &stage)?;
     let pairs = pairs(args, &stage);
     let mut samples = Vec::new();
@@ -96,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                     Ok(run_made) => {
                         let sample = Sample::new(&cast, payload, run_made);
                         eprintln!("{run} {way}: {:.2} s", sample.run.wall.as_secs_f64());
-                        if args.json {
+                        if args.common.json {
                             println!("{}", report::json(&sample));
                         }
                         samples.push(sample);
@@ -109,7 +97,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
         }
     }
-    if !args.json {
+    if !args.common.json {
         print!("{}", report::tables(&samples));
         stage.print_versions(&parties(&pairs));
     }

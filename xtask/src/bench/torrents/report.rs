@@ -6,7 +6,7 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use crate::bench::report::{NOISY_CORES, Spread};
+use crate::bench::report::{Spread, noisy};
 use crate::interop::client::Client;
 
 /// One client with its torrents.
@@ -113,7 +113,6 @@ fn row(client: Client, samples: &[&Sample]) -> Vec<String> {
         Spread::of(samples.iter().map(|sample| value(sample))).show(decimals)
     };
     let seconds = |span: fn(&Sample) -> Duration| of(&|it| span(it).as_secs_f64(), 2);
-    let noisy = samples.iter().filter(|it| it.others > NOISY_CORES).count();
     vec![
         client.name().to_owned(),
         seconds(|it| it.added),
@@ -125,11 +124,7 @@ fn row(client: Client, samples: &[&Sample]) -> Vec<String> {
         of(&|it| it.open_files as f64, 0),
         of(&|it| it.threads as f64, 0),
         seconds(|it| it.idle_cpu),
-        if noisy == 0 {
-            String::new()
-        } else {
-            format!("{noisy} of {}", samples.len())
-        },
+        noisy(samples.iter().map(|it| it.others)),
     ]
 }
 
