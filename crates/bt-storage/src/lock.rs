@@ -2,8 +2,8 @@
 //!
 //! A process keeps one register in the folder, in which it writes the torrents that it is at work on, and holds `flock` on
 //! it: the system drops that when the process ends, however it ends, so there is no stale lock to clean up. Whoever wants a
-//! torrent looks through the registers that others hold, and removes those that nobody holds any more. So thousands of
-//! torrents take two descriptors, where a lock file for each would take thousands.
+//! torrent looks through the registers that others hold, and removes those that nobody holds any more. So the torrents of
+//! one state folder take two descriptors, of the register and of the turn, where a lock file for each would take thousands.
 //!
 //! **Invariant:** looking through the others' registers and writing into one's own is one step: the folder's `turn` file is
 //! locked meanwhile. A register that could not be written claims every torrent. Who was alone in the folder is alone as long
@@ -186,12 +186,14 @@ impl Register {
         }
         // Behind the first entry, which is always free: an empty register claims all.
         let end = ((1 + places.taken.len()) * ENTRY_BYTES) as u64;
-        let place = places.free.pop().unwrap_or(end);
+        let place = places.free.last().copied().unwrap_or(end);
         if !places.claims_all && self.file.write_all_at(&info_hash.0, place).is_err() {
             // A full disk must not keep anybody from what is there already.
             self.file.set_len(0).map_err(fail)?;
             places.claims_all = true;
         }
+        // Only now: a free place that got lost would move the end into what is taken.
+        places.free.pop();
         places.taken.insert(info_hash, place);
         Ok(())
     }
@@ -390,6 +392,30 @@ mod tests {
         assert!(strangers.acquire(temp.path(), OTHER).is_err());
         drop(held);
         assert!(strangers.acquire(temp.path(), OTHER).is_ok());
+    }
+
+    #[test]
+    fn an_entry_that_could_not_be_made_takes_no_place() {
+        let temp = tempfile::tempdir().unwrap();
+        let hashes: Vec<InfoHash> = (1..=6).map(|n| InfoHash([n; 20])).collect();
+        let mut register = Register::open(temp.path()).unwrap();
+        for hash in &hashes[..3] {
+            register.enter(*hash).unwrap();
+        }
+        register.leave(hashes[1]);
+        // Neither written nor cut off.
+        let read_only = File::open(temp.path().join(&register.name)).unwrap();
+        let writable = std::mem::replace(&mut register.file, read_only);
+        assert!(matches!(register.enter(hashes[3]), Err(LockError::Disk(_))));
+        register.file = writable;
+        for hash in &hashes[4..] {
+            register.enter(*hash).unwrap();
+        }
+        let stranger = Register::open(temp.path()).unwrap();
+        for (index, hash) in hashes.iter().enumerate() {
+            let is_free = stranger.enter(*hash).is_ok();
+            assert_eq!(is_free, [1, 3].contains(&index), "{index}");
+        }
     }
 
     #[test]
