@@ -210,7 +210,6 @@ fn cut_short() -> io::Error {
 impl Drop for FileStorage {
     fn drop(&mut self) {
         self.pool.forget_owner(self.owner);
-        self.pool.forget_folder(&self.folder);
     }
 }
 

@@ -101,16 +101,9 @@ impl FilePool {
             }
         }
         let folder = Arc::new(beneath::open_folder(path)?);
+        folders.retain(|_, other| other.strong_count() > 0);
         folders.insert(path.to_owned(), Arc::downgrade(&folder));
         Ok(folder)
-    }
-
-    /// A storage has no more use for its folder.
-    pub(crate) fn forget_folder(&self, folder: &Arc<OwnedFd>) {
-        let mut folders = self.folders();
-        if Arc::strong_count(folder) == 1 {
-            folders.retain(|_, other| !other.ptr_eq(&Arc::downgrade(folder)));
-        }
     }
 
     fn folders(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Weak<OwnedFd>>> {
@@ -257,11 +250,10 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         let other = pool.folder(&path).unwrap();
         assert!(!Arc::ptr_eq(&first, &other));
-        drop(second);
-        pool.forget_folder(&first);
         assert!(Arc::ptr_eq(&other, &pool.folder(&path).unwrap()));
-        pool.forget_folder(&other);
-        assert!(pool.folders().is_empty());
+        drop((first, second, other));
+        pool.folder(&aside).unwrap();
+        assert_eq!(pool.folders().len(), 1, "who has gone is forgotten");
     }
 
     #[test]
