@@ -5,7 +5,7 @@ use crate::Config;
 use crate::engine::contract::*;
 use crate::engine::extended::DONT_HAVE_ID;
 use crate::limits::{FAULTS_MAX, TAKEN_BACK_MAX};
-use bt_core::disk::{DiskError, DiskErrorKind, Done, Verdict};
+use bt_core::disk::{Done, Verdict};
 use bt_core::{Bitfield, Block, PieceIndex};
 use bt_wire::extension::ExtensionHandshake;
 use bt_wire::{Message, Reserved, dont_have};
@@ -44,15 +44,7 @@ fn greeting(id: u8) -> Message {
 
 /// The block's piece could not be read, and was then found to be wrong.
 fn rots(lone: &mut Lone, conn: ConnId, block: Block) {
-    let result = Err(DiskError {
-        kind: DiskErrorKind::Io,
-        message: "disk on fire".to_owned(),
-    });
-    lone.handle(Input::Uploaded {
-        conn,
-        block,
-        result,
-    });
+    unreadable(lone, conn, block);
     is_wrong(lone, block.piece);
 }
 
@@ -174,15 +166,7 @@ fn a_piece_that_rots_is_taken_back_where_it_was_told_of() {
     // These wait behind it, and one of them is of the same piece.
     let conns = [taker, told_too, deaf, mute];
     conns.iter().for_each(|conn| drop(lone.sent(*conn)));
-    let result = Err(DiskError {
-        kind: DiskErrorKind::Io,
-        message: "disk on fire".to_owned(),
-    });
-    lone.handle(Input::Uploaded {
-        conn: taker,
-        block,
-        result,
-    });
+    unreadable(&mut lone, taker, block);
     lone.pass_secs(1);
     let newcomer = lone.open_leecher(5, SPEAKS);
     lone.receive(newcomer, greeting(THEIR_ID));

@@ -105,19 +105,6 @@ fn what_was_asked_of_a_piece_before_it_was_in_doubt_is_refused() {
     assert_eq!(lone.uploads(conn), asked[8..9], "nothing of the lost piece");
 }
 
-/// The peer did not get the block, since the disk could not read it.
-fn unreadable(lone: &mut Lone, conn: ConnId, block: Block) {
-    let result = Err(DiskError {
-        kind: DiskErrorKind::Io,
-        message: "disk on fire".to_owned(),
-    });
-    lone.handle(Input::Uploaded {
-        conn,
-        block,
-        result,
-    });
-}
-
 #[test]
 fn a_slow_disk_is_asked_once_about_a_piece() {
     let mut lone = Lone::seeder(PIECES);

@@ -2,7 +2,7 @@
 
 use crate::engine::contract::*;
 use crate::{CloseReason, Config, Engine, Event};
-use bt_core::disk::{Done, Job, Verdict};
+use bt_core::disk::{DiskError, DiskErrorKind, Done, Job, Verdict};
 use bt_core::{Bitfield, Block, InfoHash, Layout, PeerId, PieceIndex, Time};
 use bt_wire::message::BlockAddress;
 use bt_wire::{Message, Reserved};
@@ -282,6 +282,19 @@ pub(super) fn ask(lone: &mut Lone, conn: ConnId, blocks: &[Block]) {
     for block in blocks {
         lone.receive(conn, Message::Request(address(*block)));
     }
+}
+
+/// The peer did not get the block, since the disk could not read it.
+pub(super) fn unreadable(lone: &mut Lone, conn: ConnId, block: Block) {
+    let result = Err(DiskError {
+        kind: DiskErrorKind::Io,
+        message: "disk on fire".to_owned(),
+    });
+    lone.handle(Input::Uploaded {
+        conn,
+        block,
+        result,
+    });
 }
 
 /// The first blocks of pieces 20, 21 and so on.
