@@ -3,7 +3,7 @@
 //! What peers say goes through the codec, as in the shell, whole or damaged. The protocol's oracle stands at the engine's
 //! end of each connection; the engine's own invariants are looked at after each fact.
 
-pub use super::stage::Tally;
+pub use super::tally::Tally;
 
 use super::Choices;
 use super::messages::{address, damage};

@@ -1,7 +1,7 @@
 //! What a peer that means ill says: messages that are well formed, and bytes that were.
 
 use super::Choices;
-use super::stage::DONT_HAVE_ID;
+use super::peer::DONT_HAVE_ID;
 use crate::payload::Payload;
 use bt_core::{Bitfield, Block, Layout};
 use bt_wire::message::BlockAddress;

@@ -10,7 +10,9 @@ pub mod announcer;
 pub mod engine;
 mod heal;
 mod messages;
+mod peer;
 mod stage;
+mod tally;
 
 use bt_core::Rng;
 

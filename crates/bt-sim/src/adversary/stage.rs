@@ -2,96 +2,22 @@
 
 use super::Choices;
 use super::messages::Matter;
+use super::peer::Peer;
+use super::tally::Tally;
 use crate::disk::Disk;
-use crate::oracle::Monitor;
 use crate::oracle::ledger::Ledger;
 use crate::payload::Payload;
 use bt_core::disk::{DiskError, Done, Job, Verdict};
 use bt_core::{BLOCK_BYTES, Bitfield, Block, PeerId, Time};
 use bt_peer::limits::{REQUEST_BYTES_MAX, UPLOAD_WINDOW_MAX_BYTES};
 use bt_peer::{CloseReason, ConnId, Direction, Engine, Event, Input, Output};
-use bt_wire::message::BlockAddress;
-use bt_wire::{
-    Decoder, ExtensionHandshake, Limits, Message, MetadataMessage, Reserved, dont_have, metadata,
-};
+use bt_wire::{Limits, Message, Reserved};
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 /// Orders that one fact may bring: a request queue for each of a few peers, and haves, and more would be a loop.
 const ORDERS_MAX: usize = 20_000;
-
-/// Requests that a peer remembers to have been asked; more than the engine may have outstanding.
-const ASKED_MAX: usize = 1_000;
-
-/// The id under which the engine takes `lt_donthave`.
-pub(super) const DONT_HAVE_ID: u8 = 3;
-
-/// What scripts came to, to see that they reach everything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Messages that the engine took.
-    pub messages: u64,
-    /// Messages whose bytes were damaged before they were read.
-    pub damaged: u64,
-    /// Streams that the codec refused.
-    pub refused: u64,
-    /// Connections that the engine closed, because the peer broke the protocol.
-    pub violations: u64,
-    /// Peers that were banned.
-    pub banned: u64,
-    /// Blocks that were written.
-    pub writes: u64,
-    /// Blocks that were uploaded.
-    pub uploads: u64,
-    /// Pieces that were verified.
-    pub pieces: u64,
-    /// Pieces that did not match.
-    pub bad_pieces: u64,
-    /// Times that the disk failed.
-    pub disk_failures: u64,
-    /// Info dictionaries that were had from peers.
-    pub described: u64,
-    /// Announces that were ordered.
-    pub announces: u64,
-    /// Engines that were stopped.
-    pub stopped: u64,
-    /// Downloads that an honest seeder completed after all that.
-    pub healed: u64,
-}
-
-impl Tally {
-    /// Adds what another script came to.
-    pub const fn add(&mut self, other: Self) {
-        self.messages += other.messages;
-        self.damaged += other.damaged;
-        self.refused += other.refused;
-        self.violations += other.violations;
-        self.banned += other.banned;
-        self.writes += other.writes;
-        self.uploads += other.uploads;
-        self.pieces += other.pieces;
-        self.bad_pieces += other.bad_pieces;
-        self.disk_failures += other.disk_failures;
-        self.described += other.described;
-        self.announces += other.announces;
-        self.stopped += other.stopped;
-        self.healed += other.healed;
-    }
-}
-
-/// One connection as the shell has it.
-pub(super) struct Peer {
-    monitor: Monitor,
-    decoder: Decoder,
-    buffer: BytesMut,
-    /// What the engine asked for and was not answered.
-    pub(super) asked: Vec<BlockAddress>,
-    /// Pieces of the info dictionary that it asked for likewise.
-    pub(super) asked_metadata: Vec<u32>,
-    /// The id under which the engine takes `ut_metadata`.
-    pub(super) metadata_id: u8,
-}
 
 /// An order to upload, and what will come of it.
 struct Upload {
@@ -210,14 +136,7 @@ impl Stage {
             true => Limits::for_torrent(layout.pieces_count()),
             false => Limits::for_unknown(),
         };
-        let peer = Peer {
-            monitor: Monitor::new(layout, reserved.has_fast()),
-            decoder: Decoder::new(limits),
-            buffer: BytesMut::new(),
-            asked: Vec::new(),
-            asked_metadata: Vec::new(),
-            metadata_id: 0,
-        };
+        let peer = Peer::new(layout, limits, reserved);
         self.peers.insert(conn, peer);
         let opened = Input::Opened {
             conn,
@@ -480,85 +399,6 @@ impl Stage {
             insist(self.ledger.audit(&stats, &layout, &self.verified));
             let unverified = self.engine.have().has_more_than(&self.verified);
             assert!(!unverified, "it has what is not verified");
-        }
-    }
-}
-
-impl Peer {
-    /// The engine hears this of the peer.
-    fn heard(&mut self, message: &Message) {
-        if let Message::Extended { id, payload } = message
-            && *id == DONT_HAVE_ID
-            && let Ok(piece) = dont_have::decode(payload)
-        {
-            // It ought to refuse what was asked of the piece before it takes it back. The engine does not wait for that.
-            for asked in self.asked.iter().filter(|asked| asked.piece == piece) {
-                self.monitor.hear(&Message::RejectRequest(*asked));
-            }
-        }
-        self.monitor.hear(message);
-        match message {
-            Message::Piece { piece, begin, data } => {
-                let length = data.len();
-                self.asked.retain(|asked| {
-                    (asked.piece, asked.begin, asked.length as usize) != (*piece, *begin, length)
-                });
-            }
-            Message::RejectRequest(address) => self.asked.retain(|asked| asked != address),
-            Message::KeepAlive
-            | Message::Choke
-            | Message::Unchoke
-            | Message::Interested
-            | Message::NotInterested
-            | Message::Have { .. }
-            | Message::Bitfield(_)
-            | Message::Request(_)
-            | Message::Cancel(_)
-            | Message::Port(_)
-            | Message::SuggestPiece { .. }
-            | Message::HaveAll
-            | Message::HaveNone
-            | Message::AllowedFast { .. }
-            | Message::Extended { .. } => {}
-        }
-    }
-
-    /// The engine tells this to the peer.
-    fn told(&mut self, message: &Message) {
-        match message {
-            Message::Request(address) => {
-                if self.asked.len() < ASKED_MAX {
-                    self.asked.push(*address);
-                }
-            }
-            Message::Extended { id: 0, payload } => {
-                let handshake = ExtensionHandshake::decode(payload);
-                let handshake = handshake.expect("our own handshakes can be read");
-                let id = handshake.extensions.get(metadata::NAME);
-                self.metadata_id = id.copied().unwrap_or(0);
-            }
-            Message::Extended { payload, .. } => {
-                if let Ok(Some(MetadataMessage::Request { piece })) =
-                    MetadataMessage::decode(payload)
-                {
-                    self.asked_metadata.push(piece);
-                }
-            }
-            Message::KeepAlive
-            | Message::Choke
-            | Message::Unchoke
-            | Message::Interested
-            | Message::NotInterested
-            | Message::Have { .. }
-            | Message::Bitfield(_)
-            | Message::Piece { .. }
-            | Message::Cancel(_)
-            | Message::Port(_)
-            | Message::SuggestPiece { .. }
-            | Message::HaveAll
-            | Message::HaveNone
-            | Message::RejectRequest(_)
-            | Message::AllowedFast { .. } => {}
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Links: how they come to be, carry bytes, freeze and break.
 
-use super::{Happening, INFO_HASH, World};
+use super::{Happening, World};
+use crate::disk::INFO_HASH;
 use crate::link::{End, Link, LinkId, Phase, SEGMENT_BYTES_MAX, Segment, Side};
 use crate::oracle::Monitor;
 use bt_core::Block;
