@@ -89,7 +89,7 @@ impl Openers {
 }
 
 fn bug(panic: &(dyn Any + Send)) -> Failure {
-    let message = crate::session::message_of(panic);
+    let message = crate::session::life::message_of(panic);
     Failure::Bug { message }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::{SessionConfig, TorrentOptions};
+use crate::handshake;
 use crate::session::Session;
 use bt_core::BLOCK_BYTES;
 use bt_peer::limits::{REQUESTS_MAX, WRITES_MAX_BYTES, WRITES_RESUME_BYTES};
