@@ -53,12 +53,6 @@ struct Announced<'a> {
     peers: Vec<SocketAddr>,
 }
 
-#[derive(Debug, Serialize)]
-struct Failed<'a> {
-    url: &'a str,
-    error: String,
-}
-
 /// Asks them.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     if args.port == 0 {
@@ -73,7 +67,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 async fn ask(args: &Args, context: &Context) -> Result<(), Failure> {
     let (trackers, torrents) = scrape::trackers(&args.source, &args.info_hash, context).await?;
     let output = Output::new(args.json);
-    let (mut answers, mut last) = (0, None);
+    let mut answers = scrape::Answers::new(output);
     for info_hash in torrents {
         let visit = Visit::new(args.bind, info_hash, args.port, args.numwant);
         let (visit, keep) = (Arc::new(visit), args.keep);
@@ -90,22 +84,14 @@ async fn ask(args: &Args, context: &Context) -> Result<(), Failure> {
         for (url, answer) in asked {
             match answer.await.context("the asking ended early")? {
                 Ok(response) => {
-                    answers += 1;
+                    answers.came();
                     print(output, url, info_hash, &response)?;
                 }
-                Err(failure) => {
-                    let error = failure.to_string();
-                    tracing::warn!("{}: {}", escape(url), escape(&error));
-                    output.json(&Failed { url, error })?;
-                    last = Some(failure);
-                }
+                Err(error) => answers.failed(url, &error, Exit::Network)?,
             }
         }
     }
-    match last {
-        Some(failure) if answers == 0 => Err(Failure::new(Exit::Network, failure)),
-        Some(_) | None => Ok(()),
-    }
+    answers.end()
 }
 
 fn print(

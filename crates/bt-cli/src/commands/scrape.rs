@@ -9,6 +9,7 @@ use crate::text::escape;
 use anyhow::Context as _;
 use bt_core::InfoHash;
 use bt_session::announce::{ScrapeError, scrape};
+use core::fmt;
 use serde::Serialize;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
@@ -54,8 +55,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 async fn ask(args: &Args, context: &Context) -> Result<(), Failure> {
     let (trackers, torrents) = trackers(&args.source, &args.info_hash, context).await?;
     let output = Output::new(args.json);
-    let mut answers = 0;
-    let mut last = None;
+    let mut answers = Answers::new(output);
     let torrents: Arc<[InfoHash]> = torrents.into();
     let asked = ask_each(&trackers, |url| {
         let torrents = Arc::clone(&torrents);
@@ -64,7 +64,7 @@ async fn ask(args: &Args, context: &Context) -> Result<(), Failure> {
     for (url, answer) in asked {
         match answer.await.context("the asking ended early")? {
             Ok(response) => {
-                answers += 1;
+                answers.came();
                 for torrent in &*torrents {
                     let found = response.torrents.iter().find(|t| t.info_hash == *torrent);
                     let entry = found.map(|found| found.entry).unwrap_or_default();
@@ -80,19 +80,59 @@ async fn ask(args: &Args, context: &Context) -> Result<(), Failure> {
                     print(output, &scraped)?;
                 }
             }
-            Err(error) => {
-                tracing::warn!("{}: {}", escape(url), escape(&error.to_string()));
-                output.json(&Failed {
-                    url,
-                    error: error.to_string(),
-                })?;
-                last = Some(error);
-            }
+            Err(error) => answers.failed(url, &error, exit_of(&error))?,
         }
     }
-    match last {
-        Some(error) if answers == 0 => Err(failure(error)),
-        Some(_) | None => Ok(()),
+    answers.end()
+}
+
+/// How the asking goes. If nobody answers, the last failure is the program's last words, so it is told as no other.
+pub(super) struct Answers {
+    output: Output,
+    any: bool,
+    last: Option<Failure>,
+}
+
+impl Answers {
+    pub(super) const fn new(output: Output) -> Self {
+        Self {
+            output,
+            any: false,
+            last: None,
+        }
+    }
+
+    pub(super) const fn came(&mut self) {
+        self.any = true;
+    }
+
+    /// # Errors
+    /// If stdout cannot be written.
+    pub(super) fn failed(
+        &mut self,
+        url: &str,
+        error: &impl fmt::Display,
+        exit: Exit,
+    ) -> Result<(), Failure> {
+        self.warn_of_last();
+        let error = error.to_string();
+        self.last = Some(Failure::new(exit, format!("{url}: {error}")));
+        self.output.json(&Failed { url, error })
+    }
+
+    /// # Errors
+    /// If there was no answer.
+    pub(super) fn end(mut self) -> Result<(), Failure> {
+        if self.any {
+            self.warn_of_last();
+        }
+        self.last.map_or(Ok(()), Err)
+    }
+
+    fn warn_of_last(&mut self) {
+        if let Some(failure) = self.last.take() {
+            tracing::warn!("{}", escape(&failure.to_string()));
+        }
     }
 }
 
@@ -153,12 +193,11 @@ fn print(output: Output, scraped: &Scraped<'_>) -> Result<(), Failure> {
     ))
 }
 
-fn failure(error: ScrapeError) -> Failure {
-    let exit = match &error {
+const fn exit_of(error: &ScrapeError) -> Exit {
+    match error {
         ScrapeError::Unsupported { .. } => Exit::Invalid,
         ScrapeError::Http(_) | ScrapeError::Tracker(_) | _ => Exit::Network,
-    };
-    Failure::new(exit, error)
+    }
 }
 
 #[cfg(test)]

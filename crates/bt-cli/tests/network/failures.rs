@@ -80,6 +80,28 @@ fn what_goes_wrong_has_its_code_and_its_words() {
 }
 
 #[test]
+fn what_no_tracker_answers_is_told_once_for_each_with_its_url() {
+    let place = Place::new();
+    let urls = ["http://127.0.0.1:1/announce", "http://127.0.0.1:2/announce"];
+    let create = ["create", "data", "-a", urls[0], "-a", urls[1]];
+    assert_eq!(place.bt("home", &create).end().code, Some(0));
+    for command in ["scrape", "announce"] {
+        let ended = place.bt("home", &[command, "data.torrent"]).end();
+        assert_eq!(ended.code, Some(5), "{}", ended.stderr);
+        let told: Vec<&str> = ended.stderr.lines().collect();
+        assert_eq!(told.len(), urls.len(), "{told:?}");
+        for (line, url) in told.iter().zip(urls) {
+            assert_eq!(line.matches(url).count(), 1, "{line}");
+        }
+        // The log has a mark, the last words have none.
+        assert!(
+            told[0].contains("WARN") && told[1].starts_with("error: "),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
 fn who_gives_up_names_the_trackers_that_never_answered() {
     let place = Place::new();
     // It takes connections, as the kernel does for it, and never says a word.
