@@ -77,7 +77,7 @@ impl From<&Stats> for Progress {
     }
 }
 
-/// `complete`: all that is wanted is there and verified.
+/// `complete`: all that is wanted is there and verified; of who only seeds, the whole torrent.
 #[derive(Debug, Serialize)]
 pub(super) struct Complete {
     pub(super) downloaded: u64,

@@ -153,7 +153,8 @@ impl Swarm {
         torrent.state = State::Complete(Instant::now());
         let stats = torrent.handle.status().stats;
         let seconds = torrent.started.elapsed().as_secs_f64();
-        let what = if stats.bytes_done == stats.total_length {
+        let is_whole = stats.bytes_done == stats.total_length;
+        let what = if is_whole {
             "complete and verified"
         } else if self.goal.only_seed {
             "what is there is verified, and seeded"
@@ -166,15 +167,18 @@ impl Swarm {
         };
         let line = format!("{}: {what}{how}", torrent.name);
         progress::bars().suspend(|| self.output.line(line))?;
-        let complete = event::Complete {
-            downloaded: stats.downloaded,
-            uploaded: stats.uploaded,
-            wasted: stats.wasted,
-            hash_failures: stats.hash_failures,
-            seconds,
-        };
-        let info_hash = torrent.handle.info_hash();
-        self.output.event("complete", Some(info_hash), &complete)?;
+        // Who seeds a part has been told how much it is, and never gets the rest.
+        if is_whole || !self.goal.only_seed {
+            let complete = event::Complete {
+                downloaded: stats.downloaded,
+                uploaded: stats.uploaded,
+                wasted: stats.wasted,
+                hash_failures: stats.hash_failures,
+                seconds,
+            };
+            let info_hash = torrent.handle.info_hash();
+            self.output.event("complete", Some(info_hash), &complete)?;
+        }
         if !self.goal.seed {
             self.stop(index);
         }

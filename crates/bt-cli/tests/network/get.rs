@@ -290,3 +290,25 @@ fn no_more_is_given_than_the_ratio_says() {
     assert!((half..half + 16_384).contains(&uploaded), "{stopped}");
     assert_eq!(giver.end().code, Some(0));
 }
+
+#[test]
+fn complete_is_said_of_a_whole_torrent_that_is_seeded_and_not_of_a_part() {
+    let place = Place::new();
+    assert_eq!(place.bt("home", &["create", "data"]).end().code, Some(0));
+    for (who, is_whole) in [("first", true), ("second", false)] {
+        if !is_whole {
+            fs::remove_file(place.path("data/ä/small.txt")).unwrap();
+        }
+        let mut seeder = place.bt(
+            who,
+            &[&["seed", "data.torrent", "--json"], &LOCAL[..]].concat(),
+        );
+        let checked = seeder.event("checked");
+        assert_eq!(checked["pieces_have"] == checked["pieces"], is_whole);
+        seeder.signal(Signal::TERM);
+        let ended = seeder.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let is_said = |line: &String| line.contains("\"event\":\"complete\"");
+        assert_eq!(ended.stdout.iter().any(is_said), is_whole, "{who}");
+    }
+}
