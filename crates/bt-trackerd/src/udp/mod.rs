@@ -148,3 +148,49 @@ fn work(socket: &UdpSocket, stopped: &OwnedFd, state: Arc<State>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::os::fd::AsRawFd as _;
+
+    const WORKERS: usize = 3;
+
+    /// A bound socket; `reuse` as with any number of others.
+    fn bound(addr: SocketAddr, reuse: bool) -> UdpSocket {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        socket.set_reuse_address(reuse).unwrap();
+        socket.bind(&addr.into()).unwrap();
+        socket.into()
+    }
+
+    /// How many queues of packets they have together.
+    fn queues(sockets: &[UdpSocket]) -> usize {
+        let link = |socket: &UdpSocket| format!("/proc/self/fd/{}", socket.as_raw_fd());
+        let inodes = sockets
+            .iter()
+            .map(|one| std::fs::read_link(link(one)).unwrap());
+        inodes.collect::<BTreeSet<_>>().len()
+    }
+
+    #[test]
+    fn a_socket_that_was_given_is_shared_by_all_workers() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let alone = bound(any, false);
+        let shared = socket(any, true).unwrap();
+        // One that says it shares its port, beside another that keeps the port from new ones.
+        let crowded = bound(any, true);
+        let _other = bound(crowded.local_addr().unwrap(), true);
+        SockRef::from(&crowded).set_reuse_port(true).unwrap();
+        for (first, expected) in [(alone, 1), (shared, WORKERS), (crowded, 1)] {
+            let (addr, sockets) = spread(first, WORKERS).unwrap();
+            let of_all: Vec<_> = sockets
+                .iter()
+                .map(|one| one.local_addr().unwrap())
+                .collect();
+            assert_eq!(of_all, [addr; WORKERS]);
+            assert_eq!(queues(&sockets), expected);
+        }
+    }
+}
