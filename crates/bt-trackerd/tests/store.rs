@@ -1,4 +1,4 @@
-//! A tracker whose common store is not there, or says nothing. One that is there is tested by `cargo xtask tracker-test`.
+//! A tracker whose common store is not there, says nothing, or hangs up. A real one is tested by `cargo xtask tracker-test`.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -10,9 +10,11 @@
 #[allow(dead_code, reason = "each file of tests uses its part")]
 mod client;
 mod daemon;
+mod played_store;
 
 use bt_trackerd::Config;
 use client::{announce, get, json, start};
+use played_store::{Fate, play};
 use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::process::Command;
@@ -56,6 +58,75 @@ async fn without_its_store_a_tracker_answers_by_itself() {
         );
         server.stop().await;
     }
+}
+
+/// At 9.5 s of the store's clock there is nothing.
+const NOTHING: Fate = Fate::Answered(b"*3\r\n:9500\r\n:0\r\n*0\r\n");
+
+/// Somebody else's seeder, 198.51.100.7:80, and five downloads.
+const A_SEEDER: Fate =
+    Fate::Answered(b"*3\r\n:9500\r\n:5\r\n*2\r\n$6\r\n\xc6\x33\x64\x07\0\x50\r\n$5\r\n36002\r\n");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_under_way_at_a_stop_is_told_once_more_and_no_download_twice() {
+    // The first answer comes only after it was told again, which nobody may wait for.
+    let mut told = 0;
+    let (url, exchanges) = play(move |_| {
+        told += 1;
+        if told == 1 { Fate::HeldBack } else { NOTHING }
+    });
+    let mut config = Config::at(([127, 0, 0, 1], 0).into());
+    config.store = Some(url.parse().unwrap());
+    let (server, addr) = start(config).await;
+    let seeder = announce(7_001, "&event=completed").replace("left=5", "left=0");
+    get(addr, &seeder).await;
+    let first = exchanges.until(|asked| asked.standing(7_001).is_some());
+    assert_eq!((first.standing(7_001), first.number(4)), (Some(2), 1));
+    server.stop().await;
+    let again = exchanges.until(|asked| asked.standing(7_001).is_some());
+    assert_eq!((again.standing(7_001), again.number(4)), (Some(2), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_with_a_connection_is_told_again_and_everything_asked_anew() {
+    // It answers, and hangs up when it is told that the first one left.
+    let mut hung_up = false;
+    let (url, exchanges) = play(move |asked| {
+        if hung_up || asked.standing(7_001) != Some(3) {
+            return A_SEEDER;
+        }
+        hung_up = true;
+        Fate::HungUp
+    });
+    let mut config = Config::at(([127, 0, 0, 1], 0).into());
+    config.store = Some(url.parse().unwrap());
+    let (server, addr) = start(config).await;
+    for (port, more, standing) in [
+        (7_001, "", 0),
+        (7_002, "&event=paused", 1),
+        (7_001, "&event=stopped", 3),
+    ] {
+        get(addr, &announce(port, more)).await;
+        let asked = exchanges.until(|asked| asked.standing(port) == Some(standing));
+        // From where the last answer ended, but for the first one.
+        let since = if port == 7_001 && standing == 0 {
+            0
+        } else {
+            4 * 9_500
+        };
+        assert_eq!(asked.number(2), since, "{port}");
+    }
+    // What the store told of is there.
+    let scraped = get(addr, &format!("/scrape?info_hash={}", "a".repeat(20))).await;
+    let expected = "d8:completei1e10:downloadedi5e11:downloadersi0e10:incompletei1ee";
+    assert!(scraped.text().contains(expected), "{}", scraped.text());
+
+    // Asked for as a whole; and whoever is known here is told again.
+    let lost = exchanges.until(|asked| asked.standing(7_001) == Some(3));
+    assert_eq!((lost.number(2), lost.number(3)), (0, 2_000));
+    let known = exchanges.until(|asked| asked.standing(7_002) == Some(1));
+    assert_eq!((known.number(3), known.number(5)), (0, 5));
+    server.stop().await;
 }
 
 #[test]

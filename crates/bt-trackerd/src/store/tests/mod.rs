@@ -1,3 +1,5 @@
+mod shards;
+
 use super::outbox::Outbox;
 use super::script::{self, Answer, PAGE_PEERS};
 use super::*;
@@ -106,6 +108,13 @@ fn the_lists_are_bounded() {
         "two are known at a time"
     );
     assert!(take(&mut outbox, NOW).len() < 2_000);
+    // Nor does what comes back pass the bound.
+    for n in 0..40_000_u16 {
+        let mut exchange = Exchange::of(TORRENT);
+        exchange.told.push(told(n, Standing::Seeder, NOW));
+        outbox.give_back(exchange, true);
+    }
+    assert!((1_000..20_000).contains(&outbox.waiting()));
 }
 
 #[test]
