@@ -49,13 +49,19 @@ impl Inbox {
         self.changed.notify_one();
     }
 
-    /// Leaves a connection, which is closed if too many wait.
+    /// Leaves a connection. If too many wait, the one that waited longest is closed: of a flood that is over, what comes
+    /// behind it is not the victim.
     pub(crate) fn accept(&self, greeted: Greeted) {
         let mut waiting = self.lock();
-        if waiting.accepted.len() < ACCEPTED_MAX && !waiting.closed {
+        let mut oldest = None;
+        if !waiting.closed {
+            if waiting.accepted.len() >= ACCEPTED_MAX {
+                oldest = waiting.accepted.pop_front();
+            }
             waiting.accepted.push_back(greeted);
         }
         drop(waiting);
+        drop(oldest);
         self.changed.notify_one();
     }
 
@@ -140,18 +146,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_that_wait_are_bounded() {
+    async fn connections_that_wait_are_bounded_and_the_oldest_gives_way() {
         use bt_core::{InfoHash, PeerId};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let inbox = Inbox::default();
-        for _ in 0..=ACCEPTED_MAX {
+        for number in 0..=u16::try_from(ACCEPTED_MAX).unwrap() {
             let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
             let (ours, _) = listener.accept().await.unwrap();
             drop(ours);
             inbox.accept(Greeted {
                 stream,
-                addr,
+                addr: (addr.ip(), number).into(),
                 handshake: crate::handshake::ours(InfoHash([0; 20]), PeerId([0; 20]), false),
             });
         }
@@ -159,6 +165,7 @@ mod tests {
         let Item::Accepted(greeted) = inbox.next().await else {
             panic!("no command was left")
         };
+        assert_eq!(greeted.addr.port(), 1, "the second of all");
         inbox.close();
         inbox.accept(greeted);
         assert!(inbox.take().is_none(), "the torrent is gone");
