@@ -1,24 +1,30 @@
 //! Where the disk's work is done: on the spot while the disk is quick, on a small pool of threads when it is not.
 //!
-//! A byte that changes cores is paid for twice, so a block is hashed and written where it was received, and read where
-//! it is sent. That blocks the thread for as long as the disk takes; so each such job is timed, and after a slow one the
-//! torrent's jobs go to the pool for a while, and the other torrents of the thread get on. Reading back whole pieces always
-//! goes there.
+//! A byte that changes cores is paid for twice, so a block is hashed where it was received, and read where it is sent.
+//! What a long read brought is written by a thread of the pool, if the last such write is over: that costs a twentieth more
+//! processor time, and the torrent's own thread, which is all that a fast download waits for, receives and hashes on. All
+//! else is written on the spot.
+//!
+//! That blocks the thread for as long as the disk takes; so each job is timed, and after a slow one the torrent's jobs go to
+//! the pool for a while, and the other torrents of the thread get on. Reading back whole pieces always goes there.
 //!
 //! **Invariant:** the jobs of a torrent that went to the pool are done one after the other, in order, and no later job is
-//! done on the spot before they are. How many there are is bounded by the engine, which counts the blocks it has out.
+//! done on the spot before they are. How many there are is bounded by the engine, which counts the blocks it has out. Of
+//! writes there is one at a time beside them.
 
 mod stopwatch;
 
+use crate::buffers::LONG_READ_BYTES;
 use bt_core::Block;
 use bt_core::disk::{DiskError, DiskErrorKind, Done, Job};
-use bt_storage::TorrentStore;
+use bt_storage::{Portion, TorrentStore};
 use bt_wire::message::PIECE_HEADER_BYTES;
 use core::time::Duration;
 use std::io::IoSliceMut;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 /// Jobs of all torrents that the pool does at a time. Two disks' worth: more threads make one disk seek, not speed up.
@@ -38,13 +44,25 @@ const SLOW_TIMES: u32 = 50;
 /// Jobs that one thread of the pool does before another torrent has its turn.
 const BATCH_JOBS: usize = 64;
 
+/// What one batch leaves to be written at least to be worth waking another thread: half of what a long read brings. A
+/// thread to whom less is sent at a time is not what the transfer waits for.
+const ASIDE_BYTES_MIN: u64 = LONG_READ_BYTES as u64 / 2;
+
 /// What the pool did.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    /// How many jobs are done.
-    jobs_count: usize,
-    /// What became of them.
-    pub(crate) done: Vec<Done>,
+struct Answer {
+    /// Who of the pool.
+    from: From,
+    /// What became of it; `None` if it panicked.
+    done: Option<Vec<Done>>,
+}
+
+#[derive(Debug)]
+enum From {
+    /// So many jobs were done.
+    Jobs(usize),
+    /// The write that went beside them.
+    Aside,
 }
 
 /// The disk of one torrent.
@@ -205,7 +223,11 @@ async fn feed(
         let Ok(done) = disk.on_pool(run).await else {
             return;
         };
-        if answers.send(Answer { jobs_count, done }).is_err() {
+        let answer = Answer {
+            from: From::Jobs(jobs_count),
+            done: Some(done),
+        };
+        if answers.send(answer).is_err() {
             return;
         }
     }
@@ -216,8 +238,12 @@ pub(crate) struct Jobs {
     disk: Arc<Disk>,
     queue: mpsc::UnboundedSender<Job>,
     answers: mpsc::UnboundedReceiver<Answer>,
+    /// Where writes beside the jobs are answered. The feeder's own end says whether there is one.
+    answers_in: mpsc::WeakUnboundedSender<Answer>,
     /// Jobs given to the pool: the next one has to queue behind them.
     queued: usize,
+    /// A write is under way beside them.
+    is_writing: bool,
 }
 
 impl Jobs {
@@ -226,12 +252,15 @@ impl Jobs {
         // Unbounded, since the engine bounds them: it has so many blocks and checks out and not one more.
         let (queue, queued) = mpsc::unbounded_channel();
         let (done, answers) = mpsc::unbounded_channel();
+        let answers_in = done.downgrade();
         let feeding = feed(Arc::clone(&disk), queued, done);
         let jobs = Self {
             disk,
             queue,
             answers,
+            answers_in,
             queued: 0,
+            is_writing: false,
         };
         (jobs, feeding)
     }
@@ -240,7 +269,7 @@ impl Jobs {
     pub(crate) fn submit(&mut self, job: Job, done: &mut Vec<Done>) {
         let quick = matches!(job, Job::Write { .. } | Job::Discard { .. });
         if quick && self.queued == 0 && !self.disk.is_slow() {
-            self.disk.timed(|| self.disk.store().run(job, done));
+            self.disk.timed(|| self.disk.store().gather(job, done));
             return;
         }
         self.queued += 1;
@@ -248,28 +277,82 @@ impl Jobs {
         let _ = self.queue.send(job);
     }
 
-    /// A batch of jobs was submitted: writes what is worth it.
+    /// A batch of jobs was submitted: writes what is complete or worth it, and appends what became of that to `done` or
+    /// answers later.
     pub(crate) fn flush(&mut self, done: &mut Vec<Done>) {
         // The pool does it after each of its own batches.
-        if let Some(store) = self.disk.store.get()
-            && self.queued == 0
-            && !self.disk.is_slow()
+        let Some(store) = self.disk.store.get().filter(|_| self.queued == 0) else {
+            return;
+        };
+        let portions = store.take_ready();
+        if portions.is_empty() {
+            return;
+        }
+        let length_bytes: u64 = portions.iter().map(Portion::length_bytes).sum();
+        let is_worth_it = length_bytes >= ASIDE_BYTES_MIN || self.disk.is_slow();
+        if is_worth_it
+            && !self.is_writing
+            && let Some(answers) = self.answers_in.upgrade()
+            && let Ok(permit) = Arc::clone(&self.disk.permits).try_acquire_owned()
         {
-            self.disk.timed(|| store.flush_ready(done));
+            self.is_writing = true;
+            write_aside(Arc::clone(&self.disk), portions, permit, answers);
+        } else {
+            self.disk.timed(|| store.write(portions, done));
         }
     }
 
-    /// Jobs at the pool that are not answered yet.
-    pub(crate) const fn queued(&self) -> usize {
-        self.queued
+    /// True if the pool has something to answer yet.
+    pub(crate) const fn is_owed(&self) -> bool {
+        self.queued > 0 || self.is_writing
     }
 
     /// What the pool did next; `None` if it will never do anything again.
+    ///
+    /// # Panics
+    /// If a write did, as it would have on the spot.
     pub(crate) async fn answer(&mut self) -> Option<Vec<Done>> {
         let answer = self.answers.recv().await?;
-        self.queued -= answer.jobs_count;
-        Some(answer.done)
+        match answer.from {
+            From::Jobs(count) => self.queued -= count,
+            From::Aside => self.is_writing = false,
+        }
+        Some(answer.done.expect("a store writes without a panic"))
     }
+
+    /// Returns once the write beside the jobs is over; what becomes of it matters to nobody any more.
+    pub(crate) async fn finish(&mut self) {
+        while self.is_writing && self.answer().await.is_some() {}
+    }
+
+    /// Jobs at the pool that are not answered yet.
+    #[cfg(test)]
+    pub(crate) const fn queued(&self) -> usize {
+        self.queued
+    }
+}
+
+/// Writes on a thread of the pool, and answers in any case.
+fn write_aside(
+    disk: Arc<Disk>,
+    portions: Vec<Portion>,
+    permit: OwnedSemaphorePermit,
+    answers: mpsc::UnboundedSender<Answer>,
+) {
+    tokio::task::spawn_blocking(move || {
+        let write = || {
+            let mut done = Vec::new();
+            disk.timed(|| disk.store().write(portions, &mut done));
+            done
+        };
+        let done = catch_unwind(AssertUnwindSafe(write)).ok();
+        drop(permit);
+        // Nobody is there any more if the torrent has ended.
+        let _ = answers.send(Answer {
+            from: From::Aside,
+            done,
+        });
+    });
 }
 
 #[cfg(test)]
@@ -295,19 +378,33 @@ mod tests {
         disk_of(Box::new(MemoryStorage::new()))
     }
 
+    /// Two pieces, each long enough to be worth another thread.
+    fn long_layout() -> Layout {
+        let piece_bytes = u32::try_from(ASIDE_BYTES_MIN).unwrap().next_power_of_two();
+        Layout::new(2 * u64::from(piece_bytes), piece_bytes).unwrap()
+    }
+
     fn disk_of(storage: Box<dyn Storage>) -> Arc<Disk> {
+        disk_with(layout(), storage)
+    }
+
+    fn disk_with(layout: Layout, storage: Box<dyn Storage>) -> Arc<Disk> {
         let spec = FileSpec {
             path: "file".into(),
-            length: LAYOUT_BYTES,
+            length: layout.total_length(),
             pad: false,
         };
-        let map = FileMap::new(layout(), vec![spec]);
-        let store = TorrentStore::with_storage(map, vec![[0; 20]; 4], storage);
+        let map = FileMap::new(layout, vec![spec]);
+        let hashes = vec![[0; 20]; layout.pieces_count() as usize];
+        let store = TorrentStore::with_storage(map, hashes, storage);
         Arc::new(Disk::new(Arc::new(store), Arc::new(Semaphore::new(2))))
     }
 
     fn writes(piece: u32) -> Vec<Job> {
-        let layout = layout();
+        writes_of(layout(), piece)
+    }
+
+    fn writes_of(layout: Layout, piece: u32) -> Vec<Job> {
         let blocks = layout.blocks(layout.piece(piece).unwrap());
         let data = Bytes::from(vec![7; BLOCK_BYTES as usize]);
         blocks
@@ -332,12 +429,75 @@ mod tests {
     async fn a_quick_disk_answers_on_the_spot() {
         let (mut jobs, _feeding) = Jobs::new(disk());
         let mut done = Vec::new();
-        writes(0)
-            .into_iter()
-            .for_each(|job| jobs.submit(job, &mut done));
+        submit(&mut jobs, writes(0), &mut done);
         assert_eq!(done.len(), 3, "{done:?}");
-        assert!(is_bad(&done[2]));
-        assert_eq!(jobs.queued, 0);
+        assert!(is_bad(&done[2]) && !jobs.is_owed());
+    }
+
+    /// A batch.
+    fn submit(jobs: &mut Jobs, batch: Vec<Job>, done: &mut Vec<Done>) {
+        batch.into_iter().for_each(|job| jobs.submit(job, done));
+        jobs.flush(done);
+    }
+
+    #[tokio::test]
+    async fn a_long_batch_is_written_beside_and_the_next_one_on_the_spot() {
+        let layout = long_layout();
+        let (mut jobs, _feeding) = Jobs::new(disk_with(layout, Box::new(MemoryStorage::new())));
+        let mut done = Vec::new();
+        for round in 0..3 {
+            submit(&mut jobs, writes_of(layout, 0), &mut done);
+            assert!(jobs.is_owed() && !done.iter().any(is_bad), "round {round}");
+            submit(&mut jobs, writes_of(layout, 1), &mut done);
+            let last = done.last().unwrap();
+            assert!(matches!(last, Done::Checked { piece, .. } if piece.get() == 1));
+            assert!(is_bad(last));
+            let answer = jobs.answer().await.unwrap();
+            assert!(is_bad(&answer[0]) && answer.len() == 1 && !jobs.is_owed());
+            done.clear();
+        }
+    }
+
+    #[tokio::test]
+    async fn when_the_pool_is_busy_a_long_batch_is_written_on_the_spot() {
+        let layout = long_layout();
+        let disk = disk_with(layout, Box::new(MemoryStorage::new()));
+        let (mut jobs, _feeding) = Jobs::new(Arc::clone(&disk));
+        let mut done = Vec::new();
+        let all = disk.permits.acquire_many(2).await.unwrap();
+        submit(&mut jobs, writes_of(layout, 0), &mut done);
+        assert!(is_bad(done.last().unwrap()) && !jobs.is_owed());
+        drop(all);
+        submit(&mut jobs, writes_of(layout, 0), &mut done);
+        assert_eq!(disk.permits.available_permits(), 1, "one of the pool's");
+        jobs.finish().await;
+        assert_eq!(
+            (jobs.is_owed(), disk.permits.available_permits()),
+            (false, 2)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_turns_slow_in_a_batch_writes_it_beside() {
+        let disk = disk();
+        let (mut jobs, _feeding) = Jobs::new(Arc::clone(&disk));
+        let mut done = Vec::new();
+        for job in writes(0) {
+            jobs.submit(job, &mut done);
+        }
+        disk.pretend_slow();
+        jobs.flush(&mut done);
+        assert!(jobs.is_owed() && !done.iter().any(is_bad));
+        assert!(is_bad(&jobs.answer().await.unwrap()[0]));
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a store writes without a panic")]
+    async fn a_panic_beside_the_jobs_is_a_panic_of_the_torrent() {
+        let layout = long_layout();
+        let (mut jobs, _feeding) = Jobs::new(disk_with(layout, Box::new(Asleep)));
+        submit(&mut jobs, writes_of(layout, 0), &mut Vec::new());
+        jobs.answer().await;
     }
 
     #[tokio::test]

@@ -267,6 +267,10 @@ impl Torrent {
 
     /// Saves the resume state for the last time.
     pub(crate) async fn save(&mut self) -> Result<(), DiskError> {
+        // What is written after it would make the files differ from what it says of them.
+        if let Some(hands) = &mut self.hands {
+            hands.jobs.finish().await;
+        }
         self.saving(true).await
     }
 
@@ -558,7 +562,7 @@ impl Torrent {
         if self.is_idle {
             // What it had is the others', and a division among ten thousand costs more than it gives.
             self.shared.budget.leave(&self.part);
-            self.hands = self.hands.take().filter(|hands| hands.jobs.queued() > 0);
+            self.hands = self.hands.take().filter(|hands| hands.jobs.is_owed());
         } else {
             let changes = self.shared.budget.share(&mut self.part, stats);
             self.inputs.extend(changes.into_iter().map(Input::Command));

@@ -82,5 +82,5 @@ pub use pool::FilePool;
 pub use resume::{Loaded, Resume};
 pub use standing::Standing;
 pub use storage::{FileStat, Storage};
-pub use store::{OpenOptions, TorrentStore};
+pub use store::{OpenOptions, Portion, TorrentStore};
 pub use verify::{Cancelled, Control, HashProgress, Verified};

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 /// vanishes. A batch is what one read of a socket brought, and is written while it is in the core's cache still.
 pub(crate) const RUN_BYTES: u64 = 256 * 1024;
 
-/// Hashed bytes of one piece that are held at most, however long the batch is.
-pub(crate) const RUN_BYTES_MAX: u64 = 1024 * 1024;
+/// Hashed bytes of one piece that are held at most, however long the batch is: more than one read brings.
+pub(crate) const RUN_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
 /// The most bytes read back at once.
 const READ_BACK_BYTES: u32 = 1024 * 1024;

@@ -1,10 +1,15 @@
 //! The store of one torrent: carries out the jobs of its engine, and reads for uploads.
 //!
+//! Whoever calls [`TorrentStore::run`] has each piece written and judged with its last block. Who has a batch of jobs calls
+//! [`TorrentStore::gather`] for each, and then [`TorrentStore::take_ready`] and [`TorrentStore::write`], on any thread.
+//!
 //! **Invariants:** a piece is called good only after every byte of it was written; what was just received is not read
 //! back, unless memory ran short; at most [`HELD_BYTES_MAX`] of blocks are held, plus one block for each running call
 //! and those that wait for a busy piece (which are not answered yet, so the engine's budget bounds them).
 //! No lock is held while bytes are hashed, read or written: who finds a piece busy leaves the job for the thread that
 //! is at it, so the jobs of a piece are carried out in the order in which they came, and nobody waits.
+
+mod cells;
 
 use crate::file::{Access, Allocation, FileStorage};
 use crate::files::TorrentFiles;
@@ -16,8 +21,8 @@ use bt_core::disk::{BlockDigest, DiskError, Done, Job, Verdict};
 use bt_core::{BLOCK_BYTES, Block, PieceIndex};
 use bt_metainfo::Info;
 use bytes::{Bytes, BytesMut};
+use cells::{Cells, Next, Outcome, Slot};
 use sha1::{Digest, Sha1};
-use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSliceMut;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,21 +58,37 @@ impl Default for OpenOptions {
 pub struct TorrentStore {
     pub(crate) files: TorrentFiles,
     pub(crate) hashes: Vec<[u8; 20]>,
-    cells: Mutex<BTreeMap<PieceIndex, Cell>>,
-    /// Pieces with a run that is worth writing when the batch is over.
+    cells: Cells,
+    /// Pieces that are complete, or have a run that is worth writing, when the batch is over.
     ready: Mutex<Vec<PieceIndex>>,
     held_bytes: AtomicU64,
     held_bytes_max: u64,
 }
 
-/// The jobs of a piece, and what is received of it.
-#[derive(Default)]
-struct Cell {
-    /// True while a thread carries out a job of the piece; it has the progress meanwhile.
-    busy: bool,
-    progress: Option<Box<Progress>>,
-    /// Jobs that came while the piece was busy.
-    waiting: VecDeque<Job>,
+/// Received bytes of one piece on their way to the disk. It has to be handed to [`TorrentStore::write`] of the store that it
+/// comes from: the piece gets no verdict before.
+#[derive(Debug)]
+#[must_use = "the piece gets no verdict before it is written"]
+pub struct Portion {
+    piece: PieceIndex,
+    runs: Vec<Run>,
+    length_bytes: u64,
+}
+
+impl Portion {
+    /// How much it is.
+    #[must_use]
+    pub const fn length_bytes(&self) -> u64 {
+        self.length_bytes
+    }
+}
+
+/// When a piece is written and judged whose last block came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finish {
+    AtOnce,
+    /// With the other portions of its batch.
+    WithBatch,
 }
 
 impl TorrentStore {
@@ -138,7 +159,7 @@ impl TorrentStore {
         Self {
             files: TorrentFiles::new(map, storage, folder),
             hashes,
-            cells: Mutex::default(),
+            cells: Cells::default(),
             ready: Mutex::default(),
             held_bytes: AtomicU64::new(0),
             held_bytes_max: HELD_BYTES_MAX,
@@ -171,45 +192,76 @@ impl TorrentStore {
     /// # Panics
     /// If a written block is not on the grid of [`BLOCK_BYTES`], or its data is not as long as it says.
     pub fn run(&self, job: Job, done: &mut Vec<Done>) {
-        let piece = match &job {
-            Job::Write { block, .. } => block.piece,
-            Job::Discard { piece } | Job::Check { piece } | Job::Digest { piece } => *piece,
-        };
-        let next = self.begin(piece, job);
-        self.work_off(piece, next, done);
+        let piece = piece_of(&job);
+        let next = self.cells.begin(piece, job);
+        self.work_off(piece, next, Finish::AtOnce, done);
     }
 
-    /// Writes what jobs have left hashed and unwritten, if it is worth a system call. To be called after a batch of jobs;
-    /// without it the same is written somewhat later.
-    pub fn flush_ready(&self, done: &mut Vec<Done>) {
+    /// As [`run`](Self::run), but a piece whose last block came is left for [`take_ready`](Self::take_ready) or
+    /// [`flush_ready`](Self::flush_ready), one of which has to be called after the batch.
+    ///
+    /// # Panics
+    /// As [`run`](Self::run).
+    pub fn gather(&self, job: Job, done: &mut Vec<Done>) {
+        let piece = piece_of(&job);
+        let next = self.cells.begin(piece, job);
+        self.work_off(piece, next, Finish::WithBatch, done);
+    }
+
+    /// What jobs have left unwritten, of pieces that are complete or of which there is enough to be worth a system call. To
+    /// be called after a batch of jobs.
+    pub fn take_ready(&self) -> Vec<Portion> {
         let ready = core::mem::take(&mut *lock(&self.ready));
-        for piece in ready {
-            // Whoever is at work on the piece writes it as well.
-            let Some(mut slot) = self.begin_idle(piece) else {
-                continue;
-            };
-            if let Some(progress) = &mut slot
-                && progress.is_run_ready()
-                && let Err(error) = self.flush(progress, piece, Progress::take_hashed)
-            {
-                self.forget(&mut slot);
-                let verdict = Verdict::Failed(error);
-                done.push(Done::Checked { piece, verdict });
-            }
-            let next = self.go_on(piece, slot);
-            self.work_off(piece, next, done);
+        let taken = ready.into_iter();
+        taken.filter_map(|piece| self.cells.depart(piece)).collect()
+    }
+
+    /// Writes portions, on whatever thread, and appends what comes of their pieces.
+    pub fn write(&self, portions: Vec<Portion>, done: &mut Vec<Done>) {
+        for portion in portions {
+            let Portion {
+                piece,
+                runs,
+                length_bytes,
+            } = portion;
+            let result = self.write_runs(piece, runs);
+            // Only now is the memory free.
+            self.held_bytes.fetch_sub(length_bytes, Ordering::Relaxed);
+            let next = self.cells.land(piece, result);
+            self.work_off(piece, next, Finish::AtOnce, done);
         }
+    }
+
+    /// [`take_ready`](Self::take_ready) and [`write`](Self::write) in one.
+    pub fn flush_ready(&self, done: &mut Vec<Done>) {
+        self.write(self.take_ready(), done);
     }
 
     fn work_off(
         &self,
         piece: PieceIndex,
-        mut next: Option<(Option<Box<Progress>>, Job)>,
+        mut next: Option<Next>,
+        finish: Finish,
         done: &mut Vec<Done>,
     ) {
-        while let Some((mut progress, job)) = next {
-            self.carry_out(&mut progress, job, done);
-            next = self.go_on(piece, progress);
+        while let Some(turn) = next {
+            let slot = match turn {
+                Next::Job(mut slot, job) => {
+                    self.carry_out(&mut slot, job, finish, done);
+                    slot
+                }
+                Next::Settle(mut slot, outcome) => {
+                    // Of a piece that failed more may have come meanwhile.
+                    self.forget(&mut slot.progress);
+                    let verdict = match outcome {
+                        Ok(found) => self.judge(piece, found),
+                        Err(error) => Verdict::Failed(error),
+                    };
+                    done.push(Done::Checked { piece, verdict });
+                    slot
+                }
+            };
+            next = self.cells.go_on(piece, slot);
         }
     }
 
@@ -272,56 +324,13 @@ impl TorrentStore {
         self.files.stat(file)
     }
 
-    /// Takes the piece for this thread; `None` if another has it, which then gets the job.
-    fn begin(&self, piece: PieceIndex, job: Job) -> Option<(Option<Box<Progress>>, Job)> {
-        let mut cells = lock(&self.cells);
-        let cell = cells.entry(piece).or_default();
-        if cell.busy {
-            cell.waiting.push_back(job);
-            return None;
-        }
-        cell.busy = true;
-        Some((cell.progress.take(), job))
-    }
-
-    /// Takes the piece for this thread if something of it is held and nobody else has it.
-    fn begin_idle(&self, piece: PieceIndex) -> Option<Option<Box<Progress>>> {
-        let mut cells = lock(&self.cells);
-        let cell = cells.get_mut(&piece).filter(|cell| !cell.busy)?;
-        cell.busy = true;
-        Some(cell.progress.take())
-    }
-
-    /// The next job that waits for the piece, or gives the piece back.
-    fn go_on(
-        &self,
-        piece: PieceIndex,
-        progress: Option<Box<Progress>>,
-    ) -> Option<(Option<Box<Progress>>, Job)> {
-        let mut cells = lock(&self.cells);
-        let cell = cells.entry(piece).or_default();
-        if let Some(job) = cell.waiting.pop_front() {
-            return Some((progress, job));
-        }
-        if progress.is_none() {
-            cells.remove(&piece);
-            return None;
-        }
-        cell.busy = false;
-        cell.progress = progress;
-        None
-    }
-
-    fn carry_out(&self, progress: &mut Option<Box<Progress>>, job: Job, done: &mut Vec<Done>) {
+    fn carry_out(&self, slot: &mut Slot, job: Job, finish: Finish, done: &mut Vec<Done>) {
         match job {
             Job::Write { block, data } => {
                 done.push(Done::Wrote { block });
-                if let Some(verdict) = self.write(progress, block, data) {
-                    let piece = block.piece;
-                    done.push(Done::Checked { piece, verdict });
-                }
+                slot.outcome = self.take_in(&mut slot.progress, block, data, finish);
             }
-            Job::Discard { .. } => self.forget(progress),
+            Job::Discard { .. } => self.forget(&mut slot.progress),
             Job::Check { piece } => {
                 let verdict = self.check(piece);
                 done.push(Done::Checked { piece, verdict });
@@ -333,35 +342,51 @@ impl TorrentStore {
         }
     }
 
-    /// Takes a block; the verdict if it was the piece's last, or the disk failed.
-    fn write(
+    /// Takes a block; what came of the piece if all of it is written now, or the disk failed.
+    fn take_in(
         &self,
-        slot: &mut Option<Box<Progress>>,
+        progress: &mut Option<Box<Progress>>,
         block: Block,
         data: Bytes,
-    ) -> Option<Verdict> {
+        finish: Finish,
+    ) -> Option<Outcome> {
         let layout = self.map().layout();
         assert!(layout.is_aligned(block), "{block:?} is on the grid");
         assert!(
             data.len() == block.length as usize,
             "{block:?} has its data"
         );
-        let progress =
-            slot.get_or_insert_with(|| Box::new(Progress::new(layout.piece_length(block.piece))));
-        if let Err(error) = self.receive(progress, block, data) {
-            self.forget(slot);
-            return Some(Verdict::Failed(error));
+        let piece = block.piece;
+        let received =
+            progress.get_or_insert_with(|| Box::new(Progress::new(layout.piece_length(piece))));
+        let mut result = self.receive(received, block, data, finish);
+        let ends = finish == Finish::AtOnce && received.is_complete();
+        if ends && result.is_ok() {
+            result = self.flush(received, piece, Progress::take_all);
         }
-        if !progress.is_complete() {
-            return None;
+        match result {
+            Ok(()) if ends => Some(Ok(progress.take()?.finish())),
+            Ok(()) => None,
+            Err(error) => {
+                self.forget(progress);
+                Some(Err(error))
+            }
         }
-        let found = slot.take().map(|progress| progress.finish());
-        Some(self.judge(block.piece, found))
     }
 
-    fn receive(&self, progress: &mut Progress, block: Block, data: Bytes) -> Result<(), DiskError> {
+    fn receive(
+        &self,
+        progress: &mut Progress,
+        block: Block,
+        data: Bytes,
+        finish: Finish,
+    ) -> Result<(), DiskError> {
+        let is_ready = |progress: &Progress| {
+            let ends = finish == Finish::WithBatch && progress.is_complete();
+            ends || progress.is_run_ready()
+        };
         let held_before = progress.held_bytes();
-        let was_ready = progress.is_run_ready();
+        let was_ready = is_ready(progress);
         progress.add(block, self.blank_padding(block, data));
         let added = progress.held_bytes() - held_before;
         let held = self.held_bytes.fetch_add(added, Ordering::Relaxed) + added;
@@ -377,9 +402,7 @@ impl TorrentStore {
                 .read(self.offset(block.piece, run.begin), &mut buffer)?;
             progress.hash_read_back(&buffer);
         }
-        if progress.is_complete() {
-            self.flush(progress, block.piece, Progress::take_all)?;
-        } else if !was_ready && progress.is_run_ready() {
+        if !was_ready && is_ready(progress) {
             lock(&self.ready).push(block.piece);
         }
         Ok(())
@@ -411,17 +434,20 @@ impl TorrentStore {
     ) -> Result<(), DiskError> {
         let held_before = progress.held_bytes();
         let runs = take(progress);
-        let result = runs
-            .into_iter()
-            .try_for_each(|run| self.files.write(self.offset(piece, run.begin), run.buffers));
+        let result = self.write_runs(piece, runs);
         // Only now is the memory free.
         self.held_bytes
             .fetch_sub(held_before - progress.held_bytes(), Ordering::Relaxed);
         result
     }
 
-    fn forget(&self, slot: &mut Option<Box<Progress>>) {
-        if let Some(progress) = slot.take() {
+    fn write_runs(&self, piece: PieceIndex, runs: Vec<Run>) -> Result<(), DiskError> {
+        runs.into_iter()
+            .try_for_each(|run| self.files.write(self.offset(piece, run.begin), run.buffers))
+    }
+
+    fn forget(&self, progress: &mut Option<Box<Progress>>) {
+        if let Some(progress) = progress.take() {
             self.held_bytes
                 .fetch_sub(progress.held_bytes(), Ordering::Relaxed);
         }
@@ -430,13 +456,13 @@ impl TorrentStore {
     fn check(&self, piece: PieceIndex) -> Verdict {
         let mut hasher = Sha1::new();
         match self.read_piece(piece, |bytes| hasher.update(bytes)) {
-            Ok(()) => self.judge(piece, Some(hasher.finalize().into())),
+            Ok(()) => self.judge(piece, hasher.finalize().into()),
             Err(error) => Verdict::Failed(error),
         }
     }
 
-    fn judge(&self, piece: PieceIndex, found: Option<[u8; 20]>) -> Verdict {
-        if found.as_ref() == self.hashes.get(piece.index()) {
+    fn judge(&self, piece: PieceIndex, found: [u8; 20]) -> Verdict {
+        if Some(&found) == self.hashes.get(piece.index()) {
             return Verdict::Good;
         }
         // Read back, which is the exception to the rule: lies are rare, and a second hash of each block is not free.
@@ -466,6 +492,13 @@ impl TorrentStore {
 
     fn offset(&self, piece: PieceIndex, begin: u32) -> u64 {
         self.map().layout().piece_offset(piece) + u64::from(begin)
+    }
+}
+
+const fn piece_of(job: &Job) -> PieceIndex {
+    match job {
+        Job::Write { block, .. } => block.piece,
+        Job::Discard { piece } | Job::Check { piece } | Job::Digest { piece } => *piece,
     }
 }
 

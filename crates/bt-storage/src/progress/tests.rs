@@ -56,23 +56,23 @@ fn only_hashed_blocks_are_handed_out_for_a_run() {
 }
 
 #[test]
-fn a_run_is_ready_at_sixteen_blocks_and_due_at_sixty_four() {
-    let mut progress = Progress::new(100 * KIB_16);
+fn a_run_is_ready_at_sixteen_blocks_and_due_at_a_hundred_and_twenty_eight() {
+    let mut progress = Progress::new(200 * KIB_16);
     for index in 0..15 {
         progress.add(block(index), data(index));
     }
     // Out of order: does not count, it cannot be written without being read back.
-    progress.add(block(70), data(70));
+    progress.add(block(150), data(150));
     assert!(!progress.is_run_ready());
     progress.add(block(15), data(15));
     assert!(progress.is_run_ready());
-    for index in 16..63 {
+    for index in 16..127 {
         progress.add(block(index), data(index));
     }
     assert!(!progress.is_run_due());
-    progress.add(block(63), data(63));
+    progress.add(block(127), data(127));
     assert!(progress.is_run_due());
-    assert_eq!(begins(&progress.take_hashed()), [(0, 64)]);
+    assert_eq!(begins(&progress.take_hashed()), [(0, 128)]);
     assert!(!progress.is_run_ready() && !progress.is_run_due());
 }
 
