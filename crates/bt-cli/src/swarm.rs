@@ -158,6 +158,7 @@ pub(crate) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Resul
 }
 
 /// Does the work of a command that tells events, and tells of its failure too, unless that was done or a signal is why.
+/// All that was told is written when it is done, or nobody reads it.
 ///
 /// # Errors
 /// Those of `work`.
@@ -177,7 +178,8 @@ pub(crate) async fn telling(
         // If this cannot be told either, the exit code still speaks.
         let _told = output.event("error", None, &event::Words { message });
     }
-    result
+    let finished = output.finish();
+    result.and(finished)
 }
 
 /// Does `work` that a signal may interrupt: what comes before a swarm, which sees to signals itself.
@@ -440,6 +442,7 @@ impl Swarm {
     }
 
     fn tick(&mut self) -> Result<(), Failure> {
+        self.output.overtake()?;
         let mut came = 0_u64;
         for torrent in &mut self.torrents {
             let status = torrent.handle.status();
@@ -456,8 +459,8 @@ impl Swarm {
             torrent.bar.show(&status);
             if !matches!(torrent.state, State::Ended { .. }) {
                 let progress = event::Progress::from(&status.stats);
-                let info_hash = Some(torrent.handle.info_hash());
-                self.output.event("progress", info_hash, &progress)?;
+                self.output
+                    .progress(torrent.handle.info_hash(), &progress)?;
             }
         }
         if came != self.progress.0 {

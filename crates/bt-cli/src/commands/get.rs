@@ -87,11 +87,11 @@ fn parse_ratio(text: &str) -> Result<f64, String> {
 
 /// Downloads them.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let output = Output::new(args.json);
-    swarm::block_on(swarm::telling(output, get(args, context)))
+    let output = Output::unwaiting(args.json)?;
+    swarm::block_on(swarm::telling(output, get(args, context, output)))
 }
 
-async fn get(args: &Args, context: &Context) -> Result<(), Failure> {
+async fn get(args: &Args, context: &Context, output: Output) -> Result<(), Failure> {
     folder::exists(&args.dir)?;
     let chosen = Chosen::parse(&args.select)?;
     let loading = async {
@@ -115,7 +115,6 @@ async fn get(args: &Args, context: &Context) -> Result<(), Failure> {
         seed_time: args.seed_time,
         timeout: args.timeout,
     };
-    let output = Output::new(args.json);
     let mut swarm = Swarm::new(&args.network, output, context.quiet, goal)?;
     if let Some(path) = &args.save_torrent {
         save::check_free(path, args.force)?;

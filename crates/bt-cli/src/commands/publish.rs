@@ -53,11 +53,11 @@ struct Published<'a> {
 
 /// Publishes it.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let output = Output::new(args.json);
-    swarm::block_on(swarm::telling(output, publish(args, context)))
+    let output = Output::unwaiting(args.json)?;
+    swarm::block_on(swarm::telling(output, publish(args, context, output)))
 }
 
-async fn publish(args: &Args, context: &Context) -> Result<(), Failure> {
+async fn publish(args: &Args, context: &Context, output: Output) -> Result<(), Failure> {
     let options = swarm::unless_stopped(context, args.network.torrent()).await?;
     // Nothing is served before its info hash is known.
     let mut allowed = Allowed::nothing()?;
@@ -88,7 +88,6 @@ async fn publish(args: &Args, context: &Context) -> Result<(), Failure> {
     }
     let torrent_url = serve_pages(&server, &metainfo, &base);
 
-    let output = Output::new(args.json);
     let goal = Goal {
         only_seed: true,
         seed: true,

@@ -29,11 +29,11 @@ pub(crate) struct Args {
 
 /// Seeds them.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let output = Output::new(args.json);
-    swarm::block_on(swarm::telling(output, seed(args, context)))
+    let output = Output::unwaiting(args.json)?;
+    swarm::block_on(swarm::telling(output, seed(args, context, output)))
 }
 
-async fn seed(args: &Args, context: &Context) -> Result<(), Failure> {
+async fn seed(args: &Args, context: &Context, output: Output) -> Result<(), Failure> {
     folder::exists(&args.dir)?;
     let loading = async {
         let mut torrents = Vec::new();
@@ -49,7 +49,6 @@ async fn seed(args: &Args, context: &Context) -> Result<(), Failure> {
         seed: true,
         ..Goal::default()
     };
-    let output = Output::new(args.json);
     let mut swarm = Swarm::new(&args.network, output, context.quiet, goal)?;
     for metainfo in torrents {
         swarm.add(metainfo, &args.dir, options.clone())?;

@@ -1,13 +1,16 @@
 //! Signals in the middle of a download.
 
-use super::process::{Ended, Process};
+use super::process::{Ended, PATIENCE, Process};
 use super::{LOCAL, Place};
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::pipe::{PipeFlags, fcntl_getpipe_size, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::Value;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::process::Stdio;
+use std::time::Instant;
 
 /// The arguments of a download that takes some seconds.
 fn slowly(url: &str) -> Vec<&str> {
@@ -126,4 +129,66 @@ fn bars_on_a_terminal_that_has_gone_end_nothing_uncleanly() {
     drop(terminal);
     kill_process(Pid::from_child(&getter), Signal::HUP).unwrap();
     assert_eq!(getter.wait().unwrap().code(), Some(129));
+}
+
+/// Both ends of a pipe into which nothing fits any more.
+fn full_pipe() -> (File, File) {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let length = fcntl_getpipe_size(&writer).unwrap();
+    let mut writer = File::from(writer);
+    writer.write_all(&vec![b'\n'; length]).unwrap();
+    (File::from(reader), writer)
+}
+
+#[test]
+fn who_does_not_read_stdout_holds_nothing_up() {
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    let peers = |expected: &str| {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let scraped = place.bt("asker", &["scrape", &url, "--json"]).end();
+            if scraped.stdout[0].contains(expected) {
+                break;
+            }
+            assert!(Instant::now() < until, "{:?}", scraped.stdout);
+        }
+    };
+    for (who, copy, is_read_later) in [("first", "copy", false), ("second", "copy-2", true)] {
+        let get = ["get", &url, "-d", copy, "--seed", "--json"];
+        let get = [&get[..], &LOCAL[..]].concat();
+        let (mut reader, writer) = full_pipe();
+        let mut command = Process::command(&place.path("."), &place.path(who), &get);
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
+        let getter = command.stdout(writer).spawn().unwrap();
+        // Only the program holds the other end now: if it ends, so does what can be read.
+        drop(command);
+        peers("\"complete\":2,\"incomplete\":0");
+        kill_process(Pid::from_child(&getter), Signal::TERM).unwrap();
+        let mut said = String::new();
+        if is_read_later {
+            reader.read_to_string(&mut said).unwrap();
+        }
+        peers("\"complete\":1,\"incomplete\":0");
+        let ended = getter.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(
+            stderr.contains("nobody reads stdout"),
+            !is_read_later,
+            "{stderr}"
+        );
+        let events = said.lines().filter(|line| !line.is_empty());
+        let events: Vec<Value> = events
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let names = events.iter().map(|event| event["event"].as_str().unwrap());
+        let whenever = ["tracker", "peer", "progress"];
+        let names: Vec<&str> = names.filter(|name| !whenever.contains(name)).collect();
+        if is_read_later {
+            let expected = ["listening", "metadata", "checked", "complete", "stopped"];
+            assert_eq!(names, expected);
+        }
+        place.assert_copied(copy);
+    }
 }
