@@ -4,14 +4,14 @@
 //! kinds of peers about us (BEP 7, "announce parameter"). One family's failure is nothing if the other has an answer.
 //!
 //! **Invariant:** once it has its turn, an announce ends within its deadline, DNS included, and always with an answer for
-//! the engine. No more than `ANNOUNCES_MAX` are out at a time, whatever the number of torrents; a stop takes no turn.
+//! the engine. No more than `ANNOUNCES_MAX` are out at a time, whatever the number of torrents, and as many stops.
 
 use crate::clock::{Clock, random_seed};
 use crate::config::STOP_DEADLINE;
 use crate::external::External;
 use crate::http::{self, Bounds, Http, HttpError, Reply};
 use crate::open::PEER_ID_PREFIX;
-use crate::reach::{self, Family};
+use crate::reach::{self, Family, Names};
 use crate::udp::{self, Udp};
 use bt_core::addr::is_dialable;
 use bt_core::{InfoHash, PeerId, Rng};
@@ -28,7 +28,11 @@ use tokio::task::JoinSet;
 use url::Url;
 
 /// Requests that are out at a time over all torrents: a session of a thousand must not storm its trackers when it starts.
-pub(crate) const ANNOUNCES_MAX: usize = 50;
+const ANNOUNCES_MAX: usize = 50;
+
+/// The same when it ends, over UDP too. Beside the others: a stop must not wait behind announces that nobody needs any
+/// more.
+const STOPS_MAX: usize = 50;
 
 /// How long an announce may take. As libtorrent's `tracker_completion_timeout`.
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);
@@ -43,52 +47,70 @@ const ADDRESSES_MAX: usize = 4;
 /// How long looking them up may take, all together.
 const NAMES_DEADLINE: Duration = Duration::from_secs(15);
 
+/// Permits for the announces of all torrents of a session.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    /// Over HTTP, but for stops.
+    announces: Semaphore,
+    stops: Semaphore,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self {
+            announces: Semaphore::new(ANNOUNCES_MAX),
+            stops: Semaphore::new(STOPS_MAX),
+        }
+    }
+}
+
 /// Asks a tracker, over each address family that it has.
 ///
-/// `turns` has a permit for each request that may be out. Where the tracker sees us (BEP 24) is told to `external`.
+/// `turns` are taken from those of the session. The deadline of a stop counts while it waits for one. Where the tracker sees us (BEP 24) is told to `external`.
 pub(crate) async fn announce(
     http: &Http,
     udp: &Udp,
-    turns: &Semaphore,
+    turns: &Turns,
     external: &External,
     url: &str,
     request: &AnnounceRequest,
 ) -> Result<AnnounceResponse, AnnounceFailure> {
-    if udp::is_udp(url) {
-        return announce_udp(udp, url, request).await;
-    }
-    // A stop must not wait for its turn behind announces that nobody needs any more.
-    let (deadline, permit) = if request.event == Event::Stopped {
-        (STOP_DEADLINE, None)
-    } else {
-        // The semaphore is never closed.
-        (ANNOUNCE_DEADLINE, turns.acquire().await.ok())
+    let stops = request.event == Event::Stopped;
+    let is_udp = udp::is_udp(url);
+    // The semaphores are never closed.
+    let (deadline, permit) = match (stops, is_udp) {
+        (true, _) => (STOP_DEADLINE, None),
+        (false, true) => (udp::DEADLINE, udp.turn().await),
+        (false, false) => (ANNOUNCE_DEADLINE, turns.announces.acquire().await.ok()),
     };
-    let asking = ask(http, external, url, request, deadline);
+    let asking = async {
+        let _stop = match stops {
+            true => turns.stops.acquire().await.ok(),
+            false => None,
+        };
+        match is_udp {
+            true => ask_udp(udp, url, request, deadline).await,
+            false => ask(http, external, url, request, deadline).await,
+        }
+    };
     let result = tokio::time::timeout(deadline, asking).await;
     drop(permit);
-    result.unwrap_or_else(|_| Err(unreachable(HttpError::Deadline { after: deadline })))
+    result.unwrap_or_else(|_| Err(late(deadline)))
 }
 
-async fn announce_udp(
+async fn ask_udp(
     udp: &Udp,
     url: &str,
     request: &AnnounceRequest,
+    deadline: Duration,
 ) -> Result<AnnounceResponse, AnnounceFailure> {
-    let (deadline, permit) = if request.event == Event::Stopped {
-        (STOP_DEADLINE, None)
-    } else {
-        (udp::DEADLINE, udp.turn().await)
-    };
-    let answers = tokio::time::timeout(deadline, udp.announce(url, request)).await;
-    drop(permit);
-    let late = || unreachable(HttpError::Deadline { after: deadline });
-    let answers = answers.map_err(|_| late())??;
     // Two families at most.
-    answers
-        .into_iter()
-        .reduce(merge)
-        .unwrap_or_else(|| Err(late()))
+    let answers = udp.announce(url, request).await?.into_iter();
+    answers.reduce(merge).unwrap_or_else(|| Err(late(deadline)))
+}
+
+fn late(after: Duration) -> AnnounceFailure {
+    unreachable(HttpError::Deadline { after })
 }
 
 async fn ask(
@@ -100,7 +122,7 @@ async fn ask(
 ) -> Result<AnnounceResponse, AnnounceFailure> {
     let tracker = http::parse(url).map_err(unreachable)?;
     let target = http::parse(&protocol::url::announce(url, request)).map_err(unreachable)?;
-    let families = reach::families(&tracker, http.bind())
+    let families = reach::families(http.names(), &tracker, http.bind())
         .await
         .map_err(unreachable)?;
     match families.as_slice() {
@@ -205,11 +227,11 @@ fn merge(
 }
 
 /// The addresses of peers that a tracker named by host name (BEP 3, "tracker responses").
-pub(crate) async fn resolve(named: Vec<NamedPeer>) -> Vec<SocketAddr> {
+pub(crate) async fn resolve(names: Names, named: Vec<NamedPeer>) -> Vec<SocketAddr> {
     let mut lookups = JoinSet::new();
     for NamedPeer { host, port } in named.into_iter().take(NAMES_MAX) {
         lookups.spawn(async move {
-            let found = tokio::net::lookup_host((host.as_str(), port)).await;
+            let found = names.look_up(&host, port).await;
             let found = found.into_iter().flatten();
             found.take(ADDRESSES_MAX).collect::<Vec<_>>()
         });
@@ -231,7 +253,7 @@ pub(crate) async fn resolve(named: Vec<NamedPeer>) -> Vec<SocketAddr> {
 pub struct Visit {
     http: Http,
     udp: Udp,
-    turns: Semaphore,
+    turns: Turns,
     external: External,
     request: AnnounceRequest,
 }
@@ -247,9 +269,9 @@ impl Visit {
         request.numwant = numwant;
         request.compact = Some(true);
         Self {
-            http: Http::new(bind),
-            udp: Udp::new(bind, Clock::start()),
-            turns: Semaphore::new(ANNOUNCES_MAX),
+            http: Http::new(bind, Names::System),
+            udp: Udp::new(bind, Names::System, Clock::start()),
+            turns: Turns::default(),
             external: External::new(None),
             request,
         }
@@ -292,7 +314,7 @@ impl Visit {
 /// [`ScrapeError`] if it cannot be scraped, or does not answer.
 pub async fn scrape(tracker: &str, torrents: &[InfoHash]) -> Result<ScrapeResponse, ScrapeError> {
     if udp::is_udp(tracker) {
-        let udp = Udp::new(None, Clock::start());
+        let udp = Udp::new(None, Names::System, Clock::start());
         let scraping = tokio::time::timeout(SCRAPE_DEADLINE, udp.scrape(tracker, torrents));
         let after = SCRAPE_DEADLINE;
         let late = |_| ScrapeError::Http(HttpError::Deadline { after });
@@ -308,7 +330,7 @@ pub async fn scrape(tracker: &str, torrents: &[InfoHash]) -> Result<ScrapeRespon
         family: Family::Any,
     };
     let target = http::parse(&protocol::url::scrape(&url, torrents))?;
-    let reply = Http::new(None).get(&target, bounds).await?;
+    let reply = Http::new(None, Names::System).get(&target, bounds).await?;
     let is_success = (200..300).contains(&reply.status);
     match protocol::decode::scrape(&reply.body) {
         Ok(response) if is_success => Ok(response),
@@ -425,7 +447,10 @@ mod tests {
             named("0.0.0.0", 7),
             named("127.0.0.1", 0),
         ];
-        assert_eq!(resolve(peers).await, ["127.0.0.1:7".parse().unwrap()]);
+        assert_eq!(
+            resolve(Names::System, peers).await,
+            ["127.0.0.1:7".parse().unwrap()]
+        );
     }
 
     #[tokio::test]
@@ -439,20 +464,23 @@ mod tests {
         );
     }
 
+    /// Answers a connection's request as a tracker without peers.
+    async fn answer_one(mut stream: tokio::net::TcpStream) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let _request = stream.read(&mut [0; 4_096]).await.unwrap();
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\nd8:intervali1800e5:peers0:e";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    }
+
     #[tokio::test]
     async fn a_visit_asks_several_trackers_at_a_time() {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/announce", listener.local_addr().unwrap());
         let serving = async {
             // Nobody is answered before both have come.
-            let mut streams = [listener.accept().await, listener.accept().await];
-            for stream in &mut streams {
-                let (stream, _) = stream.as_mut().unwrap();
-                let _request = stream.read(&mut [0; 4_096]).await.unwrap();
-                let answer =
-                    "HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\nd8:intervali1800e5:peers0:e";
-                stream.write_all(answer.as_bytes()).await.unwrap();
+            let streams = [listener.accept().await, listener.accept().await];
+            for stream in streams {
+                answer_one(stream.unwrap().0).await;
             }
         };
         let bind = Some(std::net::Ipv4Addr::LOCALHOST.into());
@@ -505,11 +533,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stop_waits_for_no_turn_and_no_longer_than_it_may() {
+    async fn a_stop_waits_for_no_announce_and_no_longer_than_it_may() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/announce", listener.local_addr().unwrap());
-        let (http, turns) = (Http::new(None), Semaphore::new(0));
-        let udp = Udp::new(None, Clock::start());
+        let (http, mut turns) = (Http::new(None, Names::System), Turns::default());
+        turns.announces = Semaphore::new(0);
+        let udp = Udp::new(None, Names::System, Clock::start());
         let external = External::new(None);
         let id = PeerId([1; 20]);
         let mut request = AnnounceRequest::new(InfoHash([1; 20]), id, 1, 0);
@@ -519,7 +548,72 @@ mod tests {
         request.event = Event::Stopped;
         let asking = announce(&http, &udp, &turns, &external, &url, &request);
         let waited = tokio::time::timeout(2 * ANNOUNCE_DEADLINE, asking).await;
-        let failure = waited.expect("it takes no turn").unwrap_err();
+        let failure = waited.expect("it takes another turn").unwrap_err();
         assert_eq!(failure.to_string(), "no complete answer within 5 s");
+        turns.stops = Semaphore::new(0);
+        let asking = announce(&http, &udp, &turns, &external, &url, &request);
+        let waited = tokio::time::timeout(2 * ANNOUNCE_DEADLINE, asking).await;
+        assert!(waited.expect("and not longer for that").is_err());
+    }
+
+    /// A session's clients while no name server answers.
+    fn without_names() -> (Http, Udp, Turns, External) {
+        let udp = Udp::new(None, Names::Silent, Clock::start());
+        let http = Http::new(None, Names::Silent);
+        (http, udp, Turns::default(), External::new(None))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn faults_108_a_name_that_is_never_looked_up_is_given_up_in_time() {
+        let (http, udp, turns, external) = without_names();
+        let rows = [
+            ("http://tracker.test/announce", Event::Started, 30),
+            ("udp://tracker.test:1/announce", Event::Started, 60),
+            ("http://tracker.test/announce", Event::Stopped, 5),
+            ("udp://tracker.test:1/announce", Event::Stopped, 5),
+        ];
+        for (url, event, seconds) in rows {
+            let mut request = AnnounceRequest::new(InfoHash([1; 20]), PeerId([1; 20]), 1, 0);
+            request.event = event;
+            let begun = tokio::time::Instant::now();
+            let asked = announce(&http, &udp, &turns, &external, url, &request).await;
+            let message = format!("no complete answer within {seconds} s");
+            assert_eq!(asked.unwrap_err().to_string(), message, "{url}");
+            let took = begun.elapsed();
+            assert!(took < Duration::from_secs(seconds + 1), "{url}: {took:?}");
+        }
+        let peer = |host: &str| NamedPeer {
+            host: host.to_owned(),
+            port: 7,
+        };
+        let begun = tokio::time::Instant::now();
+        let peers = resolve(Names::Silent, vec![peer("peer.test"), peer("10.0.0.1")]).await;
+        assert_eq!(peers, ["10.0.0.1:7".parse().unwrap()]);
+        assert!(begun.elapsed() < NAMES_DEADLINE + Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn faults_108_a_slow_name_holds_no_other_tracker_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/announce", listener.local_addr().unwrap());
+        let (http, udp, turns, external) = without_names();
+        let request = AnnounceRequest::new(InfoHash([1; 20]), PeerId([1; 20]), 1, 0);
+        let slow = async |url: &str| {
+            let asked = announce(&http, &udp, &turns, &external, url, &request).await;
+            unreachable!("{url}: {asked:?}");
+        };
+        let live = async {
+            let answering = async { answer_one(listener.accept().await.unwrap().0).await };
+            let asking = announce(&http, &udp, &turns, &external, &url, &request);
+            tokio::join!(asking, answering).0
+        };
+        // The slow ones are asked first, and are still waited for when the live one has answered.
+        let answer = tokio::select! {
+            biased;
+            () = slow("http://tracker.test/announce") => unreachable!(),
+            () = slow("udp://tracker.test:1/announce") => unreachable!(),
+            answer = live => answer,
+        };
+        assert!(answer.is_ok(), "{answer:?}");
     }
 }

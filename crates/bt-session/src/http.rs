@@ -5,7 +5,7 @@
 //! A server on a public address cannot send us on to a private one, nor to another scheme than `http` and `https`;
 //! credentials stay with the server that the user named.
 
-use crate::reach::{Family, Reach, Resolver, is_public};
+use crate::reach::{Family, Names, Reach, Resolver, is_public};
 use core::time::Duration;
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
@@ -130,7 +130,9 @@ pub async fn fetch(url: &str, bytes_max: usize) -> Result<Vec<u8>, HttpError> {
         body_max: bytes_max,
         family: Family::Any,
     };
-    let reply = Http::new(None).get(&parse(url)?, bounds).await?;
+    let reply = Http::new(None, Names::System)
+        .get(&parse(url)?, bounds)
+        .await?;
     if !(200..300).contains(&reply.status) {
         return Err(HttpError::Status { code: reply.status });
     }
@@ -159,6 +161,7 @@ fn checked_scheme(url: Url) -> Result<Url, HttpError> {
 #[derive(Debug)]
 pub(crate) struct Http {
     bind: Option<IpAddr>,
+    names: Names,
     /// A client for each kind of request that was needed so far.
     clients: Mutex<Vec<(Kind, Client)>>,
 }
@@ -174,9 +177,10 @@ struct Kind {
 
 impl Http {
     /// A client that connects from `bind`, if that is given.
-    pub(crate) const fn new(bind: Option<IpAddr>) -> Self {
+    pub(crate) const fn new(bind: Option<IpAddr>, names: Names) -> Self {
         Self {
             bind,
+            names,
             clients: Mutex::new(Vec::new()),
         }
     }
@@ -184,6 +188,11 @@ impl Http {
     /// The address that requests come from, if it was chosen.
     pub(crate) const fn bind(&self) -> Option<IpAddr> {
         self.bind
+    }
+
+    /// Who says what names mean.
+    pub(crate) const fn names(&self) -> Names {
+        self.names
     }
 
     /// One GET, redirects followed.
@@ -239,6 +248,7 @@ impl Http {
             .local_address(self.bind)
             .default_headers(HeaderMap::from_iter([gzip]))
             .dns_resolver(Resolver {
+                names: self.names,
                 family: kind.family,
                 reach: kind.reach,
             });

@@ -1,12 +1,42 @@
-//! Which addresses an HTTP request may reach: by family, and by whether they are the open internet's.
+//! What names mean, and which of their addresses an HTTP request may reach: by family, and by whether they are the open
+//! internet's.
 
 use crate::http::HttpError;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use url::{Host, Url};
 
 /// Addresses of one name that are tried: enough for a host with several, too few to make us a scanner.
 const ADDRESSES_MAX: usize = 4;
+
+/// Who is asked what a name means. It may take as long as it likes: whoever asks has a deadline.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Names {
+    /// The system's resolver.
+    #[default]
+    System,
+    /// Nobody who answers, as a name server that is down; but what is an address already means itself.
+    #[cfg(test)]
+    Silent,
+}
+
+impl Names {
+    /// All addresses of a host.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub(crate) async fn look_up(self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::System => Ok(tokio::net::lookup_host((host, port)).await?.collect()),
+            #[cfg(test)]
+            Self::Silent => match host.parse::<IpAddr>() {
+                Ok(ip) => Ok(vec![SocketAddr::new(ip, port)]),
+                Err(_) => core::future::pending().await,
+            },
+        }
+    }
+}
 
 /// Which addresses a request may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,19 +106,24 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     }
 }
 
-/// Asks the system's resolver each time and keeps only the addresses that a client may use.
+/// Asks each time and keeps only the addresses that a client may use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Resolver {
+    pub(crate) names: Names,
     pub(crate) family: Family,
     pub(crate) reach: Reach,
 }
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let Self { family, reach } = *self;
+        let Self {
+            names,
+            family,
+            reach,
+        } = *self;
         Box::pin(async move {
             let host = name.as_str().to_owned();
-            let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
+            let found = names.look_up(&host, 0).await?.into_iter();
             let all: Vec<SocketAddr> = found.filter(|addr| family.has(addr.ip())).collect();
             let allowed = |addr: &SocketAddr| reach == Reach::Anywhere || is_public(addr.ip());
             let usable: Vec<SocketAddr> = all
@@ -110,17 +145,21 @@ impl Resolve for Resolver {
 }
 
 /// The families in which the URL's host can be reached from `bind`: one announce goes out for each (BEP 7).
-pub(crate) async fn families(url: &Url, bind: Option<IpAddr>) -> Result<Vec<Family>, HttpError> {
+pub(crate) async fn families(
+    names: Names,
+    url: &Url,
+    bind: Option<IpAddr>,
+) -> Result<Vec<Family>, HttpError> {
     let ips: Vec<IpAddr> = match url.host() {
         Some(Host::Ipv4(ip)) => vec![ip.into()],
         Some(Host::Ipv6(ip)) => vec![ip.into()],
-        Some(Host::Domain(name)) => tokio::net::lookup_host((name, 0))
-            .await
-            .map_err(|error| HttpError::Network {
+        Some(Host::Domain(name)) => {
+            let found = names.look_up(name, 0).await;
+            let found = found.map_err(|error| HttpError::Network {
                 reason: format!("{name}: {error}"),
-            })?
-            .map(|addr| addr.ip())
-            .collect(),
+            })?;
+            found.into_iter().map(|addr| addr.ip()).collect()
+        }
         None => Vec::new(),
     };
     let mut families = Vec::new();
@@ -202,7 +241,8 @@ mod tests {
         ];
         for (url, bind, expected) in rows {
             let bind = bind.map(|ip: &str| ip.parse().unwrap());
-            let got = families(&Url::parse(url).unwrap(), bind).await.ok();
+            let url_read = Url::parse(url).unwrap();
+            let got = families(Names::System, &url_read, bind).await.ok();
             assert_eq!(got, expected, "{url}");
         }
     }

@@ -5,7 +5,7 @@
 
 pub(crate) mod life;
 
-use crate::announce::ANNOUNCES_MAX;
+use crate::announce::Turns;
 use crate::budget::{Budget, Part};
 use crate::buffers::Buffers;
 use crate::clock::Clock;
@@ -19,6 +19,7 @@ use crate::http::Http;
 use crate::inbox::Inbox;
 use crate::lsd::Lsd;
 use crate::openers::Openers;
+use crate::reach::Names;
 use crate::torrent::Ends;
 use crate::udp::Udp;
 use crate::worker::Workers;
@@ -101,7 +102,7 @@ pub(crate) struct Shared {
     /// One for each job on the disk's pool.
     pub(crate) disk_permits: Arc<Semaphore>,
     pub(crate) dial_permits: Semaphore,
-    pub(crate) announce_permits: Semaphore,
+    pub(crate) announce_turns: Turns,
     pub(crate) budget: Budget,
     pub(crate) dht: Option<Dht>,
     pub(crate) lsd: Option<Lsd>,
@@ -159,8 +160,8 @@ impl Session {
             runtime: Handle::current(),
             lsd,
             clock,
-            udp: Udp::new(config.bind, clock),
-            http: Http::new(config.bind),
+            udp: Udp::new(config.bind, Names::System, clock),
+            http: Http::new(config.bind, Names::System),
             files: Arc::new(FilePool::for_process()),
             locks: Arc::default(),
             openers: Openers::default(),
@@ -168,7 +169,7 @@ impl Session {
             buffers: Arc::default(),
             disk_permits: Arc::new(Semaphore::new(POOL_THREADS)),
             dial_permits: Semaphore::new(DIALS_MAX),
-            announce_permits: Semaphore::new(ANNOUNCES_MAX),
+            announce_turns: Turns::default(),
             budget: Budget::new(config.down_limit, config.up_limit),
             torrents_started: AtomicU64::new(0),
             torrents: Mutex::default(),

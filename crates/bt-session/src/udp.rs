@@ -5,6 +5,7 @@
 //! has been silent for [`NEXT_AFTER`]; the first answer counts.
 
 use crate::clock::{Clock, random_seed};
+use crate::reach::Names;
 use bt_core::Rng;
 use bt_core::addr::canonical;
 use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse};
@@ -45,6 +46,7 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Udp {
     bind: Option<IpAddr>,
+    names: Names,
     clock: Clock,
     v4: OnceCell<Line>,
     v6: OnceCell<Line>,
@@ -138,10 +140,14 @@ impl Target {
     }
 
     /// The addresses that may be used.
-    async fn addresses(&self, bind: Option<IpAddr>) -> Result<Addresses, AnnounceFailure> {
-        let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
+    async fn addresses(
+        &self,
+        names: Names,
+        bind: Option<IpAddr>,
+    ) -> Result<Addresses, AnnounceFailure> {
+        let found = names.look_up(&self.host, self.port).await;
         let found = found.map_err(|error| unreachable(format!("{}: {error}", self.host)))?;
-        let addresses = Addresses::choose(found, bind);
+        let addresses = Addresses::choose(found.into_iter(), bind);
         if addresses.v4.is_empty() && addresses.v6.is_empty() {
             return Err(unreachable(format!("{} has no usable address", self.host)));
         }
@@ -151,9 +157,10 @@ impl Target {
 
 impl Udp {
     /// To be used inside a tokio runtime. Nothing is opened before the first question.
-    pub(crate) const fn new(bind: Option<IpAddr>, clock: Clock) -> Self {
+    pub(crate) const fn new(bind: Option<IpAddr>, names: Names, clock: Clock) -> Self {
         Self {
             bind,
+            names,
             clock,
             v4: OnceCell::const_new(),
             v6: OnceCell::const_new(),
@@ -186,7 +193,7 @@ impl Udp {
                 Err(failure) => Err(failure),
             })
         };
-        let Addresses { v4, v6 } = target.addresses(self.bind).await?;
+        let Addresses { v4, v6 } = target.addresses(self.names, self.bind).await?;
         let (v4, v6) = tokio::join!(asking(&v4), asking(&v6));
         Ok(v4.into_iter().chain(v6).collect())
     }
@@ -201,7 +208,7 @@ impl Udp {
         torrents: &[bt_core::InfoHash],
     ) -> Result<ScrapeResponse, AnnounceFailure> {
         let target = Target::parse(url)?;
-        let Addresses { v4, v6 } = target.addresses(self.bind).await?;
+        let Addresses { v4, v6 } = target.addresses(self.names, self.bind).await?;
         let trackers = [v4, v6].concat();
         let mut found = Vec::new();
         for some in torrents.chunks(SCRAPE_MAX) {

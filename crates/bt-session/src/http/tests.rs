@@ -85,7 +85,9 @@ async fn ask(behaviour: Answer, deadline: Duration) -> (Result<Reply, HttpError>
         body_max: BODY_MAX,
         family: Family::V4,
     };
-    let result = Http::new(None).get(&server.url, bounds).await;
+    let result = Http::new(None, Names::System)
+        .get(&server.url, bounds)
+        .await;
     let requests = server.requests.lock().unwrap().clone();
     (result, requests)
 }

@@ -43,7 +43,7 @@ impl Torrent {
                     let result = announce::announce(
                         &shared.http,
                         &shared.udp,
-                        &shared.announce_permits,
+                        &shared.announce_turns,
                         &shared.external,
                         &url,
                         &request,
@@ -127,7 +127,7 @@ impl Torrent {
         if response.named_peers.is_empty() {
             return;
         }
-        let resolving = announce::resolve(response.named_peers.clone());
+        let resolving = announce::resolve(self.shared.http.names(), response.named_peers.clone());
         let resolving = async { Some(Fact::PeersFound(resolving.await)) };
         self.errands.spawn(resolving, None);
     }

@@ -5,7 +5,11 @@ use bt_tracker::udp::request::{self, Request};
 use bt_tracker::udp::response::{self, AnnounceHead};
 
 fn udp() -> Udp {
-    Udp::new(Some(Ipv4Addr::LOCALHOST.into()), Clock::start())
+    Udp::new(
+        Some(Ipv4Addr::LOCALHOST.into()),
+        Names::System,
+        Clock::start(),
+    )
 }
 
 fn request() -> AnnounceRequest {
@@ -179,6 +183,9 @@ async fn urls_that_lead_nowhere() {
     assert_eq!((target.host.as_str(), target.port), ("::1", 80));
     assert_eq!(target.url_data, "/a/b?c=d");
     let bind = Some(Ipv4Addr::LOCALHOST.into());
-    assert!(target.addresses(bind).await.is_err(), "another family");
+    assert!(
+        target.addresses(Names::System, bind).await.is_err(),
+        "another family"
+    );
     assert!(!is_udp("http://udp") && !is_udp("ud"));
 }

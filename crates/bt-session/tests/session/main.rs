@@ -10,6 +10,7 @@
     reason = "a test's own mistakes may panic"
 )]
 
+mod budget;
 mod dht;
 mod exchange;
 mod lsd;
