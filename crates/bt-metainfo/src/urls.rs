@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept() {
+    fn faults_34_what_is_kept() {
         let rows = [
             ("http://a/announce", Ok("http://a/announce")),
             (" \thttp://a/announce\r\n", Ok("http://a/announce")),

@@ -1,4 +1,5 @@
-//! `docs/beps.md` names modules and tests; each name must exist, or the table is a promise nobody keeps.
+//! `docs/beps.md` names modules and tests; each name must exist, or the table is a promise nobody keeps. The bad inputs of some
+//! groups have a test each that bears their number.
 
 use super::{Finding, Source};
 
@@ -7,6 +8,9 @@ const TABLE: &str = "docs/beps.md";
 
 /// Columns whose backquoted words are names.
 const NAMED_COLUMNS: [&str; 4] = ["module", "modules", "test", "tests"];
+
+/// Headings of the groups of bad inputs whose every row names a test that bears its number.
+const NUMBERED: [&str; 3] = ["### C.", "### E.", "### K."];
 
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
     let Some(table) = sources.iter().find(|source| source.path == TABLE) else {
@@ -17,7 +21,11 @@ pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     let mut columns: Vec<usize> = Vec::new();
+    let mut numbered = false;
     for (number, line) in (1..).zip(table.text.lines()) {
+        if line.starts_with('#') {
+            numbered = NUMBERED.iter().any(|heading| line.starts_with(heading));
+        }
         let Some(row) = line.trim().strip_prefix('|') else {
             columns.clear();
             continue;
@@ -36,18 +44,32 @@ pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
                 .collect();
             continue;
         }
-        for name in columns
-            .iter()
-            .filter_map(|column| cells.get(*column))
-            .flat_map(|cell| ticked(cell))
-        {
-            if !exists(name, sources) {
-                let what = format!("`{name}` does not exist");
-                findings.push(Finding::new(format!("{TABLE}:{number}"), what));
+        let named = columns.iter().filter_map(|column| cells.get(*column));
+        let names: Vec<&str> = named.flat_map(|cell| ticked(cell)).collect();
+        let place = format!("{TABLE}:{number}");
+        for name in names.iter().filter(|name| !exists(name, sources)) {
+            let what = format!("`{name}` does not exist");
+            findings.push(Finding::new(place.clone(), what));
+        }
+        let is_rule = |cell: &&&str| cell.bytes().all(|byte| byte == b'-');
+        let faults = cells.first().filter(|cell| numbered && !is_rule(cell));
+        let faults = faults.into_iter();
+        for fault in faults.flat_map(|cell| cell.split(',')).map(str::trim) {
+            if !names.iter().any(|name| bears(name, fault)) {
+                let what = format!("no test named by the number {fault}, as `fault_{fault}_…`");
+                findings.push(Finding::new(place.clone(), what));
             }
         }
     }
     findings
+}
+
+/// Whether a test is called `fault_12_…` or `faults_11_12_…` for the number 12.
+fn bears(name: &str, fault: &str) -> bool {
+    let mut words = name.rsplit("::").next().unwrap_or(name).split('_');
+    let is_fault = matches!(words.next(), Some("fault" | "faults"));
+    let is_number = |word: &&str| word.bytes().all(|byte| byte.is_ascii_digit());
+    is_fault && words.take_while(is_number).any(|number| number == fault)
 }
 
 /// The words between backquotes.
@@ -179,5 +201,22 @@ mod tests {
             findings,
             [Finding::new("docs/beps.md:5", "`lost` does not exist")]
         );
+    }
+
+    #[test]
+    fn bad_inputs_of_some_groups_have_a_test_with_their_number() {
+        let table = "### B. One\n\n| number | test |\n|--|--|\n| 30 | `a` |\n\n### C. Other\n\n| number | test |\n|--|--|\n\
+                     | 31, 32 | `faults_30_32_a` |\n| 33 | `fault_33_b` |\n| 3 | `fault_33_b` |\n";
+        let source = |path: &str, text: &str| Source {
+            path: path.to_owned(),
+            text: text.to_owned(),
+        };
+        let tests = "fn a() {} fn faults_30_32_a() {} fn fault_33_b() {}";
+        let sources = [source(TABLE, table), source("crates/x/src/lib.rs", tests)];
+        let missing = |line, fault| {
+            let what = format!("no test named by the number {fault}, as `fault_{fault}_…`");
+            Finding::new(format!("{TABLE}:{line}"), what)
+        };
+        assert_eq!(check(&sources), [missing(11, 31), missing(13, 3)]);
     }
 }

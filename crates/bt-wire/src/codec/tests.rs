@@ -218,7 +218,7 @@ fn a_payload_that_does_not_fit_its_id_is_refused_by_its_id() {
 }
 
 #[test]
-fn unknown_ids_are_thrown_away() {
+fn faults_46_64_unknown_ids_are_thrown_away() {
     // FAULTS 46, and 64: the v2 messages 21-23 mean nothing on a v1 torrent.
     let known = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15, 16, 17, 20];
     for id in (0..=u8::MAX).filter(|id| !known.contains(id)) {

@@ -28,7 +28,7 @@ fn check(rows: &[Row<'_>]) {
 }
 
 #[test]
-fn names_and_ids() {
+fn faults_57_names_and_ids() {
     check(&[
         (b"de", none()),
         // BEP 10, the example, with a second name of the same length.
@@ -101,7 +101,7 @@ fn sizes_and_addresses() {
 }
 
 #[test]
-fn numbers_and_texts() {
+fn faults_58_numbers_and_texts() {
     // FAULTS 58.
     check(&[
         (b"d4:reqqi-1ee", none()),

@@ -31,7 +31,7 @@ fn closes(reserved: Reserved, messages: &[Message]) -> bool {
 
 #[test]
 #[allow(clippy::too_many_lines, reason = "a table of rows")]
-fn what_is_a_violation() {
+fn faults_62_63_what_is_a_violation() {
     use Message::*;
     let have = |piece| Have { piece };
     let asked = |piece, begin, length| {

@@ -239,7 +239,7 @@ fn a_limit_hands_out_several_blocks_at_a_time() {
 }
 
 #[test]
-fn starting_peers_get_a_few_pieces_while_choked_but_no_more() {
+fn faults_61_starting_peers_get_a_few_pieces_while_choked_but_no_more() {
     // BEP 6, "allowed fast"; FAULTS 61: the same pieces are not given for ever.
     let mut config = Config::new(OWN_ID);
     config.upload_slots = Some(0);
