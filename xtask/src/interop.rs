@@ -150,7 +150,7 @@ fn inside(args: &Args, folder: &Path) -> Result<()> {
         .chain(meetings.iter().map(|meeting| meeting.info_hash.clone()))
         .collect();
     let mut trackers = Vec::new();
-    for tracker in TRACKERS {
+    for tracker in tracker::ALL {
         trackers.push(tracker.start(&tools, &hashes, work.path())?);
     }
     // Those that wait longest come first: they wait beside all others.
@@ -197,6 +197,7 @@ pub(crate) fn tools(ours: Programs, folder: &Path, work: &Path) -> Result<Tools>
         python: folder.join("venv/bin/python"),
         script: work.join("foreign.py"),
         rqbit: folder.join("bin/rqbit"),
+        aquatic_udp: folder.join(install::AQUATIC),
         node: folder.join(install::NODE),
         node_modules: folder.join(install::NODE_MODULES),
         node_script: work.join("foreign.mjs"),

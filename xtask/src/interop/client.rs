@@ -60,6 +60,8 @@ pub(crate) struct Tools {
     pub(crate) script: PathBuf,
     /// rqbit, built.
     pub(crate) rqbit: PathBuf,
+    /// aquatic's tracker, built.
+    pub(crate) aquatic_udp: PathBuf,
     /// Node.
     pub(crate) node: PathBuf,
     /// The modules that npm put beside it, WebTorrent's among them.

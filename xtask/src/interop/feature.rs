@@ -11,6 +11,8 @@ pub(crate) enum Feature {
     Udp,
     /// opentracker over UDP.
     UdpOpentracker,
+    /// `aquatic_udp`.
+    UdpAquatic,
     /// Our tracker over UDP and IPv6.
     Udp6,
     /// Our tracker over HTTP and IPv6 (BEP 7).
@@ -47,9 +49,10 @@ pub(crate) enum Direction {
 }
 
 /// All, in the order of the matrix.
-pub(crate) const FEATURES: [Feature; 14] = [
+pub(crate) const FEATURES: [Feature; 15] = [
     Feature::Udp,
     Feature::UdpOpentracker,
+    Feature::UdpAquatic,
     Feature::Udp6,
     Feature::Http6,
     Feature::LinkTracker,
@@ -70,6 +73,7 @@ impl Feature {
         match self {
             Self::Udp => "UDP tracker: bt-trackerd",
             Self::UdpOpentracker => "UDP tracker: opentracker",
+            Self::UdpAquatic => "UDP tracker: aquatic_udp",
             Self::Udp6 => "UDP tracker, IPv6",
             Self::Http6 => "HTTP tracker, IPv6",
             Self::LinkTracker => "link, tracker",
@@ -88,14 +92,9 @@ impl Feature {
     /// The tracker that both know, and its URL.
     pub(crate) fn tracker(self) -> Option<(Tracker, String)> {
         let (tracker, url) = match self {
-            Self::Udp => (
-                Tracker::Ours,
-                format!("udp://{}/announce", Tracker::Ours.addr()),
-            ),
-            Self::UdpOpentracker => {
-                let tracker = Tracker::Opentracker;
-                (tracker, format!("udp://{}/announce", tracker.addr()))
-            }
+            Self::Udp => (Tracker::Ours, Tracker::Ours.udp_url()),
+            Self::UdpOpentracker => (Tracker::Opentracker, Tracker::Opentracker.udp_url()),
+            Self::UdpAquatic => (Tracker::Aquatic, Tracker::Aquatic.udp_url()),
             Self::Udp6 => (
                 Tracker::Ours,
                 format!("udp://{}/announce", Tracker::Ours.addr6()),

@@ -119,7 +119,7 @@ impl Meeting {
             dht: dht.addrs.clone(),
             udp: matches!(
                 self.feature,
-                Feature::Udp | Feature::UdpOpentracker | Feature::Udp6
+                Feature::Udp | Feature::UdpOpentracker | Feature::UdpAquatic | Feature::Udp6
             ),
             ipv6: matches!(self.feature, Feature::Udp6 | Feature::Http6),
             lsd: self.feature == Feature::Lsd,

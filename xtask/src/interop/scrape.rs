@@ -1,4 +1,4 @@
-//! What `bt scrape` says of a torrent and what libtorrent says of it are the same, of both trackers and over both transports.
+//! What `bt scrape` says of a torrent and what libtorrent says of it are the same, of all trackers and over both transports.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::client::Tools;
 use super::net::Host;
-use super::tracker::TRACKERS;
+use super::tracker::{ALL, Tracker};
 
 /// Downloaders that are told to each tracker.
 const LEECHERS: u64 = 2;
@@ -27,7 +27,7 @@ pub(super) fn compare(
     tools: &Tools,
 ) -> Result<Duration> {
     let started = Instant::now();
-    for tracker in TRACKERS {
+    for tracker in ALL {
         for _ in 0..LEECHERS {
             let mut tell = Command::new(&tools.bt);
             tell.args(["announce", &tracker.announce_url(), info_hash, "--keep"]);
@@ -48,8 +48,11 @@ pub(super) fn compare(
             complete,
             incomplete,
         };
-        let udp = format!("udp://{}/announce", tracker.addr());
-        for url in [tracker.announce_url(), udp] {
+        let mut urls = vec![tracker.udp_url()];
+        if tracker != Tracker::Aquatic {
+            urls.push(tracker.announce_url());
+        }
+        for url in urls {
             let mut ours = Command::new(&tools.bt);
             ours.args(["scrape", &url, info_hash, "--json"]);
             let mut theirs = Command::new(&tools.python);
