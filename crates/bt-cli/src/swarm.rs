@@ -21,11 +21,10 @@ use bt_core::InfoHash;
 use bt_core::disk::DiskError;
 use bt_metainfo::{Magnet, Metainfo};
 use bt_session::{
-    Command, Session, SessionError, TorrentEvent, TorrentEvents, TorrentHandle, TorrentOptions,
+    Command, GatheredEvents, Session, SessionError, TorrentEvents, TorrentHandle, TorrentOptions,
 };
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// How often numbers are shown.
@@ -34,9 +33,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long after a signal the program waits for trackers and the disk: trackers have five seconds, and a healthy disk
 /// is done meanwhile. Whatever state is not saved by then costs a check of the data at the next start, and no data.
 const STOP_PATIENCE: Duration = Duration::from_secs(7);
-
-/// Events that wait to be shown. While they do, the session drops the oldest and goes on.
-const EVENTS_MAX: usize = 64;
 
 /// When it is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -62,8 +58,8 @@ pub(crate) struct Swarm {
     torrents: Vec<Torrent>,
     /// Where the first torrent that peers describe is to be saved, and whether a file that is there is replaced.
     save_torrent: Option<(PathBuf, bool)>,
-    events: mpsc::Receiver<(usize, Option<TorrentEvent>)>,
-    events_in: mpsc::Sender<(usize, Option<TorrentEvent>)>,
+    /// What torrents tell, by their place in `torrents`.
+    events: GatheredEvents,
     /// What the program ends with, unless all is well.
     failure: Option<Failure>,
     /// Why nothing may be coming, for the message when time is up.
@@ -220,7 +216,6 @@ impl Swarm {
                 },
             )?;
         }
-        let (events_in, events) = mpsc::channel(EVENTS_MAX);
         Ok(Self {
             session,
             output,
@@ -228,8 +223,7 @@ impl Swarm {
             goal,
             torrents: Vec::new(),
             save_torrent: None,
-            events,
-            events_in,
+            events: GatheredEvents::default(),
             failure: None,
             last_trouble: None,
             progress: (0, Instant::now()),
@@ -297,18 +291,10 @@ impl Swarm {
         name: String,
         total_length: u64,
         unheard: Vec<String>,
-        (handle, mut events): (TorrentHandle, TorrentEvents),
+        (handle, events): (TorrentHandle, TorrentEvents),
     ) {
-        let (index, sender) = (self.torrents.len(), self.events_in.clone());
-        tokio::spawn(async move {
-            loop {
-                let event = events.next().await;
-                let is_last = event.is_none();
-                if sender.send((index, event)).await.is_err() || is_last {
-                    return;
-                }
-            }
-        });
+        let index = self.events.add(events);
+        debug_assert_eq!(index, self.torrents.len());
         let is_shown = !self.quiet && !self.output.is_json() && index < bar::BARS_MAX;
         self.torrents.push(Torrent {
             bar: if is_shown {
@@ -373,7 +359,7 @@ impl Swarm {
                     self.signalled(exit);
                     Ok(())
                 }
-                Some((index, event)) = self.events.recv() => self.event(index, event),
+                (index, event) = self.events.next() => self.event(index, event),
                 _ = tick.tick() => self.tick(),
             };
             if let Err(failure) = shown {

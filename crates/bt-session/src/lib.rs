@@ -102,7 +102,7 @@ mod udp;
 mod worker;
 
 pub use config::{Choose, SessionConfig, TorrentOptions};
-pub use events::TorrentEvents;
+pub use events::{GatheredEvents, TorrentEvents};
 pub use handle::{Failure, Phase, Status, TorrentEvent, TorrentHandle};
 pub use session::{Session, SessionError};
 
