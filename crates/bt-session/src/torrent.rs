@@ -358,6 +358,10 @@ impl Torrent {
             }
             self.inputs.extend(done.drain(..).map(Input::DiskDone));
         }
+        if self.conns.is_empty() && self.inputs.capacity() > 0 {
+            // Nobody knows when the next fact comes, and this has room for four of them.
+            self.inputs = VecDeque::new();
+        }
     }
 
     /// Feeds the engine with one fact and what was there before it.

@@ -202,7 +202,12 @@ impl Engine {
 
     /// The next order; to be drained to `None` before the next fact.
     pub fn poll(&mut self) -> Option<Output> {
-        self.out.pop_front()
+        let next = self.out.pop_front();
+        if next.is_none() && self.conns.is_empty() && self.out.capacity() > 0 {
+            // Of thousands of torrents most have no peer and nothing to order.
+            self.out = VecDeque::new();
+        }
+        next
     }
 
     /// When to call with [`Input::Timeout`] if nothing happens before. [`Time::ZERO`] until the first fact: the engine
