@@ -4,12 +4,14 @@ use crate::exit::{Exit, Failure};
 use crate::source::Source;
 use crate::stop::Stop;
 use crate::units;
+use anyhow::Context as _;
 use bt_metainfo::Metainfo;
 use bt_session::dht::{BOOTSTRAP, DhtConfig};
 use bt_session::lsd::LsdConfig;
 use bt_session::{SessionConfig, TorrentOptions};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use tokio::runtime::Handle;
 
 /// How to take part in swarms.
 #[derive(Clone, Debug, clap::Args)]
@@ -149,6 +151,36 @@ pub(crate) fn state_dir() -> Option<PathBuf> {
     state.map(|state| state.join("bt"))
 }
 
+/// As many arguments are read by one thread at least: below that, starting one costs more than it saves.
+const SHARE_MIN: usize = 64;
+
+/// The torrents that the arguments name, in their order: see [`load`]. Thousands are read on all cores.
+///
+/// # Errors
+/// Those of [`load`], for the first argument that has any.
+pub(crate) async fn load_all(arguments: &[String], stop: &Stop) -> Result<Vec<Metainfo>, Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = arguments.len().div_ceil(cores).max(SHARE_MIN);
+    let runtime = Handle::current();
+    let mut shares = Vec::new();
+    for arguments in arguments.chunks(share) {
+        let (arguments, stop) = (arguments.to_vec(), stop.clone());
+        let runtime = runtime.clone();
+        shares.push(tokio::task::spawn_blocking(move || {
+            let mut torrents = Vec::with_capacity(arguments.len());
+            for argument in &arguments {
+                torrents.push(runtime.block_on(load(argument, &stop))?);
+            }
+            Ok::<_, Failure>(torrents)
+        }));
+    }
+    let mut torrents = Vec::with_capacity(arguments.len());
+    for share in shares {
+        torrents.append(&mut share.await.context("the reading ended early")??);
+    }
+    Ok(torrents)
+}
+
 /// The torrent that an argument names: a `.torrent` file, or the `http` or `https` URL of one.
 ///
 /// # Errors
@@ -169,6 +201,41 @@ pub(crate) async fn load(argument: &str, stop: &Stop) -> Result<Metainfo, Failur
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn many_torrents_come_in_the_order_of_their_arguments_and_the_first_fault_counts() {
+        let temp = tempfile::tempdir().unwrap();
+        let count = 3 * SHARE_MIN + 1;
+        let name = |index: usize| temp.path().join(format!("{index}.torrent"));
+        for index in 0..count {
+            let digits = index.to_string();
+            let text = format!(
+                "d4:infod6:lengthi1e4:name{}:{digits}12:piece lengthi1e6:pieces20:{}ee",
+                digits.len(),
+                "a".repeat(20)
+            );
+            std::fs::write(name(index), text).unwrap();
+        }
+        let arguments: Vec<String> = (0..count)
+            .map(|index| name(index).display().to_string())
+            .collect();
+        let stop = Stop::never();
+        let torrents = load_all(&arguments, &stop).await.unwrap();
+        let names: Vec<usize> = torrents
+            .iter()
+            .map(|torrent| torrent.info.name().parse().unwrap())
+            .collect();
+        assert_eq!(names, (0..count).collect::<Vec<_>>());
+        for faulty in [SHARE_MIN + 3, 3 * SHARE_MIN] {
+            std::fs::write(name(faulty), "nothing").unwrap();
+        }
+        let failure = load_all(&arguments, &stop).await.unwrap_err();
+        let expected = format!("{}.torrent", SHARE_MIN + 3);
+        assert!(
+            failure.exit == Exit::Invalid && failure.to_string().contains(&expected),
+            "{failure}"
+        );
+    }
 
     #[tokio::test]
     async fn peers_are_addresses_or_names_with_a_port() {

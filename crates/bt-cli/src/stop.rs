@@ -80,6 +80,16 @@ impl Stop {
         Ok(Self { exit, flag })
     }
 
+    /// One that nobody ever asks.
+    #[cfg(test)]
+    pub(crate) fn never() -> Self {
+        let (sender, exit) = watch::channel(None);
+        // Whoever waits would take its end for a signal.
+        Box::leak(Box::new(sender));
+        let flag = Arc::default();
+        Self { exit, flag }
+    }
+
     /// The exit code to end with, if the program was asked to stop.
     pub(crate) fn requested(&self) -> Option<Exit> {
         *self.exit.borrow()

@@ -36,10 +36,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 async fn seed(args: &Args, context: &Context, output: Output) -> Result<(), Failure> {
     folder::exists(&args.dir)?;
     let loading = async {
-        let mut torrents = Vec::new();
-        for torrent in &args.torrent {
-            torrents.push(network::load(torrent, &context.stop).await?);
-        }
+        let torrents = network::load_all(&args.torrent, &context.stop).await?;
         Ok((torrents, args.network.torrent().await?))
     };
     let (torrents, mut options) = swarm::unless_stopped(context, loading).await?;
