@@ -10,10 +10,9 @@ use crate::ask::{self, Context};
 use crate::places::Place;
 use crate::proxy::ProxySays;
 use crate::state::{Current, State};
-use bt_tracker::http::{path, query};
+use bt_tracker::http::{encode, path, query};
 use bt_tracker::server::Picked;
 use core::mem::MaybeUninit;
-use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -188,8 +187,9 @@ impl Quick {
         let out = &mut work.output;
         out.extend_from_slice(first);
         out.extend_from_slice(work.date.at(context.now).as_bytes());
-        write!(out, "\r\ncontent-length: {}\r\n\r\n", work.body.len())
-            .expect("a vector takes everything");
+        out.extend_from_slice(b"\r\ncontent-length: ");
+        encode::decimal(out, work.body.len() as u64);
+        out.extend_from_slice(b"\r\n\r\n");
         out.extend_from_slice(&work.body);
     }
 }

@@ -367,6 +367,31 @@ async fn scrapes_are_bounded() {
 }
 
 #[tokio::test]
+async fn a_scrape_is_answered_in_order_and_each_torrent_once() {
+    let (server, addr) = serve().await;
+    // In the order of the answer; some differ in their last letters only.
+    let torrents = ["A", "aaaaaaaaaaaaaaaaaaab", "aaaaaaaaaaaaaaaaaaac", "b"];
+    let torrents = torrents.map(|name| format!("{name:z<20}"));
+    for (count, torrent) in (1..).zip(&torrents) {
+        for port in 0..count {
+            let path = announce(7_001 + port, "").replace(&"a".repeat(20), torrent);
+            assert_eq!(get(addr, &path).await.status, 200);
+        }
+    }
+    let asked = [3, 2, 0, 1, 2, 3].map(|number: usize| torrents[number].as_str());
+    let asked = asked.join("&info_hash=");
+    let body = get(addr, &format!("/scrape?info_hash={asked}")).await.body;
+    let files = (1..).zip(&torrents).map(|(count, torrent)| {
+        format!(
+            "20:{torrent}d8:completei0e10:downloadedi0e11:downloadersi{count}e10:incompletei{count}ee"
+        )
+    });
+    let expected = format!("d5:filesd{}ee", files.collect::<String>());
+    assert_eq!(String::from_utf8(body).unwrap(), expected);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_scrape_of_everything_is_for_who_is_allowed_to() {
     // 118, BEP 48.
     let settings = |full_scrape_max| Settings {

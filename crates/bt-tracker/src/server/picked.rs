@@ -67,12 +67,16 @@ impl Picked {
 
     pub(super) fn push_v4(&mut self, compact: [u8; 6], id: Option<PeerId>) {
         self.v4.extend_from_slice(&compact);
-        self.ids_v4.extend(id);
+        if let Some(id) = id {
+            self.ids_v4.push(id);
+        }
     }
 
     pub(super) fn push_v6(&mut self, compact: [u8; 18], id: Option<PeerId>) {
         self.v6.extend_from_slice(&compact);
-        self.ids_v6.extend(id);
+        if let Some(id) = id {
+            self.ids_v6.push(id);
+        }
     }
 }
 

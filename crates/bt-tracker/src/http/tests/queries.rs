@@ -203,3 +203,21 @@ fn odd_queries_are_understood() {
         query::SCRAPE_MAX
     );
 }
+
+#[test]
+fn escapes_stand_for_every_byte_and_nothing_else_is_one() {
+    let read = |escape: &[u8]| {
+        let query = [b"info_hash=", escape, &[b'a'; 19]].concat();
+        query::scrape(&query).map(|torrents| torrents[0].0[0])
+    };
+    for byte in 0..=u8::MAX {
+        for escape in [format!("%{byte:02x}"), format!("%{byte:02X}")] {
+            assert_eq!(read(escape.as_bytes()), Ok(byte), "{escape}");
+        }
+        if !byte.is_ascii_hexdigit() && byte != b'&' {
+            let error = Err(QueryError::Escape { name: "info_hash" });
+            assert_eq!(read(&[b'%', byte, b'0']), error, "{byte}");
+            assert_eq!(read(&[b'%', b'0', byte]), error, "{byte}");
+        }
+    }
+}

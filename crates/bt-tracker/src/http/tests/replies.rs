@@ -1,5 +1,5 @@
 use crate::announce::{AnnounceFailure, AnnounceResponse, NamedPeer, Peer};
-use crate::http::{TRACKER_ID_MAX_BYTES, decode};
+use crate::http::{TRACKER_ID_MAX_BYTES, decode, encode};
 use crate::text::{TEXT_MAX_BYTES, clean};
 use bt_core::PeerId;
 use core::time::Duration;
@@ -276,4 +276,13 @@ fn peers_are_capped() {
             .tracker_id
             .is_none()
     );
+}
+
+#[test]
+fn numbers_are_written_digit_by_digit() {
+    for number in [0, 9, 10, 99, 100, 101, u64::from(u32::MAX), u64::MAX] {
+        let mut out = b"i".to_vec();
+        encode::decimal(&mut out, number);
+        assert_eq!(out, format!("i{number}").as_bytes());
+    }
 }
