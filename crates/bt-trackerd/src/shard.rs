@@ -51,9 +51,9 @@ struct Shard {
 impl Shards {
     pub(crate) fn new(config: &Config, seed: u64) -> Self {
         let mut seeds = Rng::new(seed);
-        let shard = |_| {
+        let shard = |number| {
             Mutex::new(Shard {
-                swarms: Swarms::new(share_of(config), seeds.next_u64()),
+                swarms: Swarms::new(share_of(config, number), seeds.next_u64()),
                 rng: seeds.fork(),
                 outbox: None,
             })
@@ -74,10 +74,9 @@ impl Shards {
     }
 
     pub(crate) fn set_config(&self, config: &Config) {
-        let share = share_of(config);
-        self.shards
-            .iter()
-            .for_each(|shard| lock(shard).swarms.set_config(share.clone()));
+        for (number, shard) in self.shards.iter().enumerate() {
+            lock(shard).swarms.set_config(share_of(config, number));
+        }
     }
 
     pub(crate) fn announce_into(
@@ -312,11 +311,14 @@ impl Shards {
     }
 }
 
-/// Each shard gets its part of the limits. Honest info hashes spread evenly; who aims at one shard fills only that.
-fn share_of(config: &Config) -> Config {
+/// Each shard gets its part of the limits, and together they have no more, but that each has room for one. Honest info hashes
+/// spread evenly; who aims at one shard fills only that.
+fn share_of(config: &Config, shard: usize) -> Config {
+    // The first ones have what cannot be shared evenly.
+    let share = |all: usize| (all / SHARDS_COUNT + usize::from(shard < all % SHARDS_COUNT)).max(1);
     Config {
-        torrents_max: config.torrents_max.div_ceil(SHARDS_COUNT),
-        peers_max: config.peers_max.div_ceil(SHARDS_COUNT),
+        torrents_max: share(config.torrents_max),
+        peers_max: share(config.peers_max),
         ..config.clone()
     }
 }
@@ -324,4 +326,57 @@ fn share_of(config: &Config) -> Config {
 /// A panic inside left no swarm half changed that an expiry would not mend; going on serves better than stopping.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bt_tracker::server::Scope;
+
+    #[test]
+    fn limits_hold_over_all_shards() {
+        for (torrents_max, peers_max) in [(100, 50), (47, 1_000), (160, 161)] {
+            let mut config = Config::default();
+            let shards = Shards::new(&config, 1);
+            (config.torrents_max, config.peers_max) = (torrents_max, peers_max);
+            // Those of the start and those of a reload.
+            shards.set_config(&config);
+            for shards in [shards, Shards::new(&config, 2)] {
+                flood(&shards);
+                let totals = shards.totals();
+                let peers = totals.seeders + totals.leechers;
+                let most = (torrents_max, peers_max);
+                assert!(totals.torrents <= torrents_max, "{most:?}: {totals:?}");
+                assert!(peers <= peers_max, "{most:?}: {totals:?}");
+                // All that is allowed of what there is less of is used.
+                let used = totals.torrents == torrents_max || peers == peers_max;
+                assert!(used, "{most:?}: {totals:?}");
+            }
+        }
+    }
+
+    /// A thousand torrents of a peer each, every one from another address.
+    fn flood(shards: &Shards) {
+        let mut rng = Rng::new(7);
+        let wanted = Wanted {
+            scope: Scope::Both,
+            ids: false,
+            most: 0,
+        };
+        for number in 0..1_000_u32 {
+            let mut hash = [0; 20];
+            rng.fill(&mut hash);
+            let request = AnnounceRequest::new(InfoHash(hash), PeerId([1; 20]), 6_881, 5);
+            let source = (std::net::Ipv4Addr::from(0x0a00_0001 + number), 1).into();
+            shards
+                .announce_into(
+                    Time::from_secs(9),
+                    source,
+                    &request,
+                    wanted,
+                    &mut Picked::default(),
+                )
+                .unwrap();
+        }
+    }
 }
