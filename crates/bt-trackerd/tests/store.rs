@@ -15,10 +15,15 @@ mod played_store;
 use bt_trackerd::Config;
 use client::{announce, get, json, start};
 use played_store::{Fate, play};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::ffi::OsStr;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio_rustls::TlsAcceptor;
 
 /// How long a tracker waits for its store before it counts as away.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -129,10 +134,71 @@ async fn what_was_lost_with_a_connection_is_told_again_and_everything_asked_anew
     server.stop().await;
 }
 
+/// Certificates that the client programs are tested with too; one key is that of all.
+fn file(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bt-cli/testdata/tls");
+    folder.join(name)
+}
+
+/// Where a store can be reached over TLS, as what this certificate says.
+async fn encrypted(store: &str, certificate: &str) -> SocketAddr {
+    let store: SocketAddr = store.strip_prefix("redis://").unwrap().parse().unwrap();
+    let pem = std::fs::read(file(certificate)).unwrap();
+    let key = std::fs::read(file("key.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(&pem).unwrap()],
+            PrivateKeyDer::from_pem_slice(&key).unwrap(),
+        )
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Ok(mut outer) = acceptor.accept(stream).await {
+                let mut inner = tokio::net::TcpStream::connect(store).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut outer, &mut inner).await;
+            }
+        }
+    });
+    addr
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_over_tls_has_to_be_who_it_says() {
+    for (certificate, said) in [
+        ("good.pem", "the common store answers"),
+        ("other.pem", "the common store cannot be used"),
+        ("alone.pem", "the common store cannot be used"),
+    ] {
+        let (store, exchanges) = play(|_| NOTHING);
+        let addr = encrypted(&store, certificate).await;
+        let mut command = daemon::program();
+        command
+            .args(["--json", "--http", "127.0.0.1:0"])
+            .args(["--store", &format!("rediss://{addr}")])
+            .env("SSL_CERT_FILE", file("authority.pem"))
+            .env_remove("SSL_CERT_DIR");
+        let mut tracker = daemon::Daemon::start(&mut command);
+        let log = tracker.read_log_until("the common store");
+        assert!(log.contains(said), "{certificate}: {log}");
+        if certificate == "good.pem" {
+            let reply = daemon::get(tracker.addr(), &announce(7_001, ""));
+            assert!(reply.contains("200 OK"), "{reply}");
+            exchanges.until(|asked| asked.standing(7_001) == Some(0));
+        }
+    }
+}
+
 #[test]
 fn an_address_of_a_store_is_checked_and_its_password_not_shown() {
     for (url, said) in [
-        ("rediss://:s3cret@localhost", "rediss:// is not served"),
+        ("rediss://:s3cret@localhost/#insecure", "#insecure would"),
         ("http://:s3cret@localhost", "no address of a store"),
     ] {
         let folder = tempfile::tempdir().unwrap();

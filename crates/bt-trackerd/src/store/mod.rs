@@ -131,6 +131,8 @@ impl Link {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(PATIENCE))
             .set_response_timeout(Some(PATIENCE));
+        // The client would look for a provider by itself, and end the process if the build has two; once there is one it stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let opening = async {
             let client = redis::Client::open(url.as_str())?;
             let mut connection = client

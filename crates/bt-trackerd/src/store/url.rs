@@ -2,10 +2,10 @@
 
 use core::fmt;
 use core::str::FromStr;
-use redis::IntoConnectionInfo as _;
+use redis::{ConnectionAddr, IntoConnectionInfo as _};
 use serde::Deserialize;
 
-/// `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`, or `unix:///PATH`.
+/// `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`, the same with `rediss` over TLS, or `unix:///PATH`.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct StoreUrl(String);
@@ -13,13 +13,25 @@ pub struct StoreUrl(String);
 /// Text that is no such address. It is not shown: it may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseStoreUrlError {
-    /// Encryption is not built in.
-    #[error("rediss:// is not served: use redis:// over a network of your own, or a tunnel")]
-    Tls,
+    /// It asks for TLS without looking at the certificate.
+    #[error(
+        "rediss:// with #insecure would tell anybody everything: let the system trust the store's authority"
+    )]
+    Insecure,
     /// Anything else.
     #[error("no address of a store: write redis://HOST:PORT/DATABASE or unix:///PATH")]
     Address,
 }
+
+/// Schemes of what can be a store.
+const KNOWN: [&str; 6] = [
+    "redis://",
+    "rediss://",
+    "valkey://",
+    "valkeys://",
+    "unix://",
+    "redis+unix://",
+];
 
 impl StoreUrl {
     pub(crate) fn as_str(&self) -> &str {
@@ -31,16 +43,13 @@ impl FromStr for StoreUrl {
     type Err = ParseStoreUrlError;
 
     fn from_str(text: &str) -> Result<Self, ParseStoreUrlError> {
-        let known = ["redis://", "valkey://", "unix://", "redis+unix://"];
-        if text.starts_with("rediss://") || text.starts_with("valkeys://") {
-            return Err(ParseStoreUrlError::Tls);
+        let fits = KNOWN.iter().any(|scheme| text.starts_with(scheme));
+        let read = text.into_connection_info().ok().filter(|_| fits);
+        let info = read.ok_or(ParseStoreUrlError::Address)?;
+        if let ConnectionAddr::TcpTls { insecure: true, .. } = info.addr() {
+            return Err(ParseStoreUrlError::Insecure);
         }
-        let fits = known.iter().any(|scheme| text.starts_with(scheme));
-        let read = text.into_connection_info();
-        match read {
-            Ok(_) if fits => Ok(Self(text.to_owned())),
-            Ok(_) | Err(_) => Err(ParseStoreUrlError::Address),
-        }
+        Ok(Self(text.to_owned()))
     }
 }
 

@@ -239,8 +239,8 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "store",
-        about: "Redis (6.2 or later) or Valkey, through which several trackers serve the same swarms: redis://HOST:PORT\n\
-                or unix:///PATH. While it is away, answers are those of this tracker alone.",
+        about: "Redis (6.2 or later) or Valkey, through which several trackers serve the same swarms: redis://HOST:PORT,\n\
+                rediss://HOST:PORT over TLS, or unix:///PATH. While it is away, answers are those of this tracker alone.",
         live: false,
         set: |config, given| given.read().map(|url| config.store = Some(url)),
         show: |config| config.store.as_ref().map(|url| url.as_str().into()),
