@@ -44,8 +44,8 @@ const SLOW_TIMES: u32 = 50;
 /// Jobs that one thread of the pool does before another torrent has its turn.
 const BATCH_JOBS: usize = 64;
 
-/// What one batch leaves to be written at least to be worth waking another thread: half of what a long read brings. A
-/// thread to whom less is sent at a time is not what the transfer waits for.
+/// What one batch brings at least to be worth waking another thread: half of what a long read does. A thread to whom less is
+/// sent at a time is not what the transfer waits for; and blocks that came one by one each hold the buffer of a whole read.
 const ASIDE_BYTES_MIN: u64 = LONG_READ_BYTES as u64 / 2;
 
 /// What the pool did.
@@ -244,6 +244,8 @@ pub(crate) struct Jobs {
     queued: usize,
     /// A write is under way beside them.
     is_writing: bool,
+    /// Bytes of blocks done on the spot since the last flush.
+    batch_bytes: u64,
 }
 
 impl Jobs {
@@ -261,6 +263,7 @@ impl Jobs {
             answers_in,
             queued: 0,
             is_writing: false,
+            batch_bytes: 0,
         };
         (jobs, feeding)
     }
@@ -269,6 +272,9 @@ impl Jobs {
     pub(crate) fn submit(&mut self, job: Job, done: &mut Vec<Done>) {
         let quick = matches!(job, Job::Write { .. } | Job::Discard { .. });
         if quick && self.queued == 0 && !self.disk.is_slow() {
+            if let Job::Write { data, .. } = &job {
+                self.batch_bytes += data.len() as u64;
+            }
             self.disk.timed(|| self.disk.store().gather(job, done));
             return;
         }
@@ -280,6 +286,7 @@ impl Jobs {
     /// A batch of jobs was submitted: writes what is complete or worth it, and appends what became of that to `done` or
     /// answers later.
     pub(crate) fn flush(&mut self, done: &mut Vec<Done>) {
+        let batch_bytes = core::mem::take(&mut self.batch_bytes);
         // The pool does it after each of its own batches.
         let Some(store) = self.disk.store.get().filter(|_| self.queued == 0) else {
             return;
@@ -288,8 +295,7 @@ impl Jobs {
         if portions.is_empty() {
             return;
         }
-        let length_bytes: u64 = portions.iter().map(Portion::length_bytes).sum();
-        let is_worth_it = length_bytes >= ASIDE_BYTES_MIN || self.disk.is_slow();
+        let is_worth_it = batch_bytes >= ASIDE_BYTES_MIN || self.disk.is_slow();
         if is_worth_it
             && !self.is_writing
             && let Some(answers) = self.answers_in.upgrade()
@@ -440,7 +446,7 @@ mod tests {
         jobs.flush(done);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_long_batch_is_written_beside_and_the_next_one_on_the_spot() {
         let layout = long_layout();
         let (mut jobs, _feeding) = Jobs::new(disk_with(layout, Box::new(MemoryStorage::new())));
@@ -458,7 +464,21 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn a_long_piece_that_came_in_short_batches_is_written_on_the_spot() {
+        let layout = long_layout();
+        let (mut jobs, _feeding) = Jobs::new(disk_with(layout, Box::new(MemoryStorage::new())));
+        let mut done = Vec::new();
+        let mut all = writes_of(layout, 0);
+        let rest = all.split_off(1);
+        for job in all.into_iter().chain(rest) {
+            submit(&mut jobs, vec![job], &mut done);
+            assert!(!jobs.is_owed());
+        }
+        assert!(is_bad(done.last().unwrap()));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn when_the_pool_is_busy_a_long_batch_is_written_on_the_spot() {
         let layout = long_layout();
         let disk = disk_with(layout, Box::new(MemoryStorage::new()));
