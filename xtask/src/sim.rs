@@ -2,6 +2,7 @@
 //!
 //! The simulation is a program of `bt-sim`; here it is built, started, given engines with planted bugs, and drawn.
 
+mod built;
 mod plant;
 mod plants;
 mod plot;

@@ -10,7 +10,7 @@ pub(crate) fn usage() -> String {
     let names: Vec<&str> = SWARMS.iter().map(|swarm| swarm.name).collect();
     format!(
         "usage: sim [--scenario {}] [--size MIB] [--piece KIB] [--seed N] [--seeds N] [--minutes M] \
-         [--threads N] [--trace FILE] [--csv FILE] [--json] [--verbose]",
+         [--threads N] [--trace FILE] [--csv FILE] [--json] [--verbose] [--fail-fast]",
         names.join("|")
     )
 }
@@ -29,6 +29,8 @@ pub(crate) struct Arguments {
     pub(crate) verbose: bool,
     /// Says what all came to as one JSON object.
     pub(crate) json: bool,
+    /// No seed is begun after one that failed.
+    pub(crate) fail_fast: bool,
     pub(crate) swarm: &'static Swarm,
     /// The payload and its pieces, in place of the scenario's own, if it takes another.
     pub(crate) layout: Option<Layout>,
@@ -47,6 +49,7 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments
         csv: None,
         verbose: false,
         json: false,
+        fail_fast: false,
         swarm: swarms::named("chaos").ok_or("no scenario")?,
         layout: None,
         repeats: true,
@@ -54,16 +57,15 @@ pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments
     let (mut seeds, mut seed) = (None, None);
     let (mut size_mebibytes, mut piece_kibibytes) = (None, None);
     while let Some(word) = words.next() {
-        match word.as_str() {
-            "--verbose" => {
-                arguments.verbose = true;
-                continue;
-            }
-            "--json" => {
-                arguments.json = true;
-                continue;
-            }
-            _ => {}
+        let flag = match word.as_str() {
+            "--verbose" => Some(&mut arguments.verbose),
+            "--json" => Some(&mut arguments.json),
+            "--fail-fast" => Some(&mut arguments.fail_fast),
+            _ => None,
+        };
+        if let Some(flag) = flag {
+            *flag = true;
+            continue;
         }
         let value = words.next().ok_or(format!("{word} wants a value"))?;
         let number = || -> Result<u64, String> {

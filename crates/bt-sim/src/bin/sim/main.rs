@@ -93,7 +93,7 @@ impl Work {
             .is_none_or(|time| self.started.elapsed() < time)
         {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            if number >= arguments.seeds {
+            if number >= arguments.seeds || (arguments.fail_fast && self.has_failed()) {
                 break;
             }
             let seed = arguments.seed + number;
@@ -118,6 +118,10 @@ impl Work {
                 }
             }
         }
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.lock().is_ok_and(|failed| !failed.is_empty())
     }
 
     fn summary(self, arguments: &Arguments) -> Summary {
