@@ -386,12 +386,33 @@ fn a_ban_spares_those_behind_the_same_address() {
     });
     assert_eq!(lone.close_reason(liar), Some(CloseReason::BadData));
     assert_eq!(lone.close_reason(conn), None);
-    let again = lone.open(1, FAST);
+    // A connection that was never there before: that of the liar has a reason already.
+    let again = lone.open_as(301, 9, direction, bt_core::PeerId([1; 20]), FAST);
     assert_eq!(
         lone.close_reason(again),
         Some(CloseReason::BadData),
         "known by its id"
     );
+    let newcomer = lone.open_as(303, 1, direction, bt_core::PeerId([78; 20]), FAST);
+    assert_eq!(lone.close_reason(newcomer), None);
+}
+
+#[test]
+fn who_is_banned_does_not_come_back_under_another_id() {
+    let mut lone = Lone::leecher(2);
+    let liar = lone.open_seeder(1, FAST);
+    let asked = lone.requests(liar);
+    asked.iter().for_each(|block| lone.deliver(liar, *block));
+    lone.run_disk(|_| Verdict::Bad {
+        digests: vec![1, 2, 3, 4],
+    });
+    assert_eq!(lone.close_reason(liar), Some(CloseReason::BadData));
+    let rows = [(301, 1, Some(CloseReason::BadData)), (303, 2, None)];
+    for (conn, host, expected) in rows {
+        let peer_id = bt_core::PeerId([78; 20]);
+        let conn = lone.open_as(conn, host, Direction::Incoming, peer_id, FAST);
+        assert_eq!(lone.close_reason(conn), expected, "host {host}");
+    }
 }
 
 #[test]
