@@ -317,7 +317,7 @@ impl Engine {
     /// The piece is beyond doubt: announces it to those who lack it and came when it was not.
     fn tell_newcomers(&mut self, now: Time, piece: PieceIndex) {
         let told_all = !self.upload.super_seeding;
-        let lacks = |conn: &&mut Connection| told_all && !conn.has.get(piece);
+        let lacks = |conn: &&mut Box<Connection>| told_all && !conn.has.get(piece);
         for conn in self.conns.values_mut().filter(lacks) {
             tell(&mut self.out, now, conn, piece);
         }

@@ -38,14 +38,14 @@ impl Engine {
     /// complete at nearly the same moment learn it of each other by nothing else, as who has a piece hears no `have` of it.
     /// In the handshake, not in libtorrent's message `upload_only`: every reader of the one reads the other too.
     pub(super) fn tell_upload_only(&mut self, now: Time) {
-        let told = |conn: &&Connection| {
+        let told = |conn: &Connection| {
             conn.told_upload_only
                 .is_some_and(|told| told != self.is_upload_only())
         };
         let outdated: Vec<ConnId> = self
             .conns
             .values()
-            .filter(told)
+            .filter(|conn| told(conn))
             .map(|conn| conn.id)
             .collect();
         for id in outdated {

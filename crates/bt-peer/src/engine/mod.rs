@@ -55,7 +55,8 @@ pub struct Engine {
     /// Every wanted piece is verified.
     complete: bool,
     out: VecDeque<Output>,
-    conns: BTreeMap<ConnId, Connection>,
+    /// Boxed: a map's nodes are half empty, and a connection is large.
+    conns: BTreeMap<ConnId, Box<Connection>>,
     dials: BTreeMap<ConnId, SocketAddr>,
     /// The number of the next dial; even.
     next_conn: u64,

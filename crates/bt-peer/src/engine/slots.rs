@@ -54,12 +54,12 @@ impl Engine {
     /// number of slots that the user set is kept to strictly.
     fn slots_taken(&self, now: Time) -> usize {
         let strict = self.gives_turns() || self.config.upload_slots.is_some();
-        let takes = |conn: &&Connection| {
+        let takes = |conn: &Connection| {
             let may_ask = !conn.am_choking && conn.peer_interested;
             let fresh = strict || now - conn.choke_changed_at < SLOT_GRACE;
             (may_ask && fresh) || (!strict && conn.uploads.is_active())
         };
-        self.conns.values().filter(takes).count()
+        self.conns.values().filter(|conn| takes(conn)).count()
     }
 
     /// True if a peer keeps its slot for a while, whatever it makes of it. What a super-seeder gives is little at a time: it

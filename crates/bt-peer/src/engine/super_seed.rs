@@ -69,7 +69,7 @@ impl Engine {
             return;
         }
         let needed = |conn: &Connection| conn.shown.is_some() && !conn.has.get(piece);
-        let is_needed = self.conns.values().any(needed);
+        let is_needed = self.conns.values().any(|conn| needed(conn));
         let mut free = Vec::new();
         for conn in self.conns.values_mut() {
             let passed_on = conn.id != id || !is_needed;
@@ -109,8 +109,13 @@ impl Engine {
             return;
         }
         let silent =
-            |conn: &&Connection| conn.shown.is_none() && now - conn.opened_at >= SILENT_NEWCOMER;
-        let silent: Vec<ConnId> = self.conns.values().filter(silent).map(|c| c.id).collect();
+            |conn: &Connection| conn.shown.is_none() && now - conn.opened_at >= SILENT_NEWCOMER;
+        let silent: Vec<ConnId> = self
+            .conns
+            .values()
+            .filter(|conn| silent(conn))
+            .map(|c| c.id)
+            .collect();
         for id in silent {
             // Its first word may come yet: whatever it says then is no second one.
             self.show_first(now, id);

@@ -58,7 +58,7 @@ impl Engine {
         if let Some(addr) = conn.listen_addr {
             self.peers.connected(addr);
         }
-        self.conns.insert(id, conn);
+        self.conns.insert(id, Box::new(conn));
         self.introduce(now, id);
         self.greet(now, id, reserved);
         self.dial(now);

@@ -159,7 +159,7 @@ impl Engine {
     /// has gone out. A peer with the fast extension knows by `reqq` and by rejections.
     #[must_use]
     pub fn is_swamped(&self, id: ConnId) -> bool {
-        self.conns.get(&id).is_some_and(is_swamped)
+        self.conns.get(&id).is_some_and(|conn| is_swamped(conn))
     }
 
     fn wants_upload(&mut self, id: ConnId) {
