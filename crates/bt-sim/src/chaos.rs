@@ -89,6 +89,9 @@ fn draw_host(rng: &mut Rng, seeder: bool) -> Host {
         super_seed: seeder && rng.chance(25),
         peers_max: PEERS_MAX,
         leaves: false,
+        magnet: !seeder && rng.chance(20),
+        half: !seeder && rng.chance(10),
+        v6: rng.chance(30),
     }
 }
 

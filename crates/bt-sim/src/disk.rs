@@ -8,12 +8,25 @@ use bt_core::{Bitfield, Block, InfoHash, Layout, PieceIndex, Rng};
 use bt_storage::resume::{self, Resume};
 use bt_storage::{Control, Faults, FileIndex, FileMap, FileSpec, MemoryStorage, TorrentStore};
 use bytes::Bytes;
+use sha1::{Digest, Sha1};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+/// Length of the info dictionary in bytes: two pieces of metadata (BEP 9).
+const INFO_BYTES: usize = 20_000;
+
+/// What peers take for the info dictionary of the torrent that the world shares. Its layout is known to the world, so nobody
+/// reads it: only its hash has to be right.
+pub(crate) static INFO: LazyLock<Bytes> = LazyLock::new(|| {
+    let mut info = vec![0; INFO_BYTES];
+    Rng::new(9).fill(&mut info);
+    info.into()
+});
 
 /// The torrent that the world shares.
-pub const INFO_HASH: InfoHash = InfoHash([0xb7; 20]);
+pub(crate) static INFO_HASH: LazyLock<InfoHash> =
+    LazyLock::new(|| InfoHash(Sha1::digest(&*INFO).into()));
 
 /// Which kind of disk the nodes have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,13 +190,13 @@ impl Disk for Stored {
             own: true,
         };
         // A disk that cannot sync leaves the old state as it was.
-        if let Ok(bytes) = resume::record(INFO_HASH, &self.store, &resume) {
+        if let Ok(bytes) = resume::record(*INFO_HASH, &self.store, &resume) {
             self.resume = Some(bytes);
         }
     }
 
     fn open(&mut self) -> Bitfield {
-        let loaded = resume::believe(self.resume.as_deref(), INFO_HASH, &self.store);
+        let loaded = resume::believe(self.resume.as_deref(), *INFO_HASH, &self.store);
         let control = Control {
             threads: Some(NonZeroUsize::MIN),
             ..Control::default()

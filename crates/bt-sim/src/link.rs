@@ -6,6 +6,7 @@ use crate::oracle::Monitor;
 use bt_core::{Block, Rng, Time};
 use bt_peer::ConnId;
 use bt_wire::Decoder;
+use bt_wire::handshake::HANDSHAKE_BYTES;
 use bytes::{Buf, Bytes, BytesMut};
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -98,6 +99,9 @@ pub(crate) struct End {
     pub(crate) phase: Phase,
     /// Bytes that came and make no whole message yet.
     pub(crate) inbox: BytesMut,
+    /// What came behind that, and waits for the rest of its message without being copied.
+    parts: VecDeque<Bytes>,
+    parts_bytes: usize,
     pub(crate) decoder: Decoder,
     /// When the last of what went out arrives: what goes out later does not overtake it.
     pub(crate) arrives_at: Time,
@@ -143,6 +147,8 @@ impl End {
             conn,
             phase: Phase::Shaking,
             inbox: BytesMut::new(),
+            parts: VecDeque::new(),
+            parts_bytes: 0,
             decoder,
             arrives_at: Time::ZERO,
             queued: false,
@@ -155,10 +161,51 @@ impl End {
         self.out.push_back(Item::Bytes { bytes, upload });
     }
 
+    /// Takes bytes that came, and leaves them where they are until their message is whole: most of the memory of a large
+    /// swarm would be copies of parts of blocks.
+    pub(crate) fn keep(&mut self, part: Bytes) {
+        self.parts_bytes += part.len();
+        self.parts.push_back(part);
+    }
+
+    /// Moves the next whole message, or handshake, of what was kept to the inbox; false if there is none.
+    pub(crate) fn gather(&mut self) -> bool {
+        let mut missing = match self.phase {
+            Phase::Closed => return false,
+            Phase::Shaking => HANDSHAKE_BYTES,
+            Phase::Open(_) => {
+                let mut prefix = [0; 4];
+                let bytes = self.parts.iter().flatten();
+                prefix
+                    .iter_mut()
+                    .zip(bytes)
+                    .for_each(|(to, from)| *to = *from);
+                let length = usize::try_from(u32::from_be_bytes(prefix));
+                prefix.len().saturating_add(length.unwrap_or(usize::MAX))
+            }
+        };
+        if self.parts_bytes < missing {
+            return false;
+        }
+        self.parts_bytes -= missing;
+        while let Some(part) = self.parts.front_mut().filter(|_| missing > 0) {
+            let taken = part.split_to(missing.min(part.len()));
+            missing -= taken.len();
+            self.inbox.extend_from_slice(&taken);
+            if part.is_empty() {
+                self.parts.pop_front();
+            }
+        }
+        true
+    }
+
     /// Gives back the memory of an inbox in which nothing is left: there are many.
     pub(crate) fn tidy(&mut self) {
         if self.inbox.is_empty() {
             self.inbox = BytesMut::new();
+        }
+        if self.parts.is_empty() {
+            self.parts = VecDeque::new();
         }
     }
 

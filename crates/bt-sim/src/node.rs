@@ -53,6 +53,12 @@ pub struct Host {
     pub peers_max: usize,
     /// It leaves as soon as it has everything.
     pub leaves: bool,
+    /// It starts from a link: what it knows of the torrent is the hash (BEP 9).
+    pub magnet: bool,
+    /// It wants the first half of the pieces only (BEP 21: it becomes a partial seed).
+    pub half: bool,
+    /// Its address is of IPv6. The network carries both families from everybody to everybody.
+    pub v6: bool,
     /// Its upload slots; `None`: as many as the engine thinks right.
     pub slots: Option<usize>,
 }
@@ -71,6 +77,9 @@ impl Default for Host {
             super_seed: false,
             peers_max: PEERS_MAX,
             leaves: false,
+            magnet: false,
+            half: false,
+            v6: false,
             slots: None,
         }
     }
@@ -88,6 +97,8 @@ pub(crate) struct Node {
     pub(crate) run: u64,
     /// The pieces whose hash the disk found right, as the oracle saw it.
     pub(crate) verified: Bitfield,
+    /// The pieces that its user wants.
+    pub(crate) wanted: Bitfield,
     pub(crate) conns: BTreeMap<ConnId, (LinkId, Side)>,
     /// The number of the next connection that it accepts; odd.
     pub(crate) next_conn: u64,
@@ -110,6 +121,8 @@ pub(crate) struct Node {
     pub(crate) save_planned: bool,
     /// The books of its run.
     pub(crate) ledger: Ledger,
+    /// It knows what the torrent is. Who starts from a link keeps it from the first time on.
+    pub(crate) described: bool,
     /// The next wake-up that is planned.
     pub(crate) wake_at: Option<Time>,
     pub(crate) completed_at: Option<Time>,
@@ -129,6 +142,7 @@ impl Node {
             engine: None,
             run: 0,
             verified: Bitfield::new(pieces),
+            wanted: wanted(host, pieces),
             conns: BTreeMap::new(),
             next_conn: 1,
             line: VecDeque::new(),
@@ -142,6 +156,7 @@ impl Node {
             frozen_until: Time::ZERO,
             save_planned: false,
             ledger: Ledger::default(),
+            described: !host.magnet,
             wake_at: None,
             completed_at: None,
             gone: false,
@@ -152,6 +167,11 @@ impl Node {
     /// True if the swarm's success hangs on it: it came to download, behaves, and has not left.
     pub(crate) fn counts(&self) -> bool {
         !self.host.seeder && self.host.nature == Nature::Honest && !self.gone
+    }
+
+    /// True if it has all that it wants.
+    pub(crate) fn is_sated(&self) -> bool {
+        !self.wanted.has_more_than(&self.verified)
     }
 
     /// Ends the engine's run, and keeps its numbers.
@@ -178,4 +198,15 @@ impl Node {
             ..current
         }
     }
+}
+
+fn wanted(host: Host, pieces: u32) -> Bitfield {
+    let mut wanted = Bitfield::full(pieces);
+    if host.half {
+        let all: Vec<_> = wanted.iter().collect();
+        for piece in all.iter().skip(all.len().div_ceil(2)) {
+            wanted.clear(*piece);
+        }
+    }
+    wanted
 }

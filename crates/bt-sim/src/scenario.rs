@@ -174,10 +174,11 @@ impl Scenario {
                 && (host.leaves || !world.is_gone(*number))
         };
         if !done {
-            let short = numbers.filter(came);
+            let short = numbers
+                .filter(came)
+                .filter(|number| !world.is_sated(*number));
             let short = short.map(|number| (number, world.stats(number).pieces_have));
-            let all = self.settings.layout.pieces_count();
-            let incomplete = short.filter(|(_, pieces)| *pieces < all).collect();
+            let incomplete = short.collect();
             return Err(Stuck { incomplete });
         }
         let ends = numbers.clone().filter(came);

@@ -253,3 +253,123 @@ fn a_newcomer_finds_a_place_where_all_are_taken() {
     println!("{found} peers");
     assert!(found >= 5, "the newcomer has {found} peers");
 }
+
+#[test]
+fn links_are_enough_to_begin() {
+    // BEP 9: the leechers know the hash alone, and take the info dictionary from the seeder or from each other.
+    let mut crowd = Scenario::flash_crowd(7, layout(4), 6, 1_000_000);
+    for (host, _) in &mut crowd.hosts {
+        host.magnet = !host.seeder;
+    }
+    let plain = Scenario::flash_crowd(7, layout(4), 6, 1_000_000);
+    let (linked, plain) = (run(&crowd), run(&plain));
+    assert!(
+        linked.took < plain.took + Duration::from_secs(3),
+        "{linked}, and not from links {plain}"
+    );
+    // Power is lost before and after the dictionary came.
+    for (node, millis) in [(1, 900), (2, 2_500), (3, 5_000)] {
+        let span = Duration::from_secs(2);
+        let after = Duration::from_millis(millis);
+        crowd.faults.push((after, Fault::Crash { node, span }));
+    }
+    crowd.healed_after = Duration::from_secs(8);
+    run(&crowd);
+}
+
+#[test]
+fn both_families_are_one_swarm() {
+    for v6 in [|_: usize| true, |number: usize| number.is_multiple_of(2)] {
+        let mut crowd = Scenario::flash_crowd(8, layout(4), 8, 1_000_000);
+        for (number, (host, _)) in crowd.hosts.iter_mut().enumerate() {
+            host.v6 = v6(number);
+        }
+        let report = run(&crowd);
+        assert!(report.took < report.least * 4, "{report}");
+        assert!(report.seeder_copies < 4.0, "{report}");
+    }
+}
+
+#[test]
+fn who_wants_a_part_has_that_and_stays_with_nobody_who_wants_nothing() {
+    // BEP 21: two partial seeds know of each other by `upload_only` alone.
+    let mut crowd = Scenario::flash_crowd(9, layout(4), 6, 1_000_000);
+    for (host, _) in crowd.hosts.iter_mut().skip(3) {
+        host.half = true;
+    }
+    let world = {
+        let mut world = crowd.build();
+        assert!(world.run(crowd.bound), "it is stuck");
+        world.pass(Duration::from_secs(5));
+        world.assert_at_rest();
+        world
+    };
+    let pieces = crowd.settings.layout.pieces_count();
+    for number in 1..crowd.hosts.len() {
+        let expected = if number < 3 { pieces } else { pieces / 2 };
+        assert_eq!(world.stats(number).pieces_have, expected, "node {number}");
+    }
+}
+
+/// What stands behind `name: ` in what was told of an account.
+fn number_of(line: &str, name: &str) -> u64 {
+    let (_, rest) = line.split_once(&format!(" {name}: ")).unwrap();
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap();
+    rest.get(..end).unwrap().parse().unwrap()
+}
+
+#[test]
+fn accounts_add_up_to_what_was_moved() {
+    let mut crowd = Scenario::flash_crowd(10, layout(4), 5, 1_000_000);
+    let liar = Host {
+        nature: Nature::Liar(30),
+        seeder: true,
+        ..Host::default()
+    };
+    crowd.hosts.push((liar, Duration::ZERO));
+    crowd.bound += Duration::from_secs(200);
+    let mut world = crowd.build();
+    let sums = Rc::new(Cell::new([0_u64; 4]));
+    let told = Rc::clone(&sums);
+    world.tell(move |line| {
+        if line.contains("PeerGone {") {
+            let names = ["uploaded", "served", "wasted", "bad_pieces"];
+            let mut sums = told.get();
+            for (sum, name) in sums.iter_mut().zip(names) {
+                *sum += number_of(line, name);
+            }
+            told.set(sums);
+        }
+    });
+    assert!(world.run(crowd.bound), "it is stuck");
+    world.pass(Duration::from_secs(5));
+    // Whoever is connected still is in no account yet: everybody leaves.
+    let numbers = 0..crowd.hosts.len();
+    let stats = numbers.clone().map(|number| world.stats(number));
+    let moved = stats.fold([0, 0], |[up, down], stats| {
+        [up + stats.uploaded, down + stats.downloaded]
+    });
+    for node in numbers {
+        world.break_later(Duration::ZERO, Fault::Leave { node });
+    }
+    world.pass(Duration::from_secs(1));
+    let [uploaded, served, wasted, bad_pieces] = sums.get();
+    assert_eq!([uploaded, served + wasted], moved);
+    assert!(bad_pieces > 0, "the liar had no say");
+}
+
+#[test]
+fn connections_that_nobody_uses_are_kept_alive() {
+    // BEP 3: two minutes of silence may end a connection. Nobody has anything that another could want.
+    let mut crowd = Scenario::flash_crowd(11, layout(1), 3, 1_000_000);
+    crowd.hosts.retain(|(host, _)| !host.seeder);
+    let mut world = crowd.build();
+    let closed = Rc::new(Cell::new(0));
+    let count = Rc::clone(&closed);
+    world.tell(move |line| count.set(count.get() + u32::from(line.contains(" Close {"))));
+    world.pass(Duration::from_secs(20));
+    closed.set(0);
+    world.pass(Duration::from_secs(900));
+    assert_eq!(closed.get(), 0, "connections end");
+    assert!((0..3).all(|number| world.stats(number).peers == 2));
+}

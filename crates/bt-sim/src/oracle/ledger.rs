@@ -30,6 +30,8 @@ pub struct Ledger {
     pub rotten: u64,
     /// Every piece was there at some time in this run. Its disk may lose one before a tracker can be told.
     pub was_complete: bool,
+    /// It does not know what the torrent is yet, only its hash.
+    pub unknown: bool,
     /// Its disk failed, so bytes may be lost.
     pub disk_failed: bool,
     /// Whom it banned.
@@ -181,7 +183,11 @@ impl Ledger {
             "completed was told and answered, and is told again"
         );
         let left = layout.total_length() - bytes_of(layout, have);
-        demand!(request.left == left, "left {}, not {left}", request.left);
+        demand!(
+            request.left == left || (self.unknown && request.left > 0),
+            "left {}, not {left}",
+            request.left
+        );
         let numbers = (request.uploaded, request.downloaded);
         demand!(
             numbers.0 == self.sent && numbers.1 == self.received,
@@ -360,6 +366,27 @@ mod tests {
                 );
             }
             check(result, expected);
+        }
+    }
+
+    #[test]
+    fn who_does_not_know_the_torrent_says_that_something_is_left() {
+        let nothing = have(&[]);
+        for (unknown, left, expected) in [
+            (true, 16_384, None),
+            (true, 0, Some("left")),
+            (false, 16_384, Some("left")),
+        ] {
+            let mut ledger = Ledger {
+                unknown,
+                ..Ledger::default()
+            };
+            let mut request = AnnounceRequest::new(InfoHash([1; 20]), PeerId([1; 20]), 1, left);
+            request.event = Event::Started;
+            check(
+                ledger.announce(Time::ZERO, &request, &LAYOUT(), &nothing),
+                expected,
+            );
         }
     }
 

@@ -199,7 +199,7 @@ impl World {
     pub(super) fn save(&mut self, number: usize, clean: bool) {
         let node = self.node_mut(number);
         node.save_planned = false;
-        if let Some(engine) = &node.engine {
+        if let Some(engine) = node.engine.as_ref().filter(|_| node.described) {
             node.disk.save(&engine.have(), clean);
         }
     }

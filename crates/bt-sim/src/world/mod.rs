@@ -164,8 +164,8 @@ impl World {
     pub fn add(&mut self, host: Host, after: Duration) -> usize {
         let number = self.nodes.len();
         // A network for each node: neighbours would have the same allowed fast set (BEP 6).
-        let [_, _, high, low] = u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
-        let addr = SocketAddr::from(([10, high, low, 1], PORT));
+        let network = u16::try_from(number).expect("no more nodes than networks");
+        let addr = SocketAddr::new(address(network, host.v6), PORT);
         let disk = disk::new(self.settings.disk, &self.payload, &self.hashes, host.seeder);
         let pieces_count = self.settings.layout.pieces_count();
         self.nodes.push(Node::new(host, addr, disk, pieces_count));
@@ -240,6 +240,12 @@ impl World {
         self.node(number).completed_at
     }
 
+    /// True if the node has all that it wants.
+    #[must_use]
+    pub fn is_sated(&self, number: usize) -> bool {
+        self.node(number).is_sated()
+    }
+
     /// True if the node left for good.
     #[must_use]
     pub fn is_gone(&self, number: usize) -> bool {
@@ -259,7 +265,7 @@ impl World {
     #[must_use]
     pub fn is_done(&self) -> bool {
         let mut counting = self.nodes.iter().filter(|node| node.counts());
-        counting.all(|node| node.engine.is_some() && node.verified.is_full())
+        counting.all(|node| node.engine.is_some() && node.is_sated())
     }
 
     /// Does the next thing, if it is due by `end`.
@@ -329,11 +335,17 @@ impl World {
 
     /// Whose address it is.
     fn number_of(&self, addr: IpAddr) -> Option<usize> {
-        let IpAddr::V4(v4) = addr else {
-            return None;
+        let number = match addr {
+            IpAddr::V4(v4) => {
+                let [_, high, low, _] = v4.octets();
+                u16::from_be_bytes([high, low])
+            }
+            IpAddr::V6(v6) => {
+                let [_, _, number, ..] = v6.segments();
+                number
+            }
         };
-        let [_, high, low, _] = v4.octets();
-        let number = usize::from(u16::from_be_bytes([high, low]));
+        let number = usize::from(number);
         let node = self.nodes.get(number)?;
         (node.addr.ip() == addr).then_some(number)
     }
@@ -350,4 +362,14 @@ impl World {
     fn is_liar(&self, number: usize) -> bool {
         matches!(self.node(number).host.nature, Nature::Liar(_))
     }
+}
+
+/// The address in the network of that number: 10.N.N.1, or fd00:0:N::1. All of the number is in the bytes that count for
+/// BEP 6 and BEP 40.
+fn address(network: u16, v6: bool) -> IpAddr {
+    if v6 {
+        return IpAddr::from([0xfd00, 0, network, 0, 0, 0, 0, 1]);
+    }
+    let [high, low] = network.to_be_bytes();
+    IpAddr::from([10, high, low, 1])
 }

@@ -1,11 +1,12 @@
 //! Links: how they come to be, carry bytes, freeze and break.
 
 use super::{Happening, World};
-use crate::disk::INFO_HASH;
+use crate::disk::{DiskKind, INFO_HASH};
 use crate::link::{End, Link, LinkId, Phase, SEGMENT_BYTES_MAX, Segment, Side};
 use crate::oracle::Monitor;
 use bt_core::Block;
 use bt_peer::{CloseReason, ConnId, Direction, Input, RESERVED};
+use bt_wire::handshake::HANDSHAKE_BYTES;
 use bt_wire::{Decoder, Handshake, Message, Reserved};
 use bytes::{Buf, Bytes};
 use core::time::Duration;
@@ -86,7 +87,7 @@ impl World {
         };
         let handshake = Handshake {
             reserved: self.reserved(number),
-            info_hash: INFO_HASH,
+            info_hash: *INFO_HASH,
             peer_id: self.node(number).peer_id,
         };
         let bytes = Bytes::copy_from_slice(&handshake.encode());
@@ -213,7 +214,11 @@ impl World {
         if let Some(link) = self.links.get_mut(id) {
             let end = link.end_mut(side);
             for part in &segment.parts {
-                end.inbox.extend_from_slice(part);
+                match self.settings.disk {
+                    DiskKind::Stored => end.inbox.extend_from_slice(part),
+                    // For large swarms, as the disk is.
+                    DiskKind::Stamped => end.keep(part.clone()),
+                }
             }
         }
         while let Some((number, conn, came)) = self.next_message(id, side) {
@@ -232,22 +237,31 @@ impl World {
     /// The next whole thing that came to the end, unless its node has closed it.
     fn next_message(&mut self, id: LinkId, side: Side) -> Option<(usize, ConnId, Came)> {
         let end = self.links.get_mut(id)?.end_mut(side);
-        let came = match &mut end.phase {
-            Phase::Closed => return None,
-            Phase::Shaking => {
-                let handshake = Handshake::parse(&end.inbox);
-                let handshake = handshake.expect("nodes send right handshakes")?;
-                end.inbox.advance(bt_wire::handshake::HANDSHAKE_BYTES);
-                Came::Handshake(handshake)
+        loop {
+            let came = match &mut end.phase {
+                Phase::Closed => return None,
+                Phase::Shaking => {
+                    let handshake = Handshake::parse(&end.inbox);
+                    let handshake = handshake.expect("nodes send right handshakes");
+                    if handshake.is_some() {
+                        end.inbox.advance(HANDSHAKE_BYTES);
+                    }
+                    handshake.map(Came::Handshake)
+                }
+                Phase::Open(monitor) => {
+                    let message = end.decoder.decode(&mut end.inbox);
+                    let message = message.expect("nodes send right messages");
+                    message.iter().for_each(|message| monitor.hear(message));
+                    message.map(Came::Message)
+                }
+            };
+            if let Some(came) = came {
+                return Some((end.node, end.conn, came));
             }
-            Phase::Open(monitor) => {
-                let message = end.decoder.decode(&mut end.inbox);
-                let message = message.expect("nodes send right messages")?;
-                monitor.hear(&message);
-                Came::Message(message)
+            if !end.gather() {
+                return None;
             }
-        };
-        Some((end.node, end.conn, came))
+        }
     }
 
     fn opened(&mut self, id: LinkId, side: Side, number: usize, conn: ConnId, came: &Handshake) {

@@ -1,6 +1,7 @@
 //! What engines order, and how it is carried out and told.
 
 use super::{Happening, World};
+use crate::disk::INFO;
 use crate::link::Phase;
 use crate::node::Nature;
 use crate::payload::{digest, mix};
@@ -35,7 +36,7 @@ impl World {
             Output::Upload { conn, block } => self.upload(number, conn, block),
             Output::Close { conn, .. } => self.close(number, conn),
             Output::Disk(job) => self.order_job(number, job),
-            Output::Metadata(_) => unreachable!("torrents of the simulation are known"),
+            Output::Metadata(bytes) => self.describe(number, &bytes),
             Output::Announce { id, request, .. } => self.order_announce(number, id, request),
             Output::Emit(event) => self.heed(number, &event),
             // Everybody knows its address here.
@@ -45,7 +46,9 @@ impl World {
 
     /// Enters a fact into the node's books.
     pub(super) fn book(&mut self, number: usize, input: &Input) {
-        let ledger = &mut self.node_mut(number).ledger;
+        let node = self.node_mut(number);
+        node.described |= matches!(input, Input::Described { .. });
+        let ledger = &mut node.ledger;
         match input {
             Input::Received {
                 message: Message::Piece { data, .. },
@@ -73,10 +76,25 @@ impl World {
         }
     }
 
+    /// The node has the info dictionary, makes its files, and goes on with nothing.
+    fn describe(&mut self, number: usize, bytes: &Bytes) {
+        assert_eq!(*bytes, *INFO, "node {number} takes another info dictionary");
+        let layout = self.settings.layout;
+        let described = Input::Described {
+            layout,
+            private: false,
+            have: Bitfield::new(layout.pieces_count()),
+            wanted: self.node(number).wanted.clone(),
+        };
+        let run = self.node(number).run;
+        self.later(DISK_LATENCY, Happening::Fact(number, run, described));
+    }
+
     fn order_announce(&mut self, number: usize, id: u64, request: AnnounceRequest) {
         let (now, layout) = (self.now, self.settings.layout);
         let node = self.node_mut(number);
         let verified = node.verified.clone();
+        node.ledger.unknown = !node.described;
         let told = node.ledger.announce(now, &request, &layout, &verified);
         let (run, latency) = (node.run, node.host.latency);
         self.insist(number, told);
@@ -108,10 +126,15 @@ impl World {
             return;
         };
         let end = link.end_mut(side);
-        if let Phase::Open(monitor) = &mut end.phase
-            && let Err(breach) = monitor.send(message, &node.verified)
-        {
-            panic!("node {number}: {}", breach.0);
+        if let Phase::Open(monitor) = &mut end.phase {
+            if let Message::Have { piece } = message {
+                let piece = self.settings.layout.piece(*piece);
+                let has = piece.is_some_and(|piece| monitor.heard().get(piece));
+                assert!(!has, "node {number}: {message:?} to who has it");
+            }
+            if let Err(breach) = monitor.send(message, &node.verified) {
+                panic!("node {number}: {}", breach.0);
+            }
         }
         let boasts = node.host.nature == Nature::Boaster;
         let mut bytes = BytesMut::new();

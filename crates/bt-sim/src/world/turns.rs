@@ -1,11 +1,11 @@
 //! A node's turns: it comes up, is woken, is given facts, and its disk works.
 
 use super::{Fault, Happening, PORT, World, orders};
-use crate::disk::INFO_HASH;
+use crate::disk::{INFO, INFO_HASH};
 use crate::node::Nature;
 use bt_core::disk::{Done, Job, Verdict};
-use bt_core::{Bitfield, PeerId, PieceIndex};
-use bt_peer::{Config, Engine, Input, Output, Torrent};
+use bt_core::{PeerId, PieceIndex};
+use bt_peer::{Config, Engine, Input, Output, Torrent, Unknown};
 use bt_wire::Message;
 use core::time::Duration;
 
@@ -30,14 +30,6 @@ impl World {
         let node = self.node_mut(number);
         node.verified = have.clone();
         node.peer_id = peer_id;
-        let torrent = Torrent {
-            info_hash: INFO_HASH,
-            layout,
-            private: false,
-            trackers: vec![vec![orders::TRACKER_URL.to_owned()]],
-            have,
-            wanted: Bitfield::full(layout.pieces_count()),
-        };
         let mut config = Config::new(peer_id);
         config.listen_port = PORT;
         config.upload_slots = node.host.slots;
@@ -46,7 +38,24 @@ impl World {
         if node.host.nature == Nature::FreeRider {
             config.upload_slots = Some(0);
         }
-        let engine = Engine::new(torrent, config, seed);
+        let trackers = vec![vec![orders::TRACKER_URL.to_owned()]];
+        let engine = if node.described {
+            let torrent = Torrent {
+                info_hash: *INFO_HASH,
+                layout,
+                private: false,
+                trackers,
+                have,
+                wanted: node.wanted.clone(),
+            };
+            Engine::new(torrent, config, seed).with_metadata(INFO.clone())
+        } else {
+            let unknown = Unknown {
+                info_hash: *INFO_HASH,
+                trackers,
+            };
+            Engine::fetching(unknown, config, seed)
+        };
         node.ledger.had = engine.stats(now).bytes_done;
         node.engine = Some(engine);
         node.run += 1;
@@ -177,7 +186,7 @@ impl World {
         }
         let now = self.now;
         let node = self.node_mut(number);
-        if node.verified.is_full() {
+        if node.is_sated() {
             let leaves = node.host.leaves && node.completed_at.is_none();
             node.completed_at.get_or_insert(now);
             self.progressed = true;

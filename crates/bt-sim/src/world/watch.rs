@@ -54,7 +54,8 @@ impl World {
     /// many, and each peer knows whether it wants something.
     pub(super) fn look(&self, number: usize) {
         let node = self.node(number);
-        let Some(engine) = &node.engine else {
+        let Some(engine) = node.engine.as_ref().filter(|_| node.described) else {
+            // There are no pieces before it is known what the torrent is.
             return;
         };
         let more = engine.have().iter_minus(&node.verified).next();
@@ -79,7 +80,8 @@ impl World {
             let banned = node.ledger.banned.contains(&other);
             assert!(!banned, "node {number} talks to {other}, which it banned");
             if monitor.has_begun() {
-                let due = monitor.heard().has_more_than(&node.verified);
+                let mut news = monitor.heard().iter_minus(&node.verified);
+                let due = news.any(|piece| node.wanted.get(piece));
                 assert!(
                     due == monitor.is_interested(),
                     "node {number} {id:?}: interest should be {due}"
@@ -207,16 +209,16 @@ impl World {
     fn assert_useful(&self, link: &Link, side: Side) {
         let (end, far) = (link.end(side), link.end(side.other()));
         if let (Phase::Open(monitor), Phase::Open(_)) = (&end.phase, &far.phase)
-            && self.node(end.node).verified.is_full()
+            && self.node(end.node).is_sated()
             && !end.is_sending(self.now)
             && !far.is_sending(self.now)
             // Two that hide what they have cannot know that both have everything.
             && !(self.node(end.node).host.super_seed && self.node(far.node).host.super_seed)
         {
-            let useless = monitor.heard().is_full() || self.node(far.node).verified.is_full();
+            let useless = monitor.heard().is_full() || self.node(far.node).is_sated();
             assert!(
                 !useless,
-                "nodes {} and {} have everything and stay connected",
+                "nodes {} and {} want nothing and stay connected",
                 end.node, far.node
             );
         }
