@@ -1,24 +1,34 @@
 //! `docs/beps.md` names modules and tests; each name must exist, or the table is a promise nobody keeps. The bad inputs of some
-//! groups have a test each that bears their number.
+//! groups have a test each that bears their number. `docs/plants.md` names the tests that find planted bugs.
 
 use super::{Finding, Source};
 
 /// The table of what is held, and by which test.
 const TABLE: &str = "docs/beps.md";
 
+/// The table of who finds which planted bug.
+const PLANTS: &str = "docs/plants.md";
+
 /// Columns whose backquoted words are names.
-const NAMED_COLUMNS: [&str; 4] = ["module", "modules", "test", "tests"];
+const NAMED_COLUMNS: [&str; 5] = ["module", "modules", "test", "tests", "scenario"];
 
 /// Headings of the groups of bad inputs whose every row names a test that bears its number.
 const NUMBERED: [&str; 3] = ["### C.", "### E.", "### K."];
 
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
-    let Some(table) = sources.iter().find(|source| source.path == TABLE) else {
-        return vec![Finding::new(
-            TABLE,
-            "missing: it says which BEP is held where",
-        )];
-    };
+    let tables = sources
+        .iter()
+        .filter(|source| [TABLE, PLANTS].contains(&source.path.as_str()));
+    if !tables.clone().any(|table| table.path == TABLE) {
+        let what = "missing: it says which BEP is held where";
+        return vec![Finding::new(TABLE, what)];
+    }
+    tables
+        .flat_map(|table| check_table(table, sources))
+        .collect()
+}
+
+fn check_table(table: &Source, sources: &[Source]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut columns: Vec<usize> = Vec::new();
     let mut numbered = false;
@@ -46,7 +56,7 @@ pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
         }
         let named = columns.iter().filter_map(|column| cells.get(*column));
         let names: Vec<&str> = named.flat_map(|cell| ticked(cell)).collect();
-        let place = format!("{TABLE}:{number}");
+        let place = format!("{}:{number}", table.path);
         for name in names.iter().filter(|name| !exists(name, sources)) {
             let what = format!("`{name}` does not exist");
             findings.push(Finding::new(place.clone(), what));
