@@ -692,3 +692,35 @@ fn a_portion_that_fails_fails_the_piece_once_whatever_came_since() {
         assert!(torrent.is_whole(&disk));
     }
 }
+
+#[test]
+fn a_failure_stands_though_the_rest_of_the_piece_is_written() {
+    let torrent = Torrent::new(&[1024 * 1024], 1024 * 1024);
+    let disk = Arc::new(MemoryStorage::new());
+    let store = torrent.store(Arc::clone(&disk));
+    let blocks = torrent.all_blocks();
+    let mut done = Vec::new();
+    let mut gather = |part: &[Block]| {
+        part.iter()
+            .for_each(|block| store.gather(torrent.write(*block), &mut done));
+    };
+    gather(&blocks[..16]);
+    let first = store.take_ready();
+    gather(&blocks[16..32]);
+    let mut rest = store.take_ready();
+    gather(&blocks[32..]);
+    disk.set_faults(Faults {
+        write: Some(DiskErrorKind::Io),
+        ..Faults::default()
+    });
+    store.write(first, &mut done);
+    disk.set_faults(Faults::default());
+    // The piece is complete, and all that is still to be written can be.
+    rest.extend(store.take_ready());
+    store.write(rest, &mut done);
+    assert!(matches!(
+        &verdicts(&done)[..],
+        [(_, Verdict::Failed(error))] if error.kind == DiskErrorKind::Io
+    ));
+    assert_eq!((store.held_bytes(), store.cells.is_empty()), (0, true));
+}
