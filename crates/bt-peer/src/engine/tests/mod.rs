@@ -10,6 +10,7 @@ mod lone;
 mod magnet;
 mod messages;
 mod pex;
+mod round_trips;
 mod slots;
 mod super_seed;
 mod swarm;
