@@ -429,6 +429,7 @@ impl Engine {
         }
         self.update_interest(now, id);
         self.wants_requests(now, id);
+        self.show_begun(now, id);
         Ok(())
     }
 

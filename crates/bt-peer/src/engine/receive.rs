@@ -24,6 +24,7 @@ impl Engine {
             let reason = CloseReason::Violation(violation.to_string());
             self.close(now, id, reason);
         }
+        self.show_begun(now, id);
     }
 
     fn obey(&mut self, now: Time, id: ConnId, message: Message) -> Result<(), Violation> {
@@ -146,7 +147,6 @@ impl Engine {
         if starting {
             self.offer_allowed_fast(now, id);
         }
-        self.show_first(now, id);
         self.close_if_redundant(now, id);
         Ok(())
     }

@@ -52,8 +52,15 @@ impl Engine {
         conn.shown.is_none() || conn.told.get(piece)
     }
 
+    /// All of a message was taken in: if the peer has said by now what it has, it is shown its first pieces.
+    pub(super) fn show_begun(&mut self, now: Time, id: ConnId) {
+        if self.is_super_seeding() && self.conns.get(&id).is_some_and(|conn| conn.begun) {
+            self.show_first(now, id);
+        }
+    }
+
     /// The peer said for the first time what it has, or was silent for so long that it has nothing.
-    pub(super) fn show_first(&mut self, now: Time, id: ConnId) {
+    fn show_first(&mut self, now: Time, id: ConnId) {
         if self.is_super_seeding()
             && let Some(conn) = self.conns.get_mut(&id)
             && conn.shown.is_none()

@@ -257,6 +257,18 @@ fn who_says_nothing_has_nothing() {
 }
 
 #[test]
+fn what_its_first_word_says_it_has_is_not_shown_to_it() {
+    for piece in 0..PIECES {
+        let mut lone = seeder();
+        let conn = lone.open(1, PLAIN);
+        has(&mut lone, conn, piece);
+        let first = shown(&mut lone, conn);
+        assert_eq!(first.len(), SHOWN_MAX);
+        assert!(!first.contains(&piece), "{first:?} to who has {piece}");
+    }
+}
+
+#[test]
 fn what_was_not_shown_is_not_there() {
     let mut lone = seeder();
     let (conn, pieces) = newcomer(&mut lone, 1);
