@@ -230,7 +230,7 @@ impl Session {
         self.start(info_hash, total_length, start)
     }
 
-    /// Starts a torrent from a magnet link: asks peers what it is ([`TorrentEvent::Metadata`]), and goes on as
+    /// Starts a torrent from a magnet link: asks peers what it is ([`Metadata`](crate::TorrentEvent::Metadata)), and goes on as
     /// [`add`](Self::add) does. What was learnt once is kept in the state folder, for the next start.
     ///
     /// # Errors
