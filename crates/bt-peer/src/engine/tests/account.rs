@@ -78,6 +78,32 @@ fn each_end_tells_what_the_peer_gave_and_what_it_owes() {
 }
 
 #[test]
+fn a_block_that_another_brought_before_stands_in_the_account_of_who_was_late() {
+    let mut lone = Lone::leecher(1);
+    let late = lone.open_seeder(1, PLAIN);
+    let asked = lone.requests(late);
+    lone.receive(late, Message::Choke);
+    let quick = lone.open_seeder(2, PLAIN);
+    assert_eq!(lone.requests(quick), asked);
+    for conn in [quick, late] {
+        lone.deliver(conn, asked[0]);
+    }
+    for conn in [quick, late] {
+        let reason = CloseReason::Gone;
+        lone.handle(Input::Closed { conn, reason });
+    }
+    let served = Account {
+        served: BLOCK,
+        ..Account::default()
+    };
+    let wasted = Account {
+        wasted: BLOCK,
+        ..Account::default()
+    };
+    assert_eq!(accounts(&lone), [served, wasted]);
+}
+
+#[test]
 fn a_bad_piece_stands_in_the_account_of_each_who_shared_in_it() {
     let mut lone = Lone::leecher(1);
     let first = lone.open_seeder(1, FAST);
