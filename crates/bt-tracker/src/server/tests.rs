@@ -530,6 +530,15 @@ fn a_flood_of_peers_is_bounded() {
     assert!(totals.leechers + totals.seeders > 400);
 }
 
+/// A leecher more in one of many torrents, of which a tracker has 3,000 at most; how many are in it then.
+fn join(swarms: &mut Swarms, rng: &mut Rng, torrent: u32, (from, port): (u32, u16)) -> u32 {
+    let mut request = request(port, 1, Event::Started);
+    request.info_hash.0[..4].copy_from_slice(&torrent.to_be_bytes());
+    let reply = swarms.announce(Time::ZERO, source(from), &request, rng);
+    assert!(swarms.peers_count() <= 3_000);
+    reply.unwrap().incomplete.unwrap()
+}
+
 #[test]
 fn a_flood_of_peers_does_not_keep_small_swarms_from_growing() {
     // FAULTS 117: one address fills a torrent of its own with ports, and brings torrents that nobody has.
@@ -539,13 +548,7 @@ fn a_flood_of_peers_does_not_keep_small_swarms_from_growing() {
         ..Config::default()
     };
     let (mut swarms, mut rng) = swarms(config);
-    let mut announce = |torrent: u32, from: u32, port: u16| {
-        let mut request = request(port, 1, Event::Started);
-        request.info_hash.0[..4].copy_from_slice(&torrent.to_be_bytes());
-        let reply = swarms.announce(Time::ZERO, source(from), &request, &mut rng);
-        assert!(swarms.peers_count() <= 3_000);
-        reply.unwrap().incomplete.unwrap()
-    };
+    let mut announce = |torrent, from, port| join(&mut swarms, &mut rng, torrent, (from, port));
     let mut flood = 0_u16;
     for who in 0..50 {
         for torrent in 0..20 {
@@ -570,13 +573,7 @@ fn a_flood_of_torrents_takes_no_places_of_a_large_swarm() {
             ..Config::default()
         };
         let (mut swarms, mut rng) = swarms(config);
-        let mut announce = |torrent: u32, from: u32, port: u16| {
-            let mut request = request(port, 1, Event::Started);
-            request.info_hash.0[..4].copy_from_slice(&torrent.to_be_bytes());
-            let reply = swarms.announce(Time::ZERO, source(from), &request, &mut rng);
-            assert!(swarms.peers_count() <= 3_000);
-            reply.unwrap().incomplete.unwrap()
-        };
+        let mut announce = |torrent, from, port| join(&mut swarms, &mut rng, torrent, (from, port));
         (0..2_000).for_each(|who| {
             announce(1, who, 6881);
         });
