@@ -209,7 +209,7 @@ impl TorrentStore {
     }
 
     /// What jobs have left unwritten, of pieces that are complete or of which there is enough to be worth a system call. To
-    /// be called after a batch of jobs.
+    /// be called after a batch of jobs. What another thread is at is written by that one, in the call in which it is.
     pub fn take_ready(&self) -> Vec<Portion> {
         let ready = core::mem::take(&mut *lock(&self.ready));
         let taken = ready.into_iter();
@@ -219,15 +219,8 @@ impl TorrentStore {
     /// Writes portions, on whatever thread, and appends what comes of their pieces.
     pub fn write(&self, portions: Vec<Portion>, done: &mut Vec<Done>) {
         for portion in portions {
-            let Portion {
-                piece,
-                runs,
-                length_bytes,
-            } = portion;
-            let result = self.write_runs(piece, runs);
-            // Only now is the memory free.
-            self.held_bytes.fetch_sub(length_bytes, Ordering::Relaxed);
-            let next = self.cells.land(piece, result);
+            let piece = portion.piece;
+            let next = self.land(portion);
             self.work_off(piece, next, Finish::AtOnce, done);
         }
     }
@@ -260,9 +253,22 @@ impl TorrentStore {
                     done.push(Done::Checked { piece, verdict });
                     slot
                 }
+                Next::Write(portion) => {
+                    next = self.land(portion);
+                    continue;
+                }
             };
             next = self.cells.go_on(piece, slot);
         }
+    }
+
+    /// Writes a portion: what is to be done with its piece next.
+    fn land(&self, portion: Portion) -> Option<Next> {
+        let result = self.write_runs(portion.piece, portion.runs);
+        // Only now is the memory free.
+        self.held_bytes
+            .fetch_sub(portion.length_bytes, Ordering::Relaxed);
+        self.cells.land(portion.piece, result)
     }
 
     /// Reads a block for an upload into `out`.

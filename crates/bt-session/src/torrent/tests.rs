@@ -3,6 +3,7 @@ use crate::config::{SessionConfig, TorrentOptions};
 use crate::handshake;
 use crate::session::Session;
 use bt_core::BLOCK_BYTES;
+use bt_core::disk::Job;
 use bt_peer::limits::{REQUESTS_MAX, WRITES_MAX_BYTES, WRITES_RESUME_BYTES};
 use bt_storage::{
     Control, FileIndex, FileMap, FileSpec, FileStat, Storage, TorrentStore, hash_files,
@@ -10,6 +11,7 @@ use bt_storage::{
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn session(dir: &Path) -> Session {
     let config = SessionConfig {
@@ -90,7 +92,24 @@ async fn an_order_to_a_connection_that_ended_leaves_its_reason_to_be_heard() {
 }
 
 /// A disk that takes nothing until the other end of the channel is dropped, and then takes all and forgets it.
-struct StuckDisk(Mutex<std::sync::mpsc::Receiver<()>>);
+struct StuckDisk {
+    held: Mutex<std::sync::mpsc::Receiver<()>>,
+    /// It was told to make sure of what it took.
+    synced: Arc<AtomicBool>,
+}
+
+impl StuckDisk {
+    /// The disk, what holds it up as long as it is not dropped, and whether it was synced.
+    fn new() -> (Box<Self>, std::sync::mpsc::Sender<()>, Arc<AtomicBool>) {
+        let (release, held) = std::sync::mpsc::channel();
+        let synced = Arc::<AtomicBool>::default();
+        let disk = Self {
+            held: Mutex::new(held),
+            synced: Arc::clone(&synced),
+        };
+        (Box::new(disk), release, synced)
+    }
+}
 
 impl Storage for StuckDisk {
     fn read_at(&self, _: FileIndex, _: u64, buffer: &mut [u8]) -> io::Result<usize> {
@@ -99,7 +118,7 @@ impl Storage for StuckDisk {
     }
 
     fn write_at(&self, _: FileIndex, _: u64, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        let is_free = self.0.lock().is_ok_and(|held| held.recv().is_err());
+        let is_free = self.held.lock().is_ok_and(|held| held.recv().is_err());
         assert!(is_free, "nothing is sent");
         Ok(buffers.iter().map(|buffer| buffer.len()).sum())
     }
@@ -109,6 +128,7 @@ impl Storage for StuckDisk {
     }
 
     fn sync(&self, _: FileIndex) -> io::Result<()> {
+        self.synced.store(true, Ordering::SeqCst);
         Ok(())
     }
 
@@ -154,8 +174,7 @@ async fn what_waits_for_a_slow_disk_is_bounded() {
     let options = TorrentOptions::default();
     let opened = crate::open::open(leeching.shared(), metainfo, here, &options, &status).await;
     let mut opened = opened.unwrap();
-    let (release, held) = std::sync::mpsc::channel::<()>();
-    let stuck = Box::new(StuckDisk(Mutex::new(held)));
+    let (stuck, release, _synced) = StuckDisk::new();
     opened.store = Arc::new(TorrentStore::with_storage(map, hashes, stuck));
     let mut torrent = Torrent::new(Arc::clone(leeching.shared()), opened);
     torrent.disk.pretend_slow();
@@ -225,4 +244,39 @@ async fn hands_are_let_go_of_when_the_last_peer_has_gone_and_made_for_the_next()
         }
         assert!(torrent.conns.is_empty());
     }
+}
+
+#[tokio::test]
+async fn saving_for_the_last_time_waits_for_the_write_that_is_under_way() {
+    /// Of one piece: as much as one long read brings.
+    const LENGTH: u32 = 1 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let session = session(dir.path());
+    let builder = bt_metainfo::Builder::file("file", LENGTH.into(), LENGTH);
+    let metainfo = builder.build(&[[0; 20]]).unwrap();
+    let map = FileMap::from(&metainfo.info);
+    let (status, _) = watch::channel(Status::default());
+    let options = TorrentOptions::default();
+    let data = dir.path().to_owned();
+    let opened = crate::open::open(session.shared(), metainfo, data, &options, &status).await;
+    let mut opened = opened.unwrap();
+    let (stuck, release, synced) = StuckDisk::new();
+    let layout = opened.torrent.layout;
+    opened.store = Arc::new(TorrentStore::with_storage(map, vec![[0; 20]], stuck));
+    let mut torrent = Torrent::new(Arc::clone(session.shared()), opened);
+    let piece = layout.piece(0).unwrap();
+    for block in layout.blocks(piece) {
+        let data = vec![0; block.length as usize].into();
+        let job = Job::Write { block, data };
+        torrent.hands().jobs.submit(job, &mut Vec::new());
+    }
+    torrent.hands().jobs.flush(&mut Vec::new());
+    assert!(torrent.hands().jobs.is_owed(), "it is written beside");
+    let mut saving = core::pin::pin!(torrent.save());
+    let a_while = Duration::from_millis(50);
+    let early = tokio::time::timeout(a_while, saving.as_mut()).await;
+    assert!(early.is_err() && !synced.load(Ordering::SeqCst));
+    drop(release);
+    saving.await.unwrap();
+    assert!(synced.load(Ordering::SeqCst), "what was written");
 }

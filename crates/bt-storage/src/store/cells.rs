@@ -1,8 +1,9 @@
 //! Who is at which piece, what waits for it, and how much of it is on its way to the disk.
 //!
 //! **Invariants:** one thread at a time is at a piece, and nobody waits for it: a job that finds the piece busy is left
-//! for whoever is at it. While a portion of a piece is out, only blocks are taken; whatever else is asked of the piece
-//! waits, with all that came after it, until the portion has landed. So is its outcome: no verdict before the last byte.
+//! for whoever is at it, and so is the wish to have it written. While a portion of a piece is out, only blocks are taken;
+//! whatever else is asked of the piece waits, with all that came after it, until the portion has landed. So is its outcome:
+//! no verdict before the last byte.
 
 use super::Portion;
 use crate::progress::Progress;
@@ -29,6 +30,8 @@ pub(super) enum Next {
     Job(Slot, Job),
     /// Nothing of the piece is out any more: its verdict.
     Settle(Slot, Outcome),
+    /// The piece is given back, and this of it is to be written: somebody wanted to, and found it busy.
+    Write(Portion),
 }
 
 /// The pieces of which something is held, under way or to be done.
@@ -46,6 +49,8 @@ struct Cell {
     out: usize,
     /// What came of the piece, until nothing of it is out.
     outcome: Option<Outcome>,
+    /// Somebody wanted to write what there is of it while it was busy.
+    passed_over: bool,
 }
 
 impl Cell {
@@ -61,7 +66,7 @@ impl Cell {
     }
 
     /// The next thing to do, or the piece is given back.
-    fn next(&mut self, progress: Option<Box<Progress>>) -> Option<Next> {
+    fn next(&mut self, piece: PieceIndex, progress: Option<Box<Progress>>) -> Option<Next> {
         let slot = Slot {
             progress,
             outcome: None,
@@ -78,7 +83,35 @@ impl Cell {
         }
         self.busy = false;
         self.progress = slot.progress;
-        None
+        if !core::mem::take(&mut self.passed_over) {
+            return None;
+        }
+        self.depart(piece).map(Next::Write)
+    }
+
+    /// Takes what is to be written, if the piece is complete or there is enough of it. It is left for who is at the piece.
+    fn depart(&mut self, piece: PieceIndex) -> Option<Portion> {
+        if self.busy {
+            self.passed_over = true;
+            return None;
+        }
+        let progress = self.progress.as_mut()?;
+        let held_before = progress.held_bytes();
+        let runs = match (progress.is_complete(), progress.is_run_ready()) {
+            (true, _) => progress.take_all(),
+            (false, true) => progress.take_hashed(),
+            (false, false) => return None,
+        };
+        let length_bytes = held_before - progress.held_bytes();
+        self.out += 1;
+        if let Some(progress) = self.progress.take_if(|progress| progress.is_complete()) {
+            self.end(Ok(progress.finish()));
+        }
+        Some(Portion {
+            piece,
+            runs,
+            length_bytes,
+        })
     }
 
     fn is_empty(&self) -> bool {
@@ -103,27 +136,10 @@ impl Cells {
         Some(Next::Job(slot, job))
     }
 
-    /// Takes what is to be written of the piece, if it is complete or there is enough of it, and nobody is at it.
+    /// Takes what is to be written of the piece, if it is complete or there is enough of it. If another thread is at the
+    /// piece, that one writes it.
     pub(super) fn depart(&self, piece: PieceIndex) -> Option<Portion> {
-        let mut cells = self.lock();
-        let cell = cells.get_mut(&piece).filter(|cell| !cell.busy)?;
-        let progress = cell.progress.as_mut()?;
-        let held_before = progress.held_bytes();
-        let runs = match (progress.is_complete(), progress.is_run_ready()) {
-            (true, _) => progress.take_all(),
-            (false, true) => progress.take_hashed(),
-            (false, false) => return None,
-        };
-        let length_bytes = held_before - progress.held_bytes();
-        cell.out += 1;
-        if let Some(progress) = cell.progress.take_if(|progress| progress.is_complete()) {
-            cell.end(Ok(progress.finish()));
-        }
-        Some(Portion {
-            piece,
-            runs,
-            length_bytes,
-        })
+        self.lock().get_mut(&piece)?.depart(piece)
     }
 
     /// A job is done: what is to be done next, or the piece is given back.
@@ -132,7 +148,7 @@ impl Cells {
             if let Some(outcome) = slot.outcome {
                 cell.end(outcome);
             }
-            cell.next(slot.progress)
+            cell.next(piece, slot.progress)
         })
     }
 
@@ -148,7 +164,7 @@ impl Cells {
             }
             cell.busy = true;
             let progress = cell.progress.take();
-            cell.next(progress)
+            cell.next(piece, progress)
         })
     }
 
