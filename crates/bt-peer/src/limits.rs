@@ -147,9 +147,18 @@ pub const SUGGESTED_AHEAD: usize = 2;
 /// while the word of the first is under way.
 pub const SHOWN_MAX: usize = 2;
 
-/// What a super-seeder shows counts for this long, whether it is passed on or not. A peer that gives nothing to anybody
-/// gets two pieces in this time; one that gets nothing from anybody else waits as long for a piece that others have.
+/// What a super-seeder shows counts for this long, whether it is passed on or not. While there are others to serve, a peer
+/// that gives nothing to anybody gets two pieces in this time; one that gets nothing from anybody else waits as long before
+/// it is served as by any seeder.
 pub const SHOWN_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How much a super-seeder shows a peer that gets nothing from others beyond what that has, in bytes: more than a fast line
+/// takes in a round trip. As many messages as for all pieces at once would go out only as they are used.
+pub const SHOWN_ALONE_BYTES: u32 = 4 * 1024 * 1024;
+
+/// A super-seeder's line idles when nobody waited for it at so many looks in a row, a second apart: one may fall between the
+/// showing of a piece and the request for it.
+pub const IDLE_TICKS: u32 = 2;
 
 /// A peer that has said nothing for this long has nothing, for a super-seeder. Without the fast extension it need not say
 /// so (BEP 3, "bitfield"), and would wait for somebody to have something.

@@ -55,12 +55,6 @@ impl Scenario {
                 hosts.push((Host { nature, ..host }, late));
             }
         }
-        if first.super_seed {
-            // What it shows a peer is to be passed on (BEP 16): who can reach nobody but it gets a piece each 20 s.
-            for (host, _) in &mut hosts {
-                host.dialable = true;
-            }
-        }
         let mut scenario = Self {
             faults: draw_faults(&mut rng, hosts.len()),
             settings,

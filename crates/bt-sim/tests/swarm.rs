@@ -81,6 +81,19 @@ fn a_super_seeder_does_not_wait_for_peers_that_give_nothing() {
 }
 
 #[test]
+fn a_super_seeder_serves_who_can_reach_nobody_else() {
+    let mut crowd = Scenario::flash_crowd(3, layout(16), 3, 1_000_000).super_seeded();
+    for (host, _) in &mut crowd.hosts {
+        host.dialable = host.seeder;
+    }
+    crowd.bound = Duration::from_secs(900);
+    let report = run(&crowd);
+    // Each takes a copy of its own, over a line that is shared by three.
+    let alone = Duration::from_secs(3 * 16 * 1_048_576 / 1_000_000);
+    assert!(report.took < alone * 2, "{report}");
+}
+
+#[test]
 fn both_kinds_of_disk_give_the_same_swarm() {
     let mut crowd = Scenario::flash_crowd(2, layout(4), 4, 2_000_000);
     let stored = run(&crowd);

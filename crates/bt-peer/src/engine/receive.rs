@@ -192,6 +192,7 @@ impl Engine {
         self.picker.peer_has(piece);
         let needed = self.picker.needs(piece);
         conn.interesting += u32::from(needed);
+        self.note_helped(now, id);
         self.note_passed_on(now, id, piece);
         if needed {
             self.update_interest(now, id);

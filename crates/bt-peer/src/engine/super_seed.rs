@@ -2,15 +2,15 @@
 //!
 //! First each piece is shown to one peer only. A peer is shown another one when the last has come to somebody else, or when
 //! there is nobody else to give it to. Two things keep a swarm from stalling: what is shown counts for
-//! [`SHOWN_PATIENCE`] at most, whatever becomes of it; and what other peers have already is shown to whoever has got
-//! nothing for that long.
+//! [`SHOWN_PATIENCE`] at most, whatever becomes of it; and who has got nothing from others for that long is alone. When each
+//! piece has gone out, or our line idles, one that is alone is served as by any seeder, some pieces ahead of what it has.
 //!
 //! **Invariant:** a piece is told of, and served, only to whom it was shown.
 
 use super::dont_have::tell;
 use super::{ConnId, Engine};
 use crate::connection::Connection;
-use crate::limits::{SHOWN_MAX, SHOWN_PATIENCE, SILENT_NEWCOMER};
+use crate::limits::{IDLE_TICKS, SHOWN_ALONE_BYTES, SHOWN_MAX, SHOWN_PATIENCE, SILENT_NEWCOMER};
 use bt_core::{Block, PieceIndex, Time};
 
 /// What one peer was shown.
@@ -19,16 +19,22 @@ pub(crate) struct Shown {
     /// Those of which it is not known yet that it gave them to others, and since when it could have: not while it waits
     /// for us.
     open: Vec<(PieceIndex, Time)>,
-    /// When it was shown a piece, or got one, last.
-    progress: Time,
+    /// Since when it has got nothing from others, though it could have: not while it waits for us. Once that is
+    /// [`SHOWN_PATIENCE`] ago it stays so until it does get something.
+    without_others: Time,
 }
 
 impl Shown {
     const fn nothing(now: Time) -> Self {
         Self {
             open: Vec::new(),
-            progress: now,
+            without_others: now,
         }
+    }
+
+    /// True if others give it nothing.
+    fn is_alone(&self, now: Time) -> bool {
+        now - self.without_others >= SHOWN_PATIENCE
     }
 
     fn is_open(&self, piece: PieceIndex) -> bool {
@@ -77,15 +83,14 @@ impl Engine {
         }
         let needed = |conn: &Connection| conn.shown.is_some() && !conn.has.get(piece);
         let is_needed = self.conns.values().any(|conn| needed(conn));
+        let serves_alone = self.serves_alone();
         let mut free = Vec::new();
         for conn in self.conns.values_mut() {
-            let passed_on = conn.id != id || !is_needed;
             let Some(shown) = &mut conn.shown else {
                 continue;
             };
-            if conn.id == id {
-                shown.progress = now;
-            }
+            let expects_nothing = serves_alone && shown.is_alone(now);
+            let passed_on = conn.id != id || !is_needed || expects_nothing;
             if shown.is_open(piece) && passed_on {
                 shown.close(piece);
                 free.push(conn.id);
@@ -94,6 +99,19 @@ impl Engine {
         for id in free {
             self.show(now, id);
         }
+    }
+
+    /// The peer says itself that it has a piece more: others gave it, or it would not tell us.
+    pub(super) fn note_helped(&mut self, now: Time, id: ConnId) {
+        if let Some(shown) = self.conns.get_mut(&id).and_then(|conn| conn.shown.as_mut()) {
+            shown.without_others = now;
+        }
+    }
+
+    /// True if who gets nothing from others is served like by any seeder: there is nothing new left to send, or nobody else
+    /// to send it to.
+    fn serves_alone(&self) -> bool {
+        self.upload.spread.is_none() || self.upload.idle_ticks >= IDLE_TICKS
     }
 
     /// The peer was sent a block. With the last one of a piece it has that: it tells only those who lack it.
@@ -127,19 +145,34 @@ impl Engine {
             // Its first word may come yet: whatever it says then is no second one.
             self.show_first(now, id);
         }
+        let busy = |conn: &Connection| {
+            conn.uploads.is_active() || (conn.am_choking && conn.peer_interested)
+        };
+        let is_busy = self.conns.values().any(|conn| busy(conn));
+        self.upload.idle_ticks = match is_busy {
+            true => 0,
+            false => self.upload.idle_ticks.saturating_add(1),
+        };
+        let serves_alone = self.serves_alone();
         let mut free = Vec::new();
         for conn in self.conns.values_mut() {
             let served = conn.uploads.is_active() && conn.up.bytes_per_s(now) > 0;
             let waits_for_us = served || (conn.am_choking && conn.peer_interested);
             if let Some(shown) = &mut conn.shown {
+                let alone = shown.is_alone(now);
                 for (piece, since) in &mut shown.open {
                     if waits_for_us && !conn.has.get(*piece) {
                         *since = now;
+                        if !alone {
+                            shown.without_others = now;
+                        }
                     }
                 }
+                let expects = |piece| !(alone && serves_alone && conn.has.get(piece));
                 let is_fresh = |since: Time| now - since < SHOWN_PATIENCE;
-                shown.open.retain(|(_, since)| is_fresh(*since));
-                if shown.open.is_empty() {
+                let counts = |piece, since| expects(piece) && is_fresh(since);
+                shown.open.retain(|(piece, since)| counts(*piece, *since));
+                if shown.open.is_empty() || alone {
                     free.push(conn.id);
                 }
             }
@@ -162,7 +195,6 @@ impl Engine {
                 return;
             };
             shown.open.push((piece, now));
-            shown.progress = now;
             // Until it asks for it; if it leaves before, the piece is another's.
             conn.suggested.push(piece);
             tell(&mut self.out, now, conn, piece);
@@ -172,7 +204,12 @@ impl Engine {
     fn next_to_show(&mut self, now: Time, id: ConnId) -> Option<PieceIndex> {
         let conn = self.conns.get(&id)?;
         let shown = conn.shown.as_ref()?;
-        if shown.open.len() >= SHOWN_MAX {
+        let alone = self.serves_alone() && shown.is_alone(now);
+        let ahead = match alone {
+            true => (SHOWN_ALONE_BYTES / self.layout.piece_length_max()) as usize,
+            false => SHOWN_MAX,
+        };
+        if shown.open.len() >= ahead.max(SHOWN_MAX) {
             return None;
         }
         // What was lost since the start, or is in doubt, is shown to nobody.
@@ -185,7 +222,6 @@ impl Engine {
             }
             self.upload.spread = None;
         }
-        let starving = now - shown.progress >= SHOWN_PATIENCE;
         let mut rarest = None;
         let hidden = picker.have().iter_minus(&conn.has);
         for piece in hidden.filter(|piece| !conn.told.get(*piece) && disk.trusts(*piece)) {
@@ -195,7 +231,7 @@ impl Engine {
             }
         }
         let (copies, piece) = rarest?;
-        (copies == 0 || starving).then_some(piece)
+        (copies == 0 || alone).then_some(piece)
     }
 
     /// True if somebody was shown the piece of late and it is not known to have passed it on.

@@ -30,6 +30,8 @@ pub(super) struct Upload {
     pub(super) spread: Option<Spread>,
     /// We were complete from the start, and show each peer a piece or two at a time (BEP 16).
     pub(super) super_seeding: bool,
+    /// At how many looks in a row nobody waited for anything of us; counted while super-seeding.
+    pub(super) idle_ticks: u32,
     /// Slots of the last round.
     pub(super) slots: Option<usize>,
     /// The user was told that the upload goal is reached.
@@ -45,6 +47,7 @@ impl Upload {
             rechoke_at: Time::ZERO,
             spread: None,
             super_seeding: false,
+            idle_ticks: 0,
             slots: None,
             goal_told: false,
         }

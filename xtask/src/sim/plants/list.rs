@@ -150,7 +150,7 @@ pub(super) const PLANTS: &[Plant] = plants! {
     "a super-seeder says that it has everything" in "crates/bt-peer/src/engine/swarm.rs":
         "let have = if «self.is_super_seeding()» {" => "false";
     "a super-seeder shows everything at once" in "crates/bt-peer/src/engine/super_seed.rs":
-        "shown.open.len() >= SHOWN_MAX" => "false";
+        "shown.open.len() >= ahead.max(SHOWN_MAX)" => "false";
     "a super-seeder does not see what is passed on" in "crates/bt-peer/src/engine/super_seed.rs":
         "shown.is_open(piece) && passed_on" => "shown.is_open(piece) && passed_on && conn.id == id";
     "a super-seeder waits for who gives nothing" in "crates/bt-peer/src/engine/super_seed.rs":

@@ -2,7 +2,9 @@
 
 use super::lone::*;
 use crate::engine::ConnId;
-use crate::limits::{SHOWN_MAX, SHOWN_PATIENCE, SLOT_GRACE, TICK, UPLOAD_SLOTS_START};
+use crate::limits::{
+    SHOWN_ALONE_BYTES, SHOWN_MAX, SHOWN_PATIENCE, SLOT_GRACE, TICK, UPLOAD_SLOTS_START,
+};
 use crate::{CloseReason, Config, Input};
 use bt_core::disk::{DiskError, DiskErrorKind, Done, Job, Verdict};
 use bt_core::{Bitfield, Block, PieceIndex};
@@ -103,9 +105,23 @@ fn with_nobody_else_there_is_nothing_to_wait_for() {
     assert_eq!(seen.len(), PIECES as usize, "all, without a pause");
 }
 
+/// Somebody is being sent a block, and never has it all: our line does not idle.
+fn keep_line_busy(lone: &mut Lone, n: u8) -> ConnId {
+    let (conn, pieces) = newcomer(lone, n);
+    let piece = lone.layout.piece(pieces[0]).unwrap();
+    let block = lone.layout.blocks(piece).next().unwrap();
+    lone.receive(conn, Message::Request(address(block)));
+    assert_eq!(lone.uploads(conn), [block]);
+    conn
+}
+
 #[test]
 fn who_passes_nothing_on_gets_little_and_stalls_nobody() {
-    let mut lone = seeder();
+    const MANY: u32 = 5 * PIECES;
+    let mut config = Config::new(OWN_ID);
+    config.super_seed = true;
+    let mut lone = Lone::with(torrent(MANY, Bitfield::full(MANY)), config);
+    let busy = keep_line_busy(&mut lone, 3);
     let (miser, pieces) = newcomer(&mut lone, 1);
     let (other, _) = newcomer(&mut lone, 2);
     pieces
@@ -114,14 +130,17 @@ fn who_passes_nothing_on_gets_little_and_stalls_nobody() {
     lone.pass(SHOWN_PATIENCE / 2);
     assert_eq!(shown(&mut lone, miser), []);
     let mut told = BTreeSet::new();
-    let spans = PIECES as usize / SHOWN_MAX;
-    for _ in 0..2 * spans {
+    let rounds = 2 * MANY as usize / (3 * SHOWN_MAX);
+    for round in 0..rounds {
         lone.pass(SHOWN_PATIENCE);
         let next = shown(&mut lone, miser);
-        assert!(next.len() <= SHOWN_MAX, "{next:?}");
+        if round < rounds / 3 {
+            assert!(next.len() <= SHOWN_MAX, "not all are out: {next:?}");
+        }
         told.extend(shown(&mut lone, other));
-        lone.receive(other, Message::KeepAlive);
-        lone.receive(miser, Message::KeepAlive);
+        for conn in [other, miser, busy] {
+            lone.receive(conn, Message::KeepAlive);
+        }
     }
     // What the miser has and does not give comes from us in the end.
     for piece in pieces {
@@ -144,12 +163,69 @@ fn who_gets_from_others_is_not_shown_what_they_have() {
         has(&mut lone, poor, piece);
         assert_eq!(shown(&mut lone, poor), [], "{piece}");
     }
-    // Somebody stops giving: one at a time comes from us.
-    for _ in 0..2 {
+    // All stop giving: the rest comes from us.
+    lone.pass(SHOWN_PATIENCE / 2);
+    assert_eq!(shown(&mut lone, poor), []);
+    lone.pass(SHOWN_PATIENCE / 2 + TICK);
+    assert_eq!(shown(&mut lone, poor).len(), PIECES as usize - 4);
+}
+
+#[test]
+fn who_is_alone_is_shown_some_pieces_ahead_of_what_it_has_until_others_give_again() {
+    const MANY: u32 = 300;
+    let mut lone = {
+        let mut config = Config::new(OWN_ID);
+        config.super_seed = true;
+        Lone::with(torrent(MANY, Bitfield::full(MANY)), config)
+    };
+    let (rich, _) = newcomer(&mut lone, 2);
+    let most: Vec<u32> = (1..MANY).collect();
+    let (alone, first) = newcomer(&mut lone, 1);
+    most.iter().for_each(|piece| has(&mut lone, rich, *piece));
+    shown(&mut lone, rich);
+    let mut told = first;
+    told.extend(shown(&mut lone, alone));
+    lone.pass(SHOWN_PATIENCE + TICK);
+    let ahead = (SHOWN_ALONE_BYTES / lone.layout.piece_length_max()) as usize;
+    let more = shown(&mut lone, alone);
+    assert!(more.len().abs_diff(ahead) <= SHOWN_MAX, "{}", more.len());
+    // One piece more for each that it has got, at once.
+    let piece = lone.layout.piece(more[0]).unwrap();
+    for block in lone.layout.blocks(piece).collect::<Vec<_>>() {
+        lone.receive(alone, Message::Request(address(block)));
+        assert_eq!(lone.uploads(alone), [block]);
+        let (conn, result) = (alone, Ok(()));
+        lone.handle(Input::Uploaded {
+            conn,
+            block,
+            result,
+        });
+    }
+    assert_eq!(shown(&mut lone, alone).len(), 1);
+    told.extend(more);
+    let hidden = (0..MANY).rfind(|piece| !told.contains(piece)).unwrap();
+    has(&mut lone, alone, hidden);
+    lone.pass(SHOWN_PATIENCE - TICK);
+    assert_eq!(shown(&mut lone, alone), []);
+}
+
+#[test]
+fn an_idle_line_serves_who_is_alone_before_all_is_out() {
+    for idle in [true, false] {
+        let mut config = Config::new(OWN_ID);
+        config.super_seed = true;
+        let mut lone = Lone::with(torrent(300, Bitfield::full(300)), config);
+        if !idle {
+            keep_line_busy(&mut lone, 9);
+        }
+        let conns = [1, 2].map(|n| newcomer(&mut lone, n).0);
         lone.pass(SHOWN_PATIENCE / 2);
-        assert_eq!(shown(&mut lone, poor), []);
-        lone.pass(SHOWN_PATIENCE / 2 + TICK);
-        assert_eq!(shown(&mut lone, poor).len(), 1);
+        assert!(conns.iter().all(|conn| shown(&mut lone, *conn).is_empty()));
+        lone.pass(SHOWN_PATIENCE);
+        for conn in conns {
+            let more = shown(&mut lone, conn).len();
+            assert_eq!(more > 2 * SHOWN_MAX, idle, "{more}");
+        }
     }
 }
 
