@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use bt_metainfo::Metainfo;
 use bt_session::dht::{BOOTSTRAP, DhtConfig};
 use bt_session::lsd::LsdConfig;
-use bt_session::{SessionConfig, TorrentOptions};
+use bt_session::{SessionConfig, TorrentOptions, TrackerDns};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use tokio::runtime::Handle;
@@ -44,6 +44,8 @@ pub(crate) struct NetworkArgs {
     /// Ask no tracker
     #[arg(long)]
     no_tracker: bool,
+    #[command(flatten)]
+    tracker_dns: TrackerDnsArgs,
     /// Do not exchange addresses of peers with peers
     #[arg(long)]
     no_pex: bool,
@@ -56,6 +58,14 @@ pub(crate) struct NetworkArgs {
     /// Join the DHT through this node instead of the well-known ones; may be repeated
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "no_dht")]
     dht_bootstrap: Vec<String>,
+}
+
+/// Where trackers' hosts are looked up.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct TrackerDnsArgs {
+    /// Ask this name server on which ports a tracker's host wants to be asked (BEP 34): an address, system, or off
+    #[arg(long, value_name = "ADDR", default_value_t)]
+    pub(crate) tracker_dns: TrackerDns,
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {
@@ -81,6 +91,7 @@ impl NetworkArgs {
             up_limit: self.up_limit,
             dht: self.dht(),
             threads: None,
+            tracker_dns: self.tracker_dns.tracker_dns,
             lsd: (!self.no_lsd).then(LsdConfig::default),
         }
     }

@@ -11,15 +11,19 @@ use crate::config::STOP_DEADLINE;
 use crate::external::External;
 use crate::http::{self, Bounds, Http, HttpError, Reply};
 use crate::open::PEER_ID_PREFIX;
+use crate::preferences::HostPreferences;
+pub use crate::preferences::{NoTrackerDns, TrackerDns};
 use crate::reach::{self, Family, Names};
 use crate::udp::{self, Udp};
 use bt_core::addr::is_dialable;
 use bt_core::{InfoHash, PeerId, Rng};
 pub use bt_tracker::announce::{AnnounceFailure, AnnounceResponse};
 use bt_tracker::announce::{AnnounceRequest, Event, NamedPeer};
+use bt_tracker::dns::Refusal;
 use bt_tracker::http::{self as protocol, REPLY_MAX_BYTES};
 use bt_tracker::scrape::ScrapeResponse;
 
+use core::pin::pin;
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -39,6 +43,9 @@ const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long a scrape may take, since somebody waits for it: over UDP two tries of 15 s (BEP 15).
 const SCRAPE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long one of a host's trackers (BEP 34) may be silent before the next one is asked as well. As for its addresses.
+const NEXT_AFTER: Duration = Duration::from_secs(2);
 
 /// Host names among a tracker's peers that are looked up, and addresses of each that are used.
 const NAMES_MAX: usize = 50;
@@ -64,7 +71,7 @@ impl Default for Turns {
     }
 }
 
-/// Asks a tracker, over each address family that it has.
+/// Asks a tracker, where its host wants to be asked (BEP 34), over each address family that it has.
 ///
 /// `turns` are taken from those of the session. The deadline of a stop counts while it waits for one. Where the tracker sees us (BEP 24) is told to `external`.
 pub(crate) async fn announce(
@@ -72,30 +79,92 @@ pub(crate) async fn announce(
     udp: &Udp,
     turns: &Turns,
     external: &External,
+    preferences: &HostPreferences,
     url: &str,
     request: &AnnounceRequest,
 ) -> Result<AnnounceResponse, AnnounceFailure> {
     let stops = request.event == Event::Stopped;
-    let is_udp = udp::is_udp(url);
+    let urls = preferences.urls(url, stops).await;
+    let urls = urls.map_err(|refusal| AnnounceFailure::Unreachable {
+        message: refusal.to_string(),
+        retry_in: None,
+    })?;
+    let is_udp = urls.iter().any(|url| udp::is_udp(url));
+    let asking = Asking {
+        http,
+        udp,
+        external,
+        request,
+    };
     // The semaphores are never closed.
-    let (deadline, permit) = match (stops, is_udp) {
-        (true, _) => (STOP_DEADLINE, None),
-        (false, true) => (udp::DEADLINE, udp.turn().await),
-        (false, false) => (ANNOUNCE_DEADLINE, turns.announces.acquire().await.ok()),
-    };
-    let asking = async {
-        let _stop = match stops {
-            true => turns.stops.acquire().await.ok(),
-            false => None,
-        };
-        match is_udp {
-            true => ask_udp(udp, url, request, deadline).await,
-            false => ask(http, external, url, request, deadline).await,
+    let permit = match (stops, is_udp) {
+        (true, _) => {
+            let stopping = async {
+                let _stop = turns.stops.acquire().await.ok();
+                asking.ask_any(&urls).await
+            };
+            let result = tokio::time::timeout(STOP_DEADLINE, stopping).await;
+            return result.unwrap_or_else(|_| Err(late(STOP_DEADLINE)));
         }
+        (false, true) => udp.turn().await,
+        (false, false) => turns.announces.acquire().await.ok(),
     };
-    let result = tokio::time::timeout(deadline, asking).await;
+    let result = asking.ask_any(&urls).await;
     drop(permit);
-    result.unwrap_or_else(|_| Err(late(deadline)))
+    result
+}
+
+/// An announce under way.
+struct Asking<'a> {
+    http: &'a Http,
+    udp: &'a Udp,
+    external: &'a External,
+    request: &'a AnnounceRequest,
+}
+
+impl Asking<'_> {
+    /// Asks at the first of these URLs, all of one host, and at the next too if nothing has come from there for
+    /// [`NEXT_AFTER`]: the first answer counts. A refusal is an answer.
+    async fn ask_any(&self, urls: &[String]) -> Result<AnnounceResponse, AnnounceFailure> {
+        let Some((first, rest)) = urls.split_first() else {
+            return Err(unreachable(HttpError::Location));
+        };
+        let mut asking = pin!(self.ask_at(first));
+        if rest.is_empty() {
+            return asking.await;
+        }
+        let is_answer = |result: &Result<_, AnnounceFailure>| {
+            !matches!(result, Err(AnnounceFailure::Unreachable { .. }))
+        };
+        let mut others = Box::pin(self.ask_any(rest));
+        match tokio::time::timeout(NEXT_AFTER, asking.as_mut()).await {
+            Ok(result) if is_answer(&result) => return result,
+            Ok(_) => return others.await,
+            // Maybe it is only slow.
+            Err(_) => {}
+        }
+        tokio::select! {
+            result = &mut asking => if is_answer(&result) { result } else { others.await },
+            result = &mut others => if is_answer(&result) { result } else { asking.await },
+        }
+    }
+
+    async fn ask_at(&self, url: &str) -> Result<AnnounceResponse, AnnounceFailure> {
+        let is_udp = udp::is_udp(url);
+        let deadline = match (self.request.event, is_udp) {
+            (Event::Stopped, _) => STOP_DEADLINE,
+            (_, true) => udp::DEADLINE,
+            (_, false) => ANNOUNCE_DEADLINE,
+        };
+        let asking = async {
+            match is_udp {
+                true => ask_udp(self.udp, url, self.request, deadline).await,
+                false => ask(self.http, self.external, url, self.request, deadline).await,
+            }
+        };
+        let result = tokio::time::timeout(deadline, asking).await;
+        result.unwrap_or_else(|_| Err(late(deadline)))
+    }
 }
 
 async fn ask_udp(
@@ -255,14 +324,21 @@ pub struct Visit {
     udp: Udp,
     turns: Turns,
     external: External,
+    preferences: HostPreferences,
     request: AnnounceRequest,
 }
 
 impl Visit {
     /// Asks from `bind`, or from any address. Trackers are told of `port`, and that a byte is still lacked, since seeders
-    /// are not told of seeders.
+    /// are not told of seeders. `dns` tells where a tracker's host wants to be asked.
     #[must_use]
-    pub fn new(bind: Option<IpAddr>, info_hash: InfoHash, port: u16, numwant: Option<u32>) -> Self {
+    pub fn new(
+        bind: Option<IpAddr>,
+        info_hash: InfoHash,
+        port: u16,
+        numwant: Option<u32>,
+        dns: TrackerDns,
+    ) -> Self {
         let mut rng = Rng::new(random_seed());
         let peer_id = PeerId::generate(PEER_ID_PREFIX, &mut rng);
         let mut request = AnnounceRequest::new(info_hash, peer_id, port, 1);
@@ -273,6 +349,7 @@ impl Visit {
             udp: Udp::new(bind, Names::System, Clock::start()),
             turns: Turns::default(),
             external: External::new(None),
+            preferences: HostPreferences::new(dns),
             request,
         }
     }
@@ -302,17 +379,39 @@ impl Visit {
             udp,
             turns,
             external,
+            preferences,
             ..
         } = self;
-        announce(http, udp, turns, external, tracker, &request).await
+        announce(http, udp, turns, external, preferences, tracker, &request).await
     }
 }
 
-/// Asks the tracker with this announce URL for the numbers of some torrents (BEP 48).
+/// Asks the tracker with this announce URL for the numbers of some torrents (BEP 48), where its host wants to be asked
+/// (BEP 34): at one place after the other, until there is an answer.
 ///
 /// # Errors
 /// [`ScrapeError`] if it cannot be scraped, or does not answer.
-pub async fn scrape(tracker: &str, torrents: &[InfoHash]) -> Result<ScrapeResponse, ScrapeError> {
+pub async fn scrape(
+    tracker: &str,
+    torrents: &[InfoHash],
+    dns: TrackerDns,
+) -> Result<ScrapeResponse, ScrapeError> {
+    let urls = HostPreferences::new(dns).urls(tracker, false).await?;
+    let mut failure = None;
+    for url in urls {
+        match scrape_at(&url, torrents).await {
+            Ok(response) => return Ok(response),
+            Err(refused @ ScrapeError::Tracker(AnnounceFailure::Refused { .. })) => {
+                return Err(refused);
+            }
+            // What the host likes best is to be heard of first.
+            Err(other) => failure = failure.or(Some(other)),
+        }
+    }
+    Err(failure.unwrap_or(ScrapeError::Http(HttpError::Location)))
+}
+
+async fn scrape_at(tracker: &str, torrents: &[InfoHash]) -> Result<ScrapeResponse, ScrapeError> {
     if udp::is_udp(tracker) {
         let udp = Udp::new(None, Names::System, Clock::start());
         let scraping = tokio::time::timeout(SCRAPE_DEADLINE, udp.scrape(tracker, torrents));
@@ -350,6 +449,9 @@ pub enum ScrapeError {
         /// The announce URL.
         tracker: String,
     },
+    /// The host wants no tracker of its own to be asked (BEP 34).
+    #[error(transparent)]
+    Host(#[from] Refusal),
     /// No answer.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -359,261 +461,4 @@ pub enum ScrapeError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bt_tracker::announce::Peer;
-
-    fn refused() -> Result<AnnounceResponse, AnnounceFailure> {
-        Err(AnnounceFailure::Refused {
-            reason: "no".to_owned(),
-            retry_in: None,
-        })
-    }
-
-    fn lost() -> Result<AnnounceResponse, AnnounceFailure> {
-        Err(unreachable(HttpError::Redirects))
-    }
-
-    fn answer(peer: &str, seconds: u64) -> AnnounceResponse {
-        AnnounceResponse {
-            interval: Duration::from_secs(seconds),
-            complete: Some(1),
-            peers: vec![Peer {
-                addr: peer.parse().unwrap(),
-                peer_id: None,
-            }],
-            ..AnnounceResponse::default()
-        }
-    }
-
-    #[test]
-    fn one_answer_is_enough_and_a_refusal_says_more_than_silence() {
-        let good = || Ok(answer("10.0.0.1:1", 60));
-        let rows = [
-            (good(), lost(), good()),
-            (refused(), good(), good()),
-            (lost(), refused(), refused()),
-            (refused(), lost(), refused()),
-            (lost(), lost(), lost()),
-            (good(), good(), good()),
-        ];
-        for (first, second, expected) in rows {
-            assert_eq!(merge(first, second), expected);
-        }
-    }
-
-    #[test]
-    fn two_answers_are_added_up() {
-        let mut second = answer("[2001:db8::1]:2", 90);
-        second.complete = Some(5);
-        second.tracker_id = Some(b"id".to_vec());
-        let merged = merge(Ok(answer("10.0.0.1:1", 60)), Ok(second)).unwrap();
-        assert_eq!(merged.peers.len(), 2);
-        assert_eq!(merged.interval, Duration::from_secs(90));
-        assert_eq!(merged.complete, Some(5));
-        assert_eq!(merged.tracker_id.as_deref(), Some(b"id".as_slice()));
-    }
-
-    #[test]
-    fn an_error_status_is_an_error_whose_words_are_kept() {
-        let reply = |status, body: &[u8]| Reply {
-            status,
-            body: body.to_vec(),
-            retry_after: Some(Duration::from_secs(7)),
-            from: None,
-        };
-        let good = b"d8:intervali1800e5:peers0:e";
-        assert!(understand(&reply(200, good)).is_ok());
-        let rows: [(u16, &[u8], &str); 4] = [
-            (200, b"d14:failure reason4:gonee", "tracker: gone"),
-            (400, b"d14:failure reason4:gonee", "tracker: gone"),
-            (503, b"<html>busy</html>", "HTTP status 503"),
-            (404, good, "HTTP status 404"),
-        ];
-        for (status, body, expected) in rows {
-            let failure = understand(&reply(status, body)).unwrap_err();
-            assert_eq!(failure.to_string(), expected, "{status}");
-        }
-    }
-
-    #[tokio::test]
-    async fn names_are_looked_up_and_what_cannot_be_dialled_is_left_out() {
-        let named = |host: &str, port| NamedPeer {
-            host: host.to_owned(),
-            port,
-        };
-        let peers = vec![
-            named("127.0.0.1", 7),
-            named("0.0.0.0", 7),
-            named("127.0.0.1", 0),
-        ];
-        assert_eq!(
-            resolve(Names::System, peers).await,
-            ["127.0.0.1:7".parse().unwrap()]
-        );
-    }
-
-    #[tokio::test]
-    async fn not_every_tracker_can_be_scraped() {
-        let error = scrape("http://127.0.0.1:1/a", &[]).await.unwrap_err();
-        assert!(matches!(error, ScrapeError::Unsupported { .. }), "{error}");
-        let error = scrape("ftp://127.0.0.1:1/announce", &[]).await.unwrap_err();
-        assert!(
-            matches!(error, ScrapeError::Http(HttpError::Scheme { .. })),
-            "{error}"
-        );
-    }
-
-    /// Answers a connection's request as a tracker without peers.
-    async fn answer_one(mut stream: tokio::net::TcpStream) {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let _request = stream.read(&mut [0; 4_096]).await.unwrap();
-        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\nd8:intervali1800e5:peers0:e";
-        stream.write_all(answer.as_bytes()).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_visit_asks_several_trackers_at_a_time() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/announce", listener.local_addr().unwrap());
-        let serving = async {
-            // Nobody is answered before both have come.
-            let streams = [listener.accept().await, listener.accept().await];
-            for stream in streams {
-                answer_one(stream.unwrap().0).await;
-            }
-        };
-        let bind = Some(std::net::Ipv4Addr::LOCALHOST.into());
-        let visit = Visit::new(bind, InfoHash([1; 20]), 6881, None);
-        let asking = async { tokio::join!(visit.ask(&url), visit.ask(&url)) };
-        let both = tokio::select! {
-            () = async { serving.await; core::future::pending().await } => unreachable!(),
-            both = asking => both,
-        };
-        assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_scrape_of_a_silent_tracker_ends_after_two_tries() {
-        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        udp.set_nonblocking(true).unwrap();
-        let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let urls = [
-            format!("udp://{}/announce", udp.local_addr().unwrap()),
-            format!("http://{}/announce", http.local_addr().unwrap()),
-        ];
-        for url in urls {
-            let begun = tokio::time::Instant::now();
-            let error = scrape(&url, &[InfoHash([1; 20])]).await.unwrap_err();
-            assert!(matches!(error, ScrapeError::Http(_)), "{error:?}");
-            assert_eq!(error.to_string(), "no complete answer within 30 s");
-            assert!(begun.elapsed() < SCRAPE_DEADLINE + Duration::from_secs(1));
-        }
-        let mut connect = [0; 16];
-        for _ in 0..2 {
-            assert_eq!(udp.recv(&mut connect).unwrap(), 16);
-        }
-        assert!(udp.recv(&mut connect).is_err(), "a third try");
-    }
-
-    #[test]
-    fn where_a_tracker_sees_us_is_a_vote() {
-        let external = External::new(None);
-        for network in 1..=5 {
-            assert_eq!(external.ip(false), None);
-            let reply = Reply {
-                status: 200,
-                body: b"d11:external ip4:\x08\x08\x04\x048:intervali1800e5:peers0:e".to_vec(),
-                retry_after: None,
-                from: Some([192, 0, network, 1].into()),
-            };
-            assert!(heed(&reply, &external).is_ok());
-        }
-        assert_eq!(external.ip(false), Some([8, 8, 4, 4].into()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stop_waits_for_no_announce_and_no_longer_than_it_may() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/announce", listener.local_addr().unwrap());
-        let (http, mut turns) = (Http::new(None, Names::System), Turns::default());
-        turns.announces = Semaphore::new(0);
-        let udp = Udp::new(None, Names::System, Clock::start());
-        let external = External::new(None);
-        let id = PeerId([1; 20]);
-        let mut request = AnnounceRequest::new(InfoHash([1; 20]), id, 1, 0);
-        let asking = announce(&http, &udp, &turns, &external, &url, &request);
-        let waited = tokio::time::timeout(2 * ANNOUNCE_DEADLINE, asking).await;
-        assert!(waited.is_err(), "there is no turn to be had");
-        request.event = Event::Stopped;
-        let asking = announce(&http, &udp, &turns, &external, &url, &request);
-        let waited = tokio::time::timeout(2 * ANNOUNCE_DEADLINE, asking).await;
-        let failure = waited.expect("it takes another turn").unwrap_err();
-        assert_eq!(failure.to_string(), "no complete answer within 5 s");
-        turns.stops = Semaphore::new(0);
-        let asking = announce(&http, &udp, &turns, &external, &url, &request);
-        let waited = tokio::time::timeout(2 * ANNOUNCE_DEADLINE, asking).await;
-        assert!(waited.expect("and not longer for that").is_err());
-    }
-
-    /// A session's clients while no name server answers.
-    fn without_names() -> (Http, Udp, Turns, External) {
-        let udp = Udp::new(None, Names::Silent, Clock::start());
-        let http = Http::new(None, Names::Silent);
-        (http, udp, Turns::default(), External::new(None))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn faults_108_a_name_that_is_never_looked_up_is_given_up_in_time() {
-        let (http, udp, turns, external) = without_names();
-        let rows = [
-            ("http://tracker.test/announce", Event::Started, 30),
-            ("udp://tracker.test:1/announce", Event::Started, 60),
-            ("http://tracker.test/announce", Event::Stopped, 5),
-            ("udp://tracker.test:1/announce", Event::Stopped, 5),
-        ];
-        for (url, event, seconds) in rows {
-            let mut request = AnnounceRequest::new(InfoHash([1; 20]), PeerId([1; 20]), 1, 0);
-            request.event = event;
-            let begun = tokio::time::Instant::now();
-            let asked = announce(&http, &udp, &turns, &external, url, &request).await;
-            let message = format!("no complete answer within {seconds} s");
-            assert_eq!(asked.unwrap_err().to_string(), message, "{url}");
-            let took = begun.elapsed();
-            assert!(took < Duration::from_secs(seconds + 1), "{url}: {took:?}");
-        }
-        let peer = |host: &str| NamedPeer {
-            host: host.to_owned(),
-            port: 7,
-        };
-        let begun = tokio::time::Instant::now();
-        let peers = resolve(Names::Silent, vec![peer("peer.test"), peer("10.0.0.1")]).await;
-        assert_eq!(peers, ["10.0.0.1:7".parse().unwrap()]);
-        assert!(begun.elapsed() < NAMES_DEADLINE + Duration::from_secs(1));
-    }
-
-    #[tokio::test]
-    async fn faults_108_a_slow_name_holds_no_other_tracker_up() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/announce", listener.local_addr().unwrap());
-        let (http, udp, turns, external) = without_names();
-        let request = AnnounceRequest::new(InfoHash([1; 20]), PeerId([1; 20]), 1, 0);
-        let slow = async |url: &str| {
-            let asked = announce(&http, &udp, &turns, &external, url, &request).await;
-            unreachable!("{url}: {asked:?}");
-        };
-        let live = async {
-            let answering = async { answer_one(listener.accept().await.unwrap().0).await };
-            let asking = announce(&http, &udp, &turns, &external, &url, &request);
-            tokio::join!(asking, answering).0
-        };
-        // The slow ones are asked first, and are still waited for when the live one has answered.
-        let answer = tokio::select! {
-            biased;
-            () = slow("http://tracker.test/announce") => unreachable!(),
-            () = slow("udp://tracker.test:1/announce") => unreachable!(),
-            answer = live => answer,
-        };
-        assert!(answer.is_ok(), "{answer:?}");
-    }
-}
+mod tests;

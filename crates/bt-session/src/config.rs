@@ -2,6 +2,7 @@
 
 use crate::dht::DhtConfig;
 use crate::lsd::LsdConfig;
+use crate::preferences::TrackerDns;
 use bt_core::Bitfield;
 use bt_metainfo::Info;
 use bt_storage::Allocation;
@@ -40,6 +41,8 @@ pub struct SessionConfig {
     /// Threads on which torrents run, each torrent with all its connections on one of them. `None`: one for each core. 0:
     /// none; torrents then run in the runtime in which the session is made.
     pub threads: Option<usize>,
+    /// Who is asked in DNS which trackers a host runs (BEP 34).
+    pub tracker_dns: TrackerDns,
     /// Look for peers on the local network (BEP 14). `None`: do not.
     pub lsd: Option<LsdConfig>,
 }

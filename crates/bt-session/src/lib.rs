@@ -95,12 +95,14 @@ mod listener;
 mod metadata;
 mod open;
 mod openers;
+mod preferences;
 mod reach;
 mod state;
 mod torrent;
 mod udp;
 mod worker;
 
+pub use announce::TrackerDns;
 pub use config::{Choose, SessionConfig, TorrentOptions};
 pub use events::{GatheredEvents, TorrentEvents};
 pub use handle::{Failure, Phase, Status, TorrentEvent, TorrentHandle};

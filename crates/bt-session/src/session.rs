@@ -19,6 +19,7 @@ use crate::http::Http;
 use crate::inbox::Inbox;
 use crate::lsd::Lsd;
 use crate::openers::Openers;
+use crate::preferences::HostPreferences;
 use crate::reach::Names;
 use crate::torrent::Ends;
 use crate::udp::Udp;
@@ -103,6 +104,7 @@ pub(crate) struct Shared {
     pub(crate) disk_permits: Arc<Semaphore>,
     pub(crate) dial_permits: Semaphore,
     pub(crate) announce_turns: Turns,
+    pub(crate) host_preferences: HostPreferences,
     pub(crate) budget: Budget,
     pub(crate) dht: Option<Dht>,
     pub(crate) lsd: Option<Lsd>,
@@ -170,6 +172,7 @@ impl Session {
             disk_permits: Arc::new(Semaphore::new(POOL_THREADS)),
             dial_permits: Semaphore::new(DIALS_MAX),
             announce_turns: Turns::default(),
+            host_preferences: HostPreferences::new(config.tracker_dns),
             budget: Budget::new(config.down_limit, config.up_limit),
             torrents_started: AtomicU64::new(0),
             torrents: Mutex::default(),

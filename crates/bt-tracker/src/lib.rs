@@ -6,6 +6,7 @@
 //! | [`announce`], [`scrape`] | what is asked and answered, whatever the transport |
 //! | [`http`] | the same as URLs, query strings and bencoded replies |
 //! | [`udp`] | the same as packets of UDP |
+//! | [`dns`] | what a tracker's host says about its trackers in DNS (BEP 34), and the URLs that follow from it |
 //! | [`client`] | the schedule of one torrent's announces: tiers, events, back-off |
 //! | [`server`] | the swarms of a tracker, and which torrents it serves |
 //!
@@ -46,6 +47,7 @@
 
 pub mod announce;
 pub mod client;
+pub mod dns;
 pub mod http;
 pub mod scrape;
 pub mod server;

@@ -1,9 +1,11 @@
-//! What trackers reply and clients ask, as any bytes: never a panic, what comes out is within its bounds, and what is
+//! What trackers reply and clients ask, and what name servers say of trackers, as any bytes: never a panic, what comes out is within its bounds, and what is
 //! written again reads as the same.
 #![no_main]
 
 use bt_core::addr::is_dialable;
 use bt_tracker::announce::{AnnounceFailure, INTERVAL_MAX, INTERVAL_MIN};
+use bt_tracker::dns::message::{Answer, Question, RECORDS_MAX};
+use bt_tracker::dns::{ENDPOINTS_MAX, Preferences, host_of};
 use bt_tracker::http::encode::PeersForm;
 use bt_tracker::http::{TRACKER_ID_MAX_BYTES, decode, encode, query, url};
 use libfuzzer_sys::fuzz_target;
@@ -16,7 +18,33 @@ fuzz_target!(|bytes: &[u8]| {
     announce(bytes);
     scrape(bytes);
     asked(bytes);
+    dns(bytes);
 });
+
+/// The bytes stand behind the question of an answer, and are a record of their own.
+fn dns(bytes: &[u8]) {
+    let question = Question::new("tracker.example", 0).expect("it is a name");
+    let _ = question.read(bytes);
+    let mut packet = question.packet();
+    let end = packet.len() - 11;
+    packet.truncate(end);
+    packet.extend_from_slice(bytes);
+    let (count, flags) = ([0, bytes.first().copied().unwrap_or(0)], [0x81, 0x80]);
+    for (at, word) in [(2, flags), (6, count), (10, [0, 0])] {
+        packet[at..at + 2].copy_from_slice(&word);
+    }
+    if let Some(Answer::Records { texts, .. }) = question.read(&packet) {
+        assert!(texts.len() <= RECORDS_MAX);
+    }
+    let mut record = b"BITTORRENT ".to_vec();
+    record.extend_from_slice(bytes);
+    let preferences = Preferences::read([record.as_slice()]).expect("it is about trackers");
+    let urls = preferences.apply("udp://tracker.example:7/a");
+    let urls = urls.unwrap_or_default();
+    assert!(urls.len() <= ENDPOINTS_MAX);
+    let ours = |url: &String| host_of(url) == Some("tracker.example");
+    assert!(urls.iter().all(ours));
+}
 
 fn announce(bytes: &[u8]) {
     let response = match decode::announce(bytes) {

@@ -2,6 +2,7 @@
 
 use super::{Context, scrape};
 use crate::exit::{Exit, Failure};
+use crate::network::TrackerDnsArgs;
 use crate::output::Output;
 use crate::swarm;
 use crate::text::escape;
@@ -28,6 +29,8 @@ pub(crate) struct Args {
     /// Ask from this address only
     #[arg(long, value_name = "ADDR")]
     bind: Option<IpAddr>,
+    #[command(flatten)]
+    dns: TrackerDnsArgs,
     /// Stay in the trackers' lists instead of taking leave
     #[arg(long)]
     keep: bool,
@@ -69,7 +72,8 @@ async fn ask(args: &Args, context: &Context) -> Result<(), Failure> {
     let output = Output::new(args.json);
     let mut answers = scrape::Answers::new(output);
     for info_hash in torrents {
-        let visit = Visit::new(args.bind, info_hash, args.port, args.numwant);
+        let dns = args.dns.tracker_dns;
+        let visit = Visit::new(args.bind, info_hash, args.port, args.numwant, dns);
         let (visit, keep) = (Arc::new(visit), args.keep);
         let asked = scrape::ask_each(&trackers, |url| {
             let visit = Arc::clone(&visit);

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::exit::{Exit, Failure};
-use crate::network;
+use crate::network::{self, TrackerDnsArgs};
 use crate::output::Output;
 use crate::swarm;
 use crate::text::escape;
@@ -22,6 +22,8 @@ pub(crate) struct Args {
     source: String,
     /// With a tracker's URL: the torrents to ask for
     info_hash: Vec<InfoHash>,
+    #[command(flatten)]
+    dns: TrackerDnsArgs,
     /// Print one JSON object a line for each answer
     #[arg(long)]
     json: bool,
@@ -57,9 +59,10 @@ async fn ask(args: &Args, context: &Context) -> Result<(), Failure> {
     let output = Output::new(args.json);
     let mut answers = Answers::new(output);
     let torrents: Arc<[InfoHash]> = torrents.into();
+    let dns = args.dns.tracker_dns;
     let asked = ask_each(&trackers, |url| {
         let torrents = Arc::clone(&torrents);
-        async move { scrape(&url, &torrents).await }
+        async move { scrape(&url, &torrents, dns).await }
     });
     for (url, answer) in asked {
         match answer.await.context("the asking ended early")? {

@@ -4,7 +4,7 @@ use super::{LOCAL, Place};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 
 #[test]
 fn a_scrape_counts_who_is_there() {
@@ -161,4 +161,68 @@ fn behind_address_translation_the_tracker_names_the_public_address() {
     let expected = [&[203, 0, 113, 7][..], &port.to_be_bytes()].concat();
     let has = |peer: &[u8]| reply.windows(6).any(|window| window == peer);
     assert!(has(&expected), "{}", reply.escape_ascii());
+}
+
+/// A name server that says this of every name for as long as the test runs; its address.
+fn name_server(record: String) -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut packet = [0; 512];
+        loop {
+            let (length, from) = socket.recv_from(&mut packet).unwrap();
+            let question = &packet[..length];
+            let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+            let mut answer = question[..end].to_vec();
+            // An answer, with one record of the name in the question, for a minute.
+            answer[2..4].copy_from_slice(&[0x81, 0x80]);
+            answer[6..12].copy_from_slice(&[0, 1, 0, 0, 0, 0]);
+            let length = u8::try_from(record.len()).unwrap();
+            answer.extend_from_slice(&[0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0, length + 1, length]);
+            answer.extend_from_slice(record.as_bytes());
+            socket.send_to(&answer, from).unwrap();
+        }
+    });
+    addr.to_string()
+}
+
+#[test]
+fn trackers_are_asked_where_their_hosts_say_in_dns() {
+    let place = Place::new();
+    let (mut publisher, url) = place.publish();
+    let info_hash = publisher.event("tracker")["info_hash"].clone();
+    let info_hash = info_hash.as_str().unwrap();
+    let port = url.split([':', '/']).nth(4).unwrap();
+    let wrong = "http://localhost:1/announce";
+    let knowing = name_server(format!("BITTORRENT TCP:{port}"));
+    let ask = |command: &str, server: &str| {
+        let dns = ["--tracker-dns", server];
+        place
+            .bt("getter", &[&[command, wrong, info_hash], &dns[..]].concat())
+            .end()
+    };
+    for command in ["announce", "scrape"] {
+        let ended = ask(command, &knowing);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert!(ended.stdout[0].starts_with(info_hash), "{:?}", ended.stdout);
+        assert_eq!(ask(command, "off").code, Some(5));
+        let refused = ask(command, &name_server("BITTORRENT DENY ALL".to_owned()));
+        assert_eq!(refused.code, Some(5));
+        let message = "localhost says in DNS that it runs no tracker (BEP 34)";
+        assert!(refused.stderr.contains(message), "{}", refused.stderr);
+        assert_eq!(ask(command, "localhost").code, Some(2));
+    }
+    let magnet = format!("magnet:?xt=urn:btih:{info_hash}&tr={wrong}");
+    let get = [
+        "get",
+        &magnet,
+        "-d",
+        "copy",
+        "--no-dht",
+        "--tracker-dns",
+        &knowing,
+    ];
+    let ended = place.bt("getter", &[&get[..], &LOCAL].concat()).end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    place.assert_copied("copy");
 }

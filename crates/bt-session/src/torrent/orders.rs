@@ -45,6 +45,7 @@ impl Torrent {
                         &shared.udp,
                         &shared.announce_turns,
                         &shared.external,
+                        &shared.host_preferences,
                         &url,
                         &request,
                     )

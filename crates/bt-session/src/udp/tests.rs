@@ -94,7 +94,8 @@ async fn torrents_share_a_socket_and_a_connection() {
 async fn a_visit_asks_over_udp_too() {
     let (addr, connects, _serving) = tracker(false).await;
     let bind = Some(Ipv4Addr::LOCALHOST.into());
-    let visit = crate::announce::Visit::new(bind, InfoHash([1; 20]), 6881, None);
+    let visit =
+        crate::announce::Visit::new(bind, InfoHash([1; 20]), 6881, None, crate::TrackerDns::Off);
     let url = format!("udp://{addr}/announce");
     assert_eq!(visit.ask(&url).await.unwrap().complete, Some(9));
     visit.leave(&url).await;
