@@ -3,8 +3,8 @@
 //!
 //! It fails unless each honest question is answered rightly and within a second of running time, each bad one as it should
 //! be, nothing is logged as a warning, and memory stays flat once the limits are reached, which are small so that this is
-//! soon. Running time is what is left of a second on the clock when what this program did not get a core for is taken away:
-//! [`watch`] measures that.
+//! soon. Running time is what is left of a second on the clock when the time is taken away in which this program had no core, or
+//! the tracker's thread was ready to run and had none: [`watch`] measures that.
 
 mod account;
 mod drip;
@@ -27,7 +27,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::process::{Line, Process};
 use crate::programs::Programs;
-use account::Account;
+use account::{Account, Over};
+use watch::Kept;
 
 /// The limits of the tracker that is abused: a flood of a thousand a second reaches them in half a minute.
 const SETTINGS: &str = "torrents_max = 20000\npeers_max = 50000\nconnections_max = 1000\n";
@@ -109,12 +110,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut process = Process::spawn("bt-trackerd", command, 0, sender)?;
     let target = addresses(&lines).with_context(|| process.obituary())?;
     let span = Duration::from_secs(args.minutes * 60);
-    let (accounts, memory) = abuse(target, &mut process, span)?;
+    let (accounts, kept, memory) = abuse(target, &mut process, span)?;
     process.terminate();
     let ended = process.wait(PATIENCE)?;
     for account in &accounts {
         println!("{}", account.show());
     }
+    println!("without a core, in all and at a time: {}", kept.show());
     println!("memory in MiB, each tenth's most: {}", tenths(&memory));
     let mut wrongs: Vec<String> = accounts
         .iter()
@@ -134,12 +136,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// All kinds of load at once; returns what came of them, and the memory of the tracker meanwhile.
+/// All kinds of load at once; returns what came of them, who had no core when, and the memory of the tracker meanwhile.
 fn abuse(
     target: Target,
     process: &mut Process,
     span: Duration,
-) -> Result<(Vec<Account>, Vec<u64>)> {
+) -> Result<(Vec<Account>, Kept, Vec<u64>)> {
     let (stop, all_heard) = (AtomicBool::new(false), AtomicBool::new(false));
     let kinds: [fn(Target, &AtomicBool) -> Account; 9] = [
         honest::over_http,
@@ -153,9 +155,11 @@ fn abuse(
         packet::floods_of_connects,
     ];
     let (mut memory, mut accounts) = (Vec::new(), Vec::new());
-    let watched = std::thread::scope(|scope| {
+    let tracker = process.id();
+    let (watched, kept) = std::thread::scope(|scope| {
         let stop = &stop;
-        let sleeper = scope.spawn(|| watch::run(&all_heard));
+        let all_heard = &all_heard;
+        let sleeper = scope.spawn(move || watch::run(tracker, all_heard));
         let threads = kinds.map(|kind| scope.spawn(move || kind(target, stop)));
         let deadline = Instant::now() + span;
         let mut watch = || -> Result<()> {
@@ -177,13 +181,13 @@ fn abuse(
         for account in &mut accounts {
             account.judge(&kept);
         }
-        watched
+        (watched, kept)
     });
     watched?;
     if accounts.len() < kinds.len() {
         bail!("a kind of load ended in a panic");
     }
-    Ok((accounts, memory))
+    Ok((accounts, kept, memory))
 }
 
 fn addresses(lines: &Receiver<Line>) -> Result<Target> {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::watch;
+use super::watch::Kept;
 
 /// An honest peer waits no longer while this machine runs, whoever else is there.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -11,8 +11,16 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Most of what went wrong that is kept for each kind; the rest is counted.
 const WRONGS_KEPT: usize = 3;
 
+/// How questions travel, and so which threads of the tracker answer them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    Http,
+    Udp,
+}
+
 pub(super) struct Account {
     pub(super) name: &'static str,
+    over: Over,
     done: u64,
     wrongs: Vec<String>,
     wrong: u64,
@@ -22,9 +30,10 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) fn new(name: &'static str) -> Self {
+    pub(super) fn new(name: &'static str, over: Over) -> Self {
         Self {
             name,
+            over,
             done: 0,
             wrongs: Vec::new(),
             wrong: 0,
@@ -55,16 +64,18 @@ impl Account {
         }
     }
 
-    /// An answer that was late is wrong, unless this program was kept from running for all that it was late by: then
-    /// the tracker, on the same machine, was so too, or it was here that the answer lay.
-    pub(super) fn judge(&mut self, kept: &[Range<Instant>]) {
+    /// An answer that was late is wrong, unless for all that it was late by this program or the tracker's thread was ready and
+    /// had no core: the machine was late then.
+    pub(super) fn judge(&mut self, kept: &Kept) {
         for late in self.late.clone() {
             let took = late.end.saturating_duration_since(late.start);
-            let away = watch::within(kept, &late);
-            if took.saturating_sub(away) > ANSWER_MAX {
-                let (took, away) = (took.as_millis(), away.as_millis());
+            let away = kept.within(&late, self.over);
+            if took.saturating_sub(away.with_theirs) > ANSWER_MAX {
                 self.wrong(format!(
-                    "answered after {took} ms, of which this program did not get to run for {away}"
+                    "answered after {} ms; this program had no core for {} of them, or the tracker's thread for {} in all",
+                    took.as_millis(),
+                    away.own.as_millis(),
+                    away.with_theirs.as_millis(),
                 ));
             }
         }
@@ -94,41 +105,44 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
+    use super::super::watch::tests::{self as watch, Millis};
     use super::*;
 
     #[test]
     fn a_late_answer_is_wrong_unless_nothing_ran_meanwhile() {
-        // Question and answer, and from when to when this program did not run, in milliseconds; is it wrong?
-        type Row = ((u64, u64), &'static [(u64, u64)], bool);
-        let rows: [Row; 9] = [
-            ((100, 1_100), &[], false),
-            ((100, 1_101), &[], true),
+        // Question and answer, when this program did not run, and when a thread of the tracker, in milliseconds; is it wrong?
+        type Row = ((u64, u64), Millis<'static>, Millis<'static>, bool);
+        let rows: [Row; 13] = [
+            ((100, 1_100), &[], &[], false),
+            ((100, 1_101), &[], &[], true),
             // As long as it was late by, or shorter.
-            ((0, 1_500), &[(200, 700)], false),
-            ((0, 1_500), &[(200, 699)], true),
+            ((0, 1_500), &[(200, 700)], &[], false),
+            ((0, 1_500), &[(200, 699)], &[], true),
             // In parts, which may stand out at both ends.
-            ((1_000, 2_500), &[(700, 1_200), (2_200, 2_900)], false),
-            ((1_000, 2_500), &[(700, 1_200), (2_201, 2_900)], true),
+            ((1_000, 2_500), &[(700, 1_200), (2_200, 2_900)], &[], false),
+            ((1_000, 2_500), &[(700, 1_200), (2_201, 2_900)], &[], true),
             // Before and after is not meanwhile.
-            ((1_000, 2_500), &[(0, 1_000), (2_500, 9_000)], true),
-            ((1_000, 4_500), &[(0, 9_000)], false),
-            ((1_000, 9_000), &[(1_000, 2_000)], true),
+            ((1_000, 2_500), &[(0, 1_000), (2_500, 9_000)], &[], true),
+            ((1_000, 4_500), &[(0, 9_000)], &[], false),
+            ((1_000, 9_000), &[(1_000, 2_000)], &[], true),
+            // The tracker's waits count as well, and the same moment only once.
+            ((0, 1_500), &[], &[(900, 1_400)], false),
+            ((0, 1_500), &[(200, 600)], &[(500, 700)], false),
+            ((0, 1_500), &[(200, 600)], &[(500, 699)], true),
+            ((0, 1_500), &[(200, 600)], &[(1_500, 2_000)], true),
         ];
         let start = Instant::now();
-        let at = |(from, until): &(u64, u64)| {
-            start + Duration::from_millis(*from)..start + Duration::from_millis(*until)
-        };
-        for (span, kept, wrong) in &rows {
-            let mut account = Account::new("x");
-            account.answered(1, at(span));
-            account.judge(&kept.iter().map(at).collect::<Vec<_>>());
-            assert_eq!(account.is_bad(), *wrong, "{span:?} {kept:?}");
+        for (span, own, theirs, wrong) in &rows {
+            let mut account = Account::new("x", Over::Udp);
+            account.answered(1, watch::at(start, *span));
+            account.judge(&watch::kept(start, own, &[("udp", theirs)]));
+            assert_eq!(account.is_bad(), *wrong, "{span:?} {own:?} {theirs:?}");
         }
     }
 
     #[test]
     fn the_first_wrongs_are_kept_and_all_are_counted() {
-        let mut account = Account::new("x");
+        let mut account = Account::new("x", Over::Http);
         assert!(account.is_bad(), "nothing was done");
         account.good(1);
         assert!(!account.is_bad());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{Account, Target, pace, talk};
+use super::{Account, Over, Target, pace, talk};
 
 /// More than the tracker has places for.
 const CONNECTIONS: usize = 1_500;
@@ -30,7 +30,7 @@ struct Drip {
 }
 
 pub(super) fn connections(target: Target, stop: &AtomicBool) -> Account {
-    let mut account = Account::new("connections that drip");
+    let mut account = Account::new("connections that drip", Over::Http);
     let mut drips: Vec<Drip> = Vec::new();
     let mut turn = 0_u64;
     pace(&mut account, TURN_EVERY, stop, |account| {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::talk::{self, Packets, number};
-use super::{Account, Target, pace};
+use super::{Account, Over, Target, pace};
 use crate::rng::Rng;
 
 /// Swarms, and the addresses from which each of them has a peer.
@@ -25,7 +25,7 @@ const NEW_EVERY: u64 = 7;
 const CONNECTION_ID_FOR: Duration = Duration::from_secs(50);
 
 pub(super) fn over_http(target: Target, stop: &AtomicBool) -> Account {
-    let mut account = Account::new("honest peers over HTTP");
+    let mut account = Account::new("honest peers over HTTP", Over::Http);
     let mut streams: Vec<Option<TcpStream>> = (0..ADDRESSES).map(|_| None).collect();
     let (mut rng, mut turn) = (Rng::new(3), 0_u64);
     pace(&mut account, ASK_EVERY, stop, |account| {
@@ -90,7 +90,7 @@ pub(super) fn over_http(target: Target, stop: &AtomicBool) -> Account {
 }
 
 pub(super) fn over_udp(target: Target, stop: &AtomicBool) -> Account {
-    let mut account = Account::new("honest peers over UDP");
+    let mut account = Account::new("honest peers over UDP", Over::Udp);
     let mut clients: Vec<Option<(Packets, Instant)>> = (0..ADDRESSES).map(|_| None).collect();
     let (mut rng, mut turn) = (Rng::new(4), 0_u64);
     pace(&mut account, ASK_EVERY, stop, |account| {

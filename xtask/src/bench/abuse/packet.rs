@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::talk::{self, Packets, packet};
-use super::{Account, Target, pace};
+use super::{Account, Over, Target, pace};
 use crate::rng::Rng;
 
 /// How often each of the kinds has a turn.
@@ -30,7 +30,7 @@ const CONNECT_BYTES: usize = 16;
 
 /// Random bytes, invented and stolen connection ids, and questions of who has proven where it is that make no sense.
 pub(super) fn noise(target: Target, stop: &AtomicBool) -> Account {
-    let mut account = Account::new("bad packets");
+    let mut account = Account::new("bad packets", Over::Udp);
     let (mut rng, mut thief, mut known) = (Rng::new(8), None, None);
     pace(&mut account, TURN_EVERY, stop, |account| {
         let thief: &UdpSocket = match &thief {
@@ -103,7 +103,7 @@ fn nonsense(known: &Packets, rng: &mut Rng) -> Result<()> {
 
 /// Torrents that nobody has, of one address that has proven itself.
 pub(super) fn floods_of_torrents(target: Target, stop: &AtomicBool) -> Account {
-    let mut account = Account::new("torrents of one address, UDP");
+    let mut account = Account::new("torrents of one address, UDP", Over::Udp);
     let (mut rng, mut known, mut turn) = (Rng::new(9), None, 0_u32);
     pace(&mut account, TURN_EVERY, stop, |account| {
         // A connection id lives two minutes; this many turns are one.
@@ -144,7 +144,7 @@ pub(super) fn floods_of_torrents(target: Target, stop: &AtomicBool) -> Account {
 
 /// Connects, one after the other, whose answers nobody uses.
 pub(super) fn floods_of_connects(target: Target, stop: &AtomicBool) -> Account {
-    let mut account = Account::new("connects");
+    let mut account = Account::new("connects", Over::Udp);
     let mut socket = None;
     pace(&mut account, TURN_EVERY, stop, |account| {
         let socket: &UdpSocket = match &socket {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::rows::{self, ANNOUNCE};
-use super::{Account, Target, pace, talk};
+use super::{Account, Over, Target, pace, talk};
 use crate::rng::Rng;
 
 /// How often a bad request comes.
@@ -18,7 +18,7 @@ const FLOOD_EVERY: Duration = Duration::from_millis(20);
 const FLOOD_AT_A_TIME: u64 = 20;
 
 pub(super) fn malformed(target: Target, stop: &AtomicBool) -> Account {
-    let mut account = Account::new("bad requests");
+    let mut account = Account::new("bad requests", Over::Http);
     let rows = rows::all();
     let mut rows = rows.iter().cycle();
     pace(&mut account, MALFORMED_EVERY, stop, |account| {
@@ -68,7 +68,7 @@ fn flood(
     stop: &AtomicBool,
     mut path: impl FnMut() -> String,
 ) -> Account {
-    let mut account = Account::new(name);
+    let mut account = Account::new(name, Over::Http);
     let mut kept: Option<TcpStream> = None;
     pace(&mut account, FLOOD_EVERY, stop, |account| {
         let mut stream = match kept.take() {
