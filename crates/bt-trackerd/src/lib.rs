@@ -36,6 +36,7 @@ mod places;
 mod proxy;
 mod quick;
 mod reply;
+mod room;
 mod routes;
 mod scrape;
 mod shard;

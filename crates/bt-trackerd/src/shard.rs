@@ -2,7 +2,11 @@
 //!
 //! **Invariant:** a lock is held for one announce, one torrent of a scrape, one portion of a snapshot, or one sweep of a
 //! shard; never across an `await`, and never two at once.
+//!
+//! Torrents are limited by shard, as info hashes spread evenly and who aims at one shard fills only that. Peers do not: one swarm
+//! may have most of them. So these have one limit for all ([`Room`]).
 
+use crate::room::{Held, Room, SHARDS_COUNT};
 use crate::store::{self, Exchange, Outbox, Status};
 use bt_core::{InfoHash, PeerId, Rng, Time};
 use bt_tracker::announce::{AnnounceRequest, Event};
@@ -16,12 +20,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Enough that a handful of workers seldom meet; each costs next to nothing.
-const SHARDS_COUNT: usize = 16;
-
 #[derive(Debug)]
 pub(crate) struct Shards {
     shards: Vec<Mutex<Shard>>,
+    room: Room,
+    /// Held while places go from one shard to another, so that none is on its way when the limit changes.
+    moving: Mutex<()>,
     /// Whether the store that these are shared through answers, if they are shared.
     store: Option<Arc<Status>>,
 }
@@ -51,15 +55,21 @@ struct Shard {
 impl Shards {
     pub(crate) fn new(config: &Config, seed: u64) -> Self {
         let mut seeds = Rng::new(seed);
+        let room = Room::new(config.peers_max);
         let shard = |number| {
-            Mutex::new(Shard {
-                swarms: Swarms::new(share_of(config, number), seeds.next_u64()),
+            let places = room.take(room.lot());
+            let shard = Shard {
+                swarms: Swarms::new(part_of(config, number, places), seeds.next_u64()),
                 rng: seeds.fork(),
                 outbox: None,
-            })
+            };
+            room.tell(number, shard.held());
+            Mutex::new(shard)
         };
         Self {
             shards: (0..SHARDS_COUNT).map(shard).collect(),
+            room,
+            moving: Mutex::default(),
             store: None,
         }
     }
@@ -75,8 +85,45 @@ impl Shards {
 
     pub(crate) fn set_config(&self, config: &Config) {
         for (number, shard) in self.shards.iter().enumerate() {
-            lock(shard).swarms.set_config(share_of(config, number));
+            let swarms = &mut lock(shard).swarms;
+            let places = swarms.config().peers_max;
+            swarms.set_config(part_of(config, number, places));
         }
+        let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        let fewer = self.room.set_peers_max(config.peers_max);
+        self.shrink(fewer);
+    }
+
+    /// Takes so many places from the shards: those that nobody has taken, then of each as large a part.
+    fn shrink(&self, fewer: usize) {
+        let take = |of: &dyn Fn(&Swarms) -> usize| -> usize {
+            let each = |(number, shard): (usize, &Mutex<Shard>)| {
+                let mut shard = lock(shard);
+                let places = shard.swarms.config().peers_max;
+                let taken = of(&shard.swarms).min(places);
+                shard.swarms.set_peers_max(places - taken);
+                self.room.tell(number, shard.held());
+                taken
+            };
+            self.shards.iter().enumerate().map(each).sum()
+        };
+        if fewer == 0 {
+            return;
+        }
+        let idle = take(&|swarms| {
+            swarms
+                .config()
+                .peers_max
+                .saturating_sub(swarms.peers_count())
+        });
+        let left = fewer.saturating_sub(idle);
+        let places = |shard: &Mutex<Shard>| lock(shard).swarms.config().peers_max;
+        let all = self.shards.iter().map(places).sum::<usize>().max(1) as u128;
+        // Rounded up, so that no place is missing; what is too much is free.
+        let part = |places: usize| (places as u128 * left as u128).div_ceil(all);
+        let taken =
+            take(&|swarms| usize::try_from(part(swarms.config().peers_max)).unwrap_or(usize::MAX));
+        self.room.give_back((idle + taken).saturating_sub(fewer));
     }
 
     pub(crate) fn announce_into(
@@ -88,11 +135,58 @@ impl Shards {
         picked: &mut Picked,
     ) -> Result<Numbers, Refusal> {
         let mut shard = self.of(&request.info_hash);
+        if shard.swarms.is_full() {
+            shard.grow(self.room.take(self.room.lot()));
+        }
+        let numbers = self.announce_locked(&mut shard, now, source, request, wanted, picked);
+        if shard.swarms.take_pressed() {
+            let (taker, number) = (shard.held(), place_of(&request.info_hash));
+            self.room.tell(number, taker);
+            drop(shard);
+            self.move_places(now, taker, number);
+        }
+        numbers
+    }
+
+    /// A shard in which somebody had to go gets places of another that has less need of them, if there is one.
+    #[cold]
+    fn move_places(&self, now: Time, taker: Held, number: usize) {
+        // One at a time: whoever comes meanwhile manages with what it has.
+        let Ok(_moving) = self.moving.try_lock() else {
+            return;
+        };
+        let giver = self.room.giver(taker);
+        let shard = |number: usize| self.shards.get(number);
+        let Some((giver, giving, taking)) =
+            giver.and_then(|giver| Some((giver, shard(giver)?, shard(number)?)))
+        else {
+            return;
+        };
+        let mut giving = lock(giving);
+        let most = self.room.gives(giving.held(), taker);
+        let Shard { swarms, rng, .. } = &mut *giving;
+        let given = swarms.yield_places(now, most, rng);
+        self.room.tell(giver, giving.held());
+        drop(giving);
+        let mut taking = lock(taking);
+        taking.grow(given);
+        self.room.tell(number, taking.held());
+    }
+
+    fn announce_locked(
+        &self,
+        shard: &mut Shard,
+        now: Time,
+        source: SocketAddr,
+        request: &AnnounceRequest,
+        wanted: Wanted,
+        picked: &mut Picked,
+    ) -> Result<Numbers, Refusal> {
         let Shard {
             swarms,
             rng,
             outbox,
-        } = &mut *shard;
+        } = shard;
         let Some(outbox) = outbox else {
             return swarms.announce_into(now, source, request, wanted, rng, picked);
         };
@@ -156,6 +250,7 @@ impl Shards {
         and_then: impl FnOnce(&mut Outbox),
     ) {
         let mut shard = self.of(&info_hash);
+        shard.reserve(heard.len(), &self.room);
         let Shard {
             swarms,
             rng,
@@ -228,13 +323,19 @@ impl Shards {
     }
 
     pub(crate) fn sweep(&self, now: Time) {
-        self.shards.iter().for_each(|shard| {
+        for (number, shard) in self.shards.iter().enumerate() {
             let mut shard = lock(shard);
             shard.swarms.sweep(now);
             if let Some(outbox) = &mut shard.outbox {
                 outbox.sweep(now);
             }
-        });
+            // One lot stays at hand.
+            let kept = shard.swarms.peers_count() + self.room.lot();
+            let places = shard.swarms.config().peers_max;
+            shard.swarms.set_peers_max(places.min(kept));
+            self.room.give_back(places.saturating_sub(kept));
+            self.room.tell(number, shard.held());
+        }
     }
 
     /// Has all swarms written, portion by portion; no lock is held while `each` has one.
@@ -258,6 +359,9 @@ impl Shards {
     /// Takes in a swarm of a snapshot.
     pub(crate) fn restore(&self, now: Time, record: Record<'_>, with_peers: bool) {
         let mut shard = self.of(&record.info_hash());
+        if with_peers {
+            shard.reserve(record.peers_count(), &self.room);
+        }
         let Shard { swarms, rng, .. } = &mut *shard;
         swarms.restore(now, record, with_peers, rng);
     }
@@ -305,20 +409,53 @@ impl Shards {
     }
 
     fn of(&self, info_hash: &InfoHash) -> MutexGuard<'_, Shard> {
-        let [.., last] = info_hash.as_bytes();
-        let shard = self.shards.get(usize::from(*last) % SHARDS_COUNT);
+        let shard = self.shards.get(place_of(info_hash));
         lock(shard.expect("there are that many shards"))
     }
 }
 
-/// Each shard gets its part of the limits, and together they have no more, but that each has room for one. Honest info hashes
-/// spread evenly; who aims at one shard fills only that.
-fn share_of(config: &Config, shard: usize) -> Config {
+impl Shard {
+    fn held(&self) -> Held {
+        Held {
+            places: self.swarms.config().peers_max,
+            largest: self.swarms.largest_count(),
+        }
+    }
+
+    const fn grow(&mut self, places: usize) {
+        let all = self.swarms.config().peers_max + places;
+        self.swarms.set_peers_max(all);
+    }
+
+    /// Takes what is free, so that so many peers can come.
+    fn reserve(&mut self, peers: usize, room: &Room) {
+        let swarms = &self.swarms;
+        let there = swarms
+            .config()
+            .peers_max
+            .saturating_sub(swarms.peers_count());
+        if peers > there {
+            self.grow(room.take(peers - there));
+        }
+    }
+}
+
+fn place_of(info_hash: &InfoHash) -> usize {
+    let [.., last] = info_hash.as_bytes();
+    usize::from(*last) % SHARDS_COUNT
+}
+
+/// Each shard gets its part of the torrents, and together they have no more, but that each has room for one. Honest info hashes
+/// spread evenly; who aims at one shard fills only that. Places for peers are another matter.
+fn part_of(config: &Config, shard: usize, places: usize) -> Config {
     // The first ones have what cannot be shared evenly.
-    let share = |all: usize| (all / SHARDS_COUNT + usize::from(shard < all % SHARDS_COUNT)).max(1);
+    let (each, rest) = (
+        config.torrents_max / SHARDS_COUNT,
+        config.torrents_max % SHARDS_COUNT,
+    );
     Config {
-        torrents_max: share(config.torrents_max),
-        peers_max: share(config.peers_max),
+        torrents_max: (each + usize::from(shard < rest)).max(1),
+        peers_max: places,
         ..config.clone()
     }
 }
@@ -329,54 +466,4 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bt_tracker::server::Scope;
-
-    #[test]
-    fn limits_hold_over_all_shards() {
-        for (torrents_max, peers_max) in [(100, 50), (47, 1_000), (160, 161)] {
-            let mut config = Config::default();
-            let shards = Shards::new(&config, 1);
-            (config.torrents_max, config.peers_max) = (torrents_max, peers_max);
-            // Those of the start and those of a reload.
-            shards.set_config(&config);
-            for shards in [shards, Shards::new(&config, 2)] {
-                flood(&shards);
-                let totals = shards.totals();
-                let peers = totals.seeders + totals.leechers;
-                let most = (torrents_max, peers_max);
-                assert!(totals.torrents <= torrents_max, "{most:?}: {totals:?}");
-                assert!(peers <= peers_max, "{most:?}: {totals:?}");
-                // All that is allowed of what there is less of is used.
-                let used = totals.torrents == torrents_max || peers == peers_max;
-                assert!(used, "{most:?}: {totals:?}");
-            }
-        }
-    }
-
-    /// A thousand torrents of a peer each, every one from another address.
-    fn flood(shards: &Shards) {
-        let mut rng = Rng::new(7);
-        let wanted = Wanted {
-            scope: Scope::Both,
-            ids: false,
-            most: 0,
-        };
-        for number in 0..1_000_u32 {
-            let mut hash = [0; 20];
-            rng.fill(&mut hash);
-            let request = AnnounceRequest::new(InfoHash(hash), PeerId([1; 20]), 6_881, 5);
-            let source = (std::net::Ipv4Addr::from(0x0a00_0001 + number), 1).into();
-            shards
-                .announce_into(
-                    Time::from_secs(9),
-                    source,
-                    &request,
-                    wanted,
-                    &mut Picked::default(),
-                )
-                .unwrap();
-        }
-    }
-}
+mod tests;

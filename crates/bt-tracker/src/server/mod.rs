@@ -21,6 +21,9 @@
 //! invented peers keeps no other from growing. The first peer of a torrent has a whole swarm go first, if those picked at random
 //! show that one network floods the tracker with torrents: it takes no place from a large swarm then.
 //!
+//! Several of these may share one limit: each tells whether it lacks places ([`Swarms::take_pressed`]) and gives some to another
+//! ([`Swarms::yield_places`]).
+//!
 //! # Example
 //!
 //! ```
@@ -212,6 +215,8 @@ pub struct Swarms {
     /// larger until somebody announces to it.
     largest: usize,
     totals: Totals,
+    /// Somebody had to go for a peer that is none of a flood.
+    is_pressed: bool,
 }
 
 impl Swarms {
@@ -227,6 +232,7 @@ impl Swarms {
             by_info_hash: HashTable::new(),
             largest: 0,
             totals: Totals::default(),
+            is_pressed: false,
         }
     }
 
@@ -325,7 +331,7 @@ impl Swarms {
             }
         };
         if self.peers_count() > self.config.peers_max {
-            self.settle(request.info_hash, announced.seconds, rng);
+            self.settle(Some(request.info_hash), announced.seconds, rng);
         }
         Ok(Numbers {
             interval_secs: jittered(span(self.config.interval), rng),
@@ -388,6 +394,7 @@ impl Swarms {
             return;
         }
         let of_one = here >= LONE_PEERS && swarm.network() == Some(peer::network_of(addr));
+        self.is_pressed |= !of_one;
         let giving = if !of_one && self.peers_of(self.largest) > here.max(LARGE_PEERS) {
             self.largest
         } else {
@@ -396,20 +403,63 @@ impl Swarms {
         self.remove_one(giving, seconds, rng);
     }
 
-    /// One peer more than there are places is in `newcomer`, a swarm that was empty: a swarm of a flood goes if there is one, else
-    /// a peer of a large swarm, else any small swarm.
-    fn settle(&mut self, newcomer: InfoHash, seconds: u32, rng: &mut Rng) {
+    /// There are more peers than places, one of them perhaps in `newcomer`, a swarm that was empty: a swarm of a flood goes if there
+    /// is one, else a peer of a large swarm, else any small swarm.
+    fn settle(&mut self, newcomer: Option<InfoHash>, seconds: u32, rng: &mut Rng) {
         let sample = self.sample(rng, |swarm| {
-            swarm.info_hash != newcomer && swarm.peers_count() > 0
+            Some(swarm.info_hash) != newcomer && swarm.peers_count() > 0
         });
         let is_large = self.peers_of(self.largest) > LARGE_PEERS;
-        let victim = sample
-            .flood()
-            .or_else(|| sample.victim().filter(|_| !is_large));
+        let flood = sample.flood();
+        self.is_pressed |= flood.is_none() && newcomer.is_some();
+        let victim = flood.or_else(|| sample.victim().filter(|_| !is_large));
         match victim {
             Some(position) => self.remove(position),
             None => self.remove_one(self.largest, seconds, rng),
         }
+    }
+
+    /// True if somebody had to go for a peer that is none of a flood, since this was asked last.
+    pub const fn take_pressed(&mut self) -> bool {
+        core::mem::replace(&mut self.is_pressed, false)
+    }
+
+    /// True if another peer would have somebody go.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.peers_count() >= self.config.peers_max
+    }
+
+    /// Gives up to so many places away: [`Config::peers_max`] is smaller by what it returns. Who has to go for that is chosen as for
+    /// a newcomer; no more than two for each place, if there were too many peers before.
+    pub fn yield_places(&mut self, now: Time, most: usize, rng: &mut Rng) -> usize {
+        let seconds = self.at(now);
+        let given = most.min(self.config.peers_max);
+        self.config.peers_max -= given;
+        for _ in 0..given.saturating_mul(2) {
+            let before = self.peers_count();
+            if before <= self.config.peers_max {
+                break;
+            }
+            self.settle(None, seconds, rng);
+            if self.peers_count() == before {
+                // The swarm that was the largest has nobody left, and none of those picked at random has.
+                let largest = (0..self.swarms.len()).max_by_key(|at| self.peers_of(*at));
+                self.largest = largest.unwrap_or(0);
+            }
+        }
+        given
+    }
+
+    /// More places, or fewer; nobody goes for it now.
+    pub const fn set_peers_max(&mut self, peers_max: usize) {
+        self.config.peers_max = peers_max;
+    }
+
+    /// The peers of the largest swarm, as far as it is known which one that is.
+    #[must_use]
+    pub fn largest_count(&self) -> usize {
+        self.peers_of(self.largest)
     }
 
     fn remove_one(&mut self, position: usize, seconds: u32, rng: &mut Rng) {
@@ -471,7 +521,9 @@ impl Swarms {
         self.clock
     }
 
-    const fn peers_count(&self) -> usize {
+    /// Peers of all torrents together.
+    #[must_use]
+    pub const fn peers_count(&self) -> usize {
         self.totals.seeders + self.totals.leechers
     }
 

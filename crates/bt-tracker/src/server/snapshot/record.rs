@@ -148,6 +148,12 @@ impl<'a> Record<'a> {
         self.head.downloaded
     }
 
+    /// How many peers are in it.
+    #[must_use]
+    pub const fn peers_count(&self) -> usize {
+        self.peers.len() / peer_bytes(self.flags)
+    }
+
     /// Its peers, as another tracker may be told of them.
     pub fn heard(self) -> impl Iterator<Item = Heard> {
         self.peers().map(|peer| Heard {
