@@ -1,6 +1,6 @@
 //! Hashing files into the piece hashes of a new torrent.
 //!
-//! **Invariants:** memory is bounded by one buffer of 1 MiB for each thread; a file that is not the same before and
+//! **Invariants:** memory is bounded by three buffers of 256 KiB for each thread; a file that is not the same before and
 //! after is an error that names it, never a torrent that nobody can complete.
 
 use crate::files::TorrentFiles;

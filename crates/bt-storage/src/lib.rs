@@ -60,6 +60,7 @@ pub mod error;
 pub mod file;
 mod files;
 pub mod hash;
+mod lanes;
 pub mod lock;
 pub mod map;
 pub mod memory;

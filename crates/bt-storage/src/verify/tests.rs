@@ -104,8 +104,8 @@ fn only_what_is_asked_for_is_read_and_nothing_that_is_not_there() {
     }
     let verified = store.verify(&asked, threads(1)).unwrap();
     assert_eq!(sets(&verified), [vec![1], vec![], vec![2], vec![]]);
-    // 2.5 MB in buffers of 1 MiB.
-    assert_eq!(disk.counts(), (3, 0, 0));
+    // 2.5 MB in buffers of 256 KiB.
+    assert_eq!(disk.counts(), (10, 0, 0));
 }
 
 #[test]
@@ -149,7 +149,51 @@ fn it_stops_when_told_to() {
         torrent.store(Arc::clone(&disk)).verify_all(control),
         Err(Cancelled)
     );
-    assert_eq!(disk.counts().0, 5);
+    // Two times three pieces, a read each: those that it was at when it was told to are done.
+    assert_eq!(disk.counts().0, 6);
+}
+
+#[test]
+fn pieces_hashed_side_by_side_do_not_mix() {
+    // Three reads a piece, the last of no whole number of hashed blocks; the torrent's last piece is shorter.
+    let length = 2 * u64::from(READ_BYTES) + 77;
+    let torrent = Torrent::new(&[11 * length + 5], u32::try_from(length).unwrap());
+    let spoilt = |piece: u64, byte: u64| {
+        let disk = Counting::new();
+        torrent.fill(&disk.disk);
+        let mut bytes = torrent.file_bytes(0).to_vec();
+        bytes[usize::try_from(piece * length + byte).unwrap()] ^= 1;
+        disk.disk.put(FileIndex(0), bytes);
+        disk
+    };
+    for (piece, byte) in [(0, 0), (4, length / 2), (10, length - 1), (11, 4)] {
+        for count in [1, 2] {
+            let store = torrent.store(spoilt(piece, byte));
+            let verified = store.verify_all(threads(count)).unwrap();
+            let right = (0..12).filter(|other| u64::from(*other) != piece);
+            let wrong = vec![u32::try_from(piece).unwrap()];
+            assert_eq!(sets(&verified), [right.collect(), wrong, vec![], vec![]]);
+        }
+    }
+}
+
+#[test]
+fn what_one_piece_meets_spares_those_beside_it() {
+    // Each file is a piece, and a folder stands in the place of the second.
+    let temp = tempfile::tempdir().unwrap();
+    let torrent = Torrent::new(&[600_000; 9], 600_000);
+    torrent.fill_folder(temp.path());
+    let path = temp.path().join("dir1/f1");
+    let store = torrent.open(temp.path(), &crate::OpenOptions::default());
+    std::fs::write(&path, []).unwrap();
+    let gone = store.verify_all(threads(1)).unwrap();
+    assert_eq!(sets(&gone)[2], vec![1]);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let verified = store.verify_all(threads(1)).unwrap();
+    let [good, wrong, missing, unreadable] = sets(&verified);
+    assert_eq!((good.len(), wrong.len()), (8, 0));
+    assert_eq!([missing, unreadable].concat(), vec![1]);
 }
 
 #[test]
