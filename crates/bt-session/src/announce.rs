@@ -4,7 +4,7 @@
 //! kinds of peers about us (BEP 7, "announce parameter"). One family's failure is nothing if the other has an answer.
 //!
 //! **Invariant:** once it has its turn, an announce ends within its deadline, DNS included, and always with an answer for
-//! the engine. No more than `ANNOUNCES_MAX` are out at a time, whatever the number of torrents, and as many stops.
+//! the engine. How many are out at a time is bounded by [`Turns`], whatever the number of torrents.
 
 use crate::clock::{Clock, random_seed};
 use crate::config::STOP_DEADLINE;
@@ -14,6 +14,7 @@ use crate::open::PEER_ID_PREFIX;
 use crate::preferences::HostPreferences;
 pub use crate::preferences::{NoTrackerDns, TrackerDns};
 use crate::reach::{self, Family, Names};
+use crate::turns::Turns;
 use crate::udp::{self, Udp};
 use bt_core::addr::is_dialable;
 use bt_core::{InfoHash, PeerId, Rng};
@@ -27,16 +28,8 @@ use core::pin::pin;
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use url::Url;
-
-/// Requests that are out at a time over all torrents: a session of a thousand must not storm its trackers when it starts.
-const ANNOUNCES_MAX: usize = 50;
-
-/// The same when it ends, over UDP too. Beside the others: a stop must not wait behind announces that nobody needs any
-/// more.
-const STOPS_MAX: usize = 50;
 
 /// How long an announce may take. As libtorrent's `tracker_completion_timeout`.
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);
@@ -53,23 +46,6 @@ const ADDRESSES_MAX: usize = 4;
 
 /// How long looking them up may take, all together.
 const NAMES_DEADLINE: Duration = Duration::from_secs(15);
-
-/// Permits for the announces of all torrents of a session.
-#[derive(Debug)]
-pub(crate) struct Turns {
-    /// Over HTTP, but for stops.
-    announces: Semaphore,
-    stops: Semaphore,
-}
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self {
-            announces: Semaphore::new(ANNOUNCES_MAX),
-            stops: Semaphore::new(STOPS_MAX),
-        }
-    }
-}
 
 /// Asks a tracker, where its host wants to be asked (BEP 34), over each address family that it has.
 ///
@@ -99,19 +75,33 @@ pub(crate) async fn announce(
     // The semaphores are never closed.
     let permit = match (stops, is_udp) {
         (true, _) => {
-            let stopping = async {
-                let _stop = turns.stops.acquire().await.ok();
-                asking.ask_any(&urls).await
-            };
+            let host = host_of(url);
+            let stopping = turns.stop(&host, asking.ask_any(&urls), is_answer);
             let result = tokio::time::timeout(STOP_DEADLINE, stopping).await;
             return result.unwrap_or_else(|_| Err(late(STOP_DEADLINE)));
         }
         (false, true) => udp.turn().await,
-        (false, false) => turns.announces.acquire().await.ok(),
+        (false, false) => turns.announce().await,
     };
     let result = asking.ask_any(&urls).await;
     drop(permit);
     result
+}
+
+/// Who is asked: one name and port, whatever the path and its passkey.
+fn host_of(url: &str) -> String {
+    let url = Url::parse(url).ok();
+    let host = url
+        .as_ref()
+        .and_then(|url| Some((url.host_str()?, url.port_or_known_default())));
+    host.map_or_else(String::new, |(host, port)| {
+        format!("{host}:{}", port.unwrap_or(0))
+    })
+}
+
+/// A refusal is one too.
+const fn is_answer(result: &Result<AnnounceResponse, AnnounceFailure>) -> bool {
+    !matches!(result, Err(AnnounceFailure::Unreachable { .. }))
 }
 
 /// An announce under way.
@@ -133,9 +123,6 @@ impl Asking<'_> {
         if rest.is_empty() {
             return asking.await;
         }
-        let is_answer = |result: &Result<_, AnnounceFailure>| {
-            !matches!(result, Err(AnnounceFailure::Unreachable { .. }))
-        };
         let mut others = Box::pin(self.ask_any(rest));
         match tokio::time::timeout(NEXT_AFTER, asking.as_mut()).await {
             Ok(result) if is_answer(&result) => return result,

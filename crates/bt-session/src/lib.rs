@@ -99,6 +99,7 @@ mod preferences;
 mod reach;
 mod state;
 mod torrent;
+mod turns;
 mod udp;
 mod worker;
 

@@ -5,7 +5,6 @@
 
 pub(crate) mod life;
 
-use crate::announce::Turns;
 use crate::budget::{Budget, Part};
 use crate::buffers::Buffers;
 use crate::clock::Clock;
@@ -22,6 +21,7 @@ use crate::openers::Openers;
 use crate::preferences::HostPreferences;
 use crate::reach::Names;
 use crate::torrent::Ends;
+use crate::turns::Turns;
 use crate::udp::Udp;
 use crate::worker::Workers;
 use crate::{incoming, listener, open};

@@ -181,8 +181,12 @@ async fn a_stop_waits_for_no_announce_and_no_longer_than_it_may() {
     let off = HostPreferences::new(TrackerDns::Off);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/announce", listener.local_addr().unwrap());
-    let (http, mut turns) = (Http::new(None, Names::System), Turns::default());
-    turns.announces = Semaphore::new(0);
+    let (http, turns) = (Http::new(None, Names::System), Turns::default());
+    let moment = Duration::from_millis(1);
+    let mut taken = Vec::new();
+    while let Ok(turn) = tokio::time::timeout(moment, turns.announce()).await {
+        taken.push(turn);
+    }
     let udp = Udp::new(None, Names::System, Clock::start());
     let external = External::new(None);
     let id = PeerId([1; 20]);
@@ -195,10 +199,26 @@ async fn a_stop_waits_for_no_announce_and_no_longer_than_it_may() {
     let waited = tokio::time::timeout(2 * ANNOUNCE_DEADLINE, asking).await;
     let failure = waited.expect("it takes another turn").unwrap_err();
     assert_eq!(failure.to_string(), "no complete answer within 5 s");
-    turns.stops = Semaphore::new(0);
-    let asking = announce(&http, &udp, &turns, &external, &off, &url, &request);
-    let waited = tokio::time::timeout(2 * ANNOUNCE_DEADLINE, asking).await;
-    assert!(waited.expect("and not longer for that").is_err());
+    // Two to one host that is silent: the second waits for its turn, and not longer for that.
+    let asking = || announce(&http, &udp, &turns, &external, &off, &url, &request);
+    let both = async { tokio::join!(asking(), asking()) };
+    let waited = tokio::time::timeout(STOP_DEADLINE + moment, both).await;
+    let (first, second) = waited.expect("both end in time");
+    assert!(first.is_err() && second.is_err());
+}
+
+#[test]
+fn a_host_is_a_name_and_a_port() {
+    let rows = [
+        ("http://t.test/announce?passkey=1", "t.test:80"),
+        ("https://t.test/announce", "t.test:443"),
+        ("udp://t.test:6969", "t.test:6969"),
+        ("udp://[2001:db8::1]:7/announce", "[2001:db8::1]:7"),
+        ("nonsense", ""),
+    ];
+    for (url, host) in rows {
+        assert_eq!(host_of(url), host, "{url}");
+    }
 }
 
 /// A name server on loopback that says this of every host.
