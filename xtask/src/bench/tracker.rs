@@ -3,6 +3,7 @@
 
 mod report;
 mod rival;
+mod workers;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -20,8 +21,9 @@ use crate::units::parse_duration;
 use report::{Row, table};
 use rival::{RIVALS, Rival, Running};
 
-/// The core of the load; the tracker has another for itself.
+/// The core of the load, and the one that the tracker has for itself.
 const LOAD_CORE: usize = 1;
+const TRACKER_CORE: usize = 0;
 
 /// A fill is over by then.
 const FILL_MAX: Duration = Duration::from_secs(120);
@@ -55,6 +57,9 @@ pub(crate) struct Args {
     /// Fill only, and tell how much memory that takes
     #[arg(long)]
     memory: bool,
+    /// Measure only what a second worker of ours costs, with `--runs` of `--span` each
+    #[arg(long, conflicts_with_all = ["trackers", "memory", "json"])]
+    workers: bool,
     /// Print one JSON object for each measurement instead of the table
     #[arg(long)]
     json: bool,
@@ -88,6 +93,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         hashes: &hashes,
         peers: args.peers.max(1),
     };
+    if args.workers {
+        return workers::run(&program, target, args.span, args.runs);
+    }
     let (mut rows, mut failed) = (Vec::new(), Vec::new());
     for rival in RIVALS {
         let chosen = args.trackers.is_empty() || args.trackers.contains(&rival);

@@ -1,5 +1,6 @@
 //! The trackers that are measured: where they are, what starts them, and what they use.
 
+use std::net::SocketAddrV4;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc;
@@ -7,16 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::{ADDR, LOAD_CORE, Transport};
+use super::{LOAD_CORE, TRACKER_CORE, Transport};
 use crate::bench::load::Target;
 use crate::process::Process;
 use crate::programs;
+use rustix::process::Pid;
 
 /// A tracker that does not listen by then does not work.
 const START_PATIENCE: Duration = Duration::from_secs(10);
-
-/// The core that the tracker has for itself.
-const TRACKER_CORE: usize = 0;
 
 /// Who can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -94,7 +93,7 @@ impl Rival {
 
     /// What starts it; settings go to `folder`.
     fn command(self, program: &Path, target: Target<'_>, folder: &Path) -> Result<Vec<String>> {
-        let (addr, port) = (ADDR.to_string(), ADDR.port().to_string());
+        let (addr, port) = (target.addr.to_string(), target.addr.port().to_string());
         let settings = folder.join("settings");
         let path = settings.display().to_string();
         let (text, words) = match self {
@@ -150,6 +149,7 @@ impl Rival {
 /// A tracker that listens.
 pub(super) struct Running {
     pub(super) process: Process,
+    pub(super) addr: SocketAddrV4,
     pid: u32,
 }
 
@@ -160,23 +160,35 @@ impl Running {
         target: Target<'_>,
         folder: &Path,
     ) -> Result<Self> {
-        let words = rival.command(program, target, folder)?;
-        let mut command = Command::new("taskset");
         let cores = if rival == Rival::OursOnTwo {
             format!("{TRACKER_CORE},{LOAD_CORE}")
         } else {
             TRACKER_CORE.to_string()
         };
-        command.args(["-c", &cores]).args(words).current_dir(folder);
+        Self::start_on(&cores, rival, program, target, folder)
+    }
+
+    /// The same on these cores.
+    pub(super) fn start_on(
+        cores: &str,
+        rival: Rival,
+        program: &Path,
+        target: Target<'_>,
+        folder: &Path,
+    ) -> Result<Self> {
+        let words = rival.command(program, target, folder)?;
+        let mut command = Command::new("taskset");
+        command.args(["-c", cores]).args(words).current_dir(folder);
         let (lines, _) = mpsc::channel();
         let process = Process::spawn(rival.name(), command, 0, lines)?;
         let mut running = Self {
             pid: process.id(),
+            addr: target.addr,
             process,
         };
         let deadline = Instant::now() + START_PATIENCE;
         loop {
-            if listens(rival.transports()) {
+            if listens(rival.transports(), target.addr) {
                 return Ok(running);
             }
             if running.process.wait(Duration::from_millis(20))?.is_some() {
@@ -186,6 +198,20 @@ impl Running {
                 bail!("it does not listen");
             }
         }
+    }
+
+    /// The threads, with their names.
+    pub(super) fn threads(&self) -> Result<Vec<(Pid, String)>> {
+        let mut threads = Vec::new();
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid))? {
+            let thread = thread?;
+            let number = thread.file_name();
+            let number = number.to_str().and_then(|text| text.parse().ok());
+            let pid = number.and_then(Pid::from_raw).context("a thread")?;
+            let name = std::fs::read_to_string(thread.path().join("comm"))?;
+            threads.push((pid, name.trim_end().to_owned()));
+        }
+        Ok(threads)
     }
 
     /// Processor time of all its threads, to the nanosecond.
@@ -210,10 +236,10 @@ impl Drop for Running {
     }
 }
 
-fn listens(transports: &[Transport]) -> bool {
+fn listens(transports: &[Transport], addr: SocketAddrV4) -> bool {
     if transports.contains(&Transport::Http) {
-        return std::net::TcpStream::connect(ADDR).is_ok();
+        return std::net::TcpStream::connect(addr).is_ok();
     }
     // The port is taken once it listens.
-    std::net::UdpSocket::bind(ADDR).is_err()
+    std::net::UdpSocket::bind(addr).is_err()
 }
