@@ -23,6 +23,10 @@ pub const REQUEST_AGE_MAX: Duration = Duration::from_secs(60);
 /// Requests outstanding to a peer that has sent nothing yet. Small, so that many silent peers hold little.
 pub const REQUESTS_START: usize = 8;
 
+/// Requests to the first peer that can be asked while we have nothing, so that a piece of 512 KiB needs one round trip and one
+/// of 1 MiB two. More would be too long for a slow peer: at 10 KiB/s these take nearly [`REQUEST_AGE_MAX`].
+pub const REQUESTS_FIRST_PIECE: usize = 32;
+
 /// Most requests outstanding to one peer: 8 MiB, a gigabit's worth over 60 ms, and what libtorrent stays under too.
 pub const REQUESTS_MAX: usize = 512;
 

@@ -100,6 +100,14 @@ impl Requests {
         self.window.target.min(self.reqq)
     }
 
+    /// A peer that was asked for nothing yet is to be asked for so many blocks at once.
+    pub fn start_with(&mut self, count: usize) {
+        let is_new = self.window.growing && self.window.rtt.is_zero();
+        if is_new && self.outstanding.is_empty() {
+            self.window.target = self.window.target.max(count);
+        }
+    }
+
     /// How many more should be sent at `now`.
     #[must_use]
     pub fn room(&self, now: Time) -> usize {

@@ -7,13 +7,14 @@ use super::receive::has_room;
 use super::{ConnId, Engine, Output, send};
 use crate::connection::{Fault, Violation};
 use crate::limits::{
-    ENDGAME_PATIENCE_MAX, ENDGAME_PATIENCE_MIN, GRANT, REQUESTS_START, REQUESTS_TOTAL_MAX,
+    ENDGAME_PATIENCE_MAX, ENDGAME_PATIENCE_MIN, GRANT, REQUESTS_FIRST_PIECE, REQUESTS_START,
+    REQUESTS_TOTAL_MAX,
 };
 use crate::picker::Receipt;
 use crate::requests::Answer;
 use crate::smart_ban::Sender;
 use bt_core::disk::Job;
-use bt_core::{Bitfield, Block, RateLimiter, Time};
+use bt_core::{BLOCK_BYTES, Bitfield, Block, RateLimiter, Time};
 use bt_wire::Message;
 use bt_wire::message::BlockAddress;
 use bytes::Bytes;
@@ -136,9 +137,13 @@ impl Engine {
     /// Requests up to `count` blocks of one peer; true if it has room for more and there was something to ask for.
     fn request_from(&mut self, now: Time, id: ConnId, count: usize) -> bool {
         let fair = self.fair_share();
+        let first = self.first_piece();
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.may_request()) else {
             return false;
         };
+        if let Some(blocks) = first {
+            conn.requests.start_with(blocks);
+        }
         let room = conn
             .requests
             .room(now)
@@ -159,6 +164,14 @@ impl Engine {
             send(&mut self.out, now, conn, Message::Request(address(block)));
         }
         found && room > count
+    }
+
+    /// The blocks of a piece, as many as are asked for at once while we have nothing and nobody was asked for any.
+    fn first_piece(&self) -> Option<usize> {
+        let is_first = self.download.outstanding == 0 && self.picker.have().is_empty();
+        let length = u64::from(self.layout.piece_length_max());
+        let blocks = usize::try_from(length.div_ceil(u64::from(BLOCK_BYTES))).unwrap_or(usize::MAX);
+        is_first.then_some(blocks.min(REQUESTS_FIRST_PIECE))
     }
 
     /// Lets a while pass between the last request and the first that is made twice.

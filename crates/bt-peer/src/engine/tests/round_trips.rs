@@ -31,8 +31,8 @@ const THEIR_CONN: u64 = 1;
 
 /// From the handshakes to the first verified piece, where a piece is no longer than [`PIECE_BYTES_MAX`].
 const ROUND_TRIPS_MAX: u32 = 4;
-/// A connection starts with 8 requests, and has twice as many in each round trip: a longer piece takes more of them.
-const PIECE_BYTES_MAX: u32 = 256 * 1024;
+/// The first connection starts with 32 requests, and has twice as many in each round trip: a longer piece takes more of them.
+const PIECE_BYTES_MAX: u32 = 1024 * 1024;
 
 /// A download from one peer that has everything.
 struct Download {
@@ -229,8 +229,16 @@ fn seeder(metainfo: &Metainfo) -> Engine {
 #[test]
 fn from_a_link_to_the_first_verified_piece() {
     let without_fast = PLAIN.with_extension_protocol();
-    // Greetings; unchoke and metadata; 8 blocks (128 KiB), 16, 32 and so on.
-    let rows = [(16, 3), (32, 3), (128, 3), (256, 4), (512, 5), (1_024, 6)];
+    // Greetings; unchoke and metadata; 32 blocks (512 KiB), 64 and so on.
+    let rows = [
+        (16, 3),
+        (32, 3),
+        (128, 3),
+        (256, 3),
+        (512, 3),
+        (1_024, 4),
+        (2_048, 5),
+    ];
     for (piece_kib, round_trips) in rows {
         for reserved in [RESERVED, without_fast] {
             let piece_bytes = piece_kib * 1_024;
