@@ -2,9 +2,12 @@
 //!
 //! The *window* is the nearest [`K`] candidates that count. A candidate does not count if it failed or is late, if its
 //! id is not of its address (BEP 42: it may be asked, but must not end a search), or if [`NETWORK_MAX`] nearer ones are
-//! of the same network. The search is over when all in the window have answered.
+//! of the same network. The search is over when all in the window have answered. One whose answer is slow is waited for until it
+//! is late, and somebody is asked beside it, who takes its place then: however many dead nodes there are, they are waited
+//! for at the same time.
 //!
-//! **Invariant:** at most [`ALPHA`] queries that are not late are under way, [`QUERIES_MAX`] are sent in all, and
+//! **Invariant:** at most [`ALPHA`] queries that are not slow are under way, and one more for each that became slow since the last
+//! answer, up to [`ALPHA_MAX`]; [`QUERIES_MAX`] are sent in all, and
 //! `CANDIDATES_MAX` and `UNVERIFIED_CANDIDATES_MAX` candidates kept, so that liars can waste our time only so long.
 
 use crate::id::{Distance, NodeId, is_local, is_of_address, network};
@@ -15,6 +18,8 @@ use std::net::SocketAddr;
 
 /// Queries of one search that are under way at a time: `α` of Kademlia, which has 3; 4 as most of the world now.
 pub const ALPHA: usize = 4;
+/// And at most, while nothing but silence comes: then many of those we know are gone.
+pub const ALPHA_MAX: usize = 16;
 /// Queries of one search. One among ten million nodes takes some 30.
 pub const QUERIES_MAX: usize = 150;
 /// Candidates that a search keeps, nearest first, whose id is of their address.
@@ -34,6 +39,8 @@ const UNVERIFIED_MAX: usize = K;
 enum Progress {
     Fresh,
     Asked,
+    /// It was asked, and most would have answered by now. Others are asked as if it never would.
+    Slow,
     /// It was asked and takes long. It no longer holds the search up, and may still answer.
     Late,
     Answered {
@@ -50,6 +57,15 @@ struct Candidate {
     hops: u32,
     verified: bool,
     progress: Progress,
+}
+
+/// What is made of candidates that are slow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slow {
+    /// They are in the window: their answers are waited for.
+    Counted,
+    /// Others are in their places, to be asked beside them.
+    Replaced,
 }
 
 /// What a search cost.
@@ -74,8 +90,12 @@ pub(crate) struct Lookup {
     unknown: VecDeque<SocketAddr>,
     /// Nodes asked whose id is not known.
     unknown_asked: Vec<SocketAddr>,
+    /// And those of them that are slow.
+    unknown_slow: Vec<SocketAddr>,
     queries: usize,
     answers: usize,
+    /// So many became slow since the last answer.
+    silent: usize,
 }
 
 impl Lookup {
@@ -89,8 +109,10 @@ impl Lookup {
             candidates: Vec::new(),
             unknown: unknown.into_iter().take(UNKNOWN_MAX).collect(),
             unknown_asked: Vec::new(),
+            unknown_slow: Vec::new(),
             queries: 0,
             answers: 0,
+            silent: 0,
         };
         seeds.iter().for_each(|seed| lookup.offer(*seed, 1));
         lookup
@@ -104,10 +126,12 @@ impl Lookup {
     pub(crate) fn next(&mut self) -> Option<SocketAddr> {
         let under_way = self.candidates.iter();
         let under_way = under_way.filter(|candidate| candidate.progress == Progress::Asked);
-        if under_way.count() + self.unknown_asked.len() >= ALPHA || self.queries >= QUERIES_MAX {
+        let under_way = under_way.count() + self.unknown_asked.len();
+        let at_a_time = (ALPHA + self.silent).min(ALPHA_MAX);
+        if under_way >= at_a_time || self.queries >= QUERIES_MAX {
             return None;
         }
-        let window = self.window();
+        let window = self.window(Slow::Replaced);
         let fresh = window.into_iter().find(|index| {
             let candidate = self.candidates.get(*index);
             candidate.is_some_and(|candidate| candidate.progress == Progress::Fresh)
@@ -131,12 +155,8 @@ impl Lookup {
         token: Option<Vec<u8>>,
         named: impl Iterator<Item = &'a Contact>,
     ) {
-        let unknown = self
-            .unknown_asked
-            .iter()
-            .position(|addr| *addr == from.addr);
-        if let Some(index) = unknown {
-            self.unknown_asked.swap_remove(index);
+        self.silent = 0;
+        if self.forget_unknown(from.addr) {
             self.offer(from, 1);
         }
         let asked = |candidate: &&mut Candidate| candidate.contact.addr == from.addr;
@@ -154,16 +174,34 @@ impl Lookup {
         named.for_each(|contact| self.offer(*contact, hops + 1));
     }
 
+    /// A node takes longer than most.
+    pub(crate) fn slow(&mut self, addr: SocketAddr) {
+        if let Some(index) = self.unknown_asked.iter().position(|asked| *asked == addr) {
+            self.unknown_slow
+                .push(self.unknown_asked.swap_remove(index));
+        }
+        self.set(addr, Progress::Slow);
+        self.silent += 1;
+    }
+
     /// A node takes long.
     pub(crate) fn late(&mut self, addr: SocketAddr) {
-        self.unknown_asked.retain(|asked| *asked != addr);
+        self.forget_unknown(addr);
         self.set(addr, Progress::Late);
     }
 
     /// A node will not answer.
     pub(crate) fn failed(&mut self, addr: SocketAddr) {
-        self.unknown_asked.retain(|asked| *asked != addr);
+        self.forget_unknown(addr);
         self.set(addr, Progress::Failed);
+    }
+
+    /// True if it was one of those asked whose id was not known.
+    fn forget_unknown(&mut self, addr: SocketAddr) -> bool {
+        let before = self.unknown_asked.len() + self.unknown_slow.len();
+        self.unknown_asked.retain(|asked| *asked != addr);
+        self.unknown_slow.retain(|asked| *asked != addr);
+        before > self.unknown_asked.len() + self.unknown_slow.len()
     }
 
     /// True once the nearest nodes have answered, or there is nobody left to ask.
@@ -171,31 +209,36 @@ impl Lookup {
         let open = |index: usize| {
             self.candidates.get(index).is_some_and(|candidate| {
                 let exhausted = self.queries >= QUERIES_MAX;
-                candidate.progress == Progress::Asked
+                matches!(candidate.progress, Progress::Asked | Progress::Slow)
                     || (candidate.progress == Progress::Fresh && !exhausted)
             })
         };
-        let searching = self.window().into_iter().any(open);
+        let searching = self.window(Slow::Counted).into_iter().any(open);
         // Places without a known id are worth waiting for only while nobody else has answered.
-        let waiting = !self.unknown.is_empty() || !self.unknown_asked.is_empty();
+        let asked = !self.unknown_asked.is_empty() || !self.unknown_slow.is_empty();
+        let waiting = !self.unknown.is_empty() || asked;
         !searching && (!waiting || self.answers >= K)
     }
 
     /// The nodes nearest to the target that answered, with their tokens: the [`K`] that count, and those in between whose
     /// id is not of their address.
     pub(crate) fn closest(&self) -> Vec<(Contact, Option<Vec<u8>>)> {
-        self.window()
+        self.window(Slow::Counted)
             .into_iter()
             .filter_map(|index| self.candidates.get(index))
             .filter_map(|candidate| match &candidate.progress {
                 Progress::Answered { token } => Some((candidate.contact, token.clone())),
-                Progress::Fresh | Progress::Asked | Progress::Late | Progress::Failed => None,
+                Progress::Fresh
+                | Progress::Asked
+                | Progress::Slow
+                | Progress::Late
+                | Progress::Failed => None,
             })
             .collect()
     }
 
     pub(crate) fn stats(&self) -> LookupStats {
-        let window = self.window().into_iter();
+        let window = self.window(Slow::Counted).into_iter();
         let ended = window.filter_map(|index| self.candidates.get(index));
         let counts = |candidate: &&Candidate| {
             candidate.verified && matches!(candidate.progress, Progress::Answered { .. })
@@ -214,7 +257,10 @@ impl Lookup {
     fn set(&mut self, addr: SocketAddr, progress: Progress) {
         let asked = |candidate: &&mut Candidate| {
             candidate.contact.addr == addr
-                && matches!(candidate.progress, Progress::Asked | Progress::Late)
+                && matches!(
+                    candidate.progress,
+                    Progress::Asked | Progress::Slow | Progress::Late
+                )
         };
         if let Some(candidate) = self.candidates.iter_mut().find(asked) {
             candidate.progress = progress;
@@ -222,12 +268,17 @@ impl Lookup {
     }
 
     /// Indices of the candidates that matter now.
-    fn window(&self) -> Vec<usize> {
+    fn window(&self, slow: Slow) -> Vec<usize> {
         let mut window = Vec::with_capacity(2 * K);
         let (mut counted, mut unverified) = (0, 0);
         let mut networks = Vec::with_capacity(K);
         for (index, candidate) in self.candidates.iter().enumerate() {
-            if matches!(candidate.progress, Progress::Failed | Progress::Late) {
+            let is_out = match candidate.progress {
+                Progress::Failed | Progress::Late => true,
+                Progress::Slow => slow == Slow::Replaced,
+                Progress::Fresh | Progress::Asked | Progress::Answered { .. } => false,
+            };
+            if is_out {
                 continue;
             }
             let ip = candidate.contact.addr.ip();
@@ -263,7 +314,9 @@ impl Lookup {
                 // One node of a public IP: whoever runs more of them, we ask one.
                 || (other.addr.ip() == ip && !is_local(ip))
         };
-        if self.candidates.iter().any(same) || self.unknown_asked.contains(&contact.addr) {
+        let is_asked =
+            self.unknown_asked.contains(&contact.addr) || self.unknown_slow.contains(&contact.addr);
+        if is_asked || self.candidates.iter().any(same) {
             return;
         }
         let verified = is_of_address(&contact.id, ip);

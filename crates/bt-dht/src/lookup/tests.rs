@@ -67,6 +67,68 @@ fn no_more_than_alpha_are_asked_at_a_time_and_the_late_do_not_count() {
 }
 
 #[test]
+fn beside_the_slow_others_are_asked_and_rows_of_dead_nodes_are_waited_for_at_once() {
+    // The nearest twelve are dead, and the next eight are not.
+    let world: Vec<Contact> = (1..=20).map(|n| node(n, n)).collect();
+    let is_dead = |addr: &SocketAddr| world[..12].iter().any(|node| node.addr == *addr);
+    let mut lookup = Lookup::new(TARGET, &world, []);
+    let mut dead = Vec::new();
+    let mut rows = Vec::new();
+    loop {
+        let asked: Vec<_> = core::iter::from_fn(|| lookup.next()).collect();
+        if asked.is_empty() {
+            break;
+        }
+        rows.push(asked.len());
+        for addr in asked {
+            match world
+                .iter()
+                .find(|node| node.addr == addr && !is_dead(&addr))
+            {
+                Some(node) => lookup.answered(*node, None, [].iter()),
+                None => {
+                    lookup.slow(addr);
+                    dead.push(addr);
+                }
+            }
+        }
+    }
+    assert_eq!((dead.len(), rows), (12, vec![4, 8, 8]), "all twenty");
+    assert!(!lookup.is_done(), "the slow may answer");
+    let (last, others) = dead.split_last().unwrap();
+    others.iter().for_each(|addr| lookup.late(*addr));
+    assert!(!lookup.is_done(), "one of them is still waited for");
+    assert_eq!(lookup.closest().len(), 7, "and has a place");
+    let back = world.iter().find(|node| node.addr == *last).unwrap();
+    lookup.answered(*back, None, [].iter());
+    assert!(lookup.is_done());
+    assert_eq!(lookup.closest()[0].0, *back, "its answer counts");
+    lookup.answered(world[0], None, [].iter());
+    assert_eq!(lookup.closest()[0].0, world[0], "even one that is late");
+}
+
+#[test]
+fn places_that_are_slow_are_waited_for_and_hold_no_others_up() {
+    let places: Vec<SocketAddr> = (1..=6).map(|n| node(n, n).addr).collect();
+    let mut lookup = Lookup::new(TARGET, &[], places.iter().copied());
+    let asked: Vec<_> = core::iter::from_fn(|| lookup.next()).collect();
+    assert_eq!(asked.len(), ALPHA);
+    lookup.slow(asked[0]);
+    lookup.slow(asked[1]);
+    assert_eq!(lookup.next(), Some(places[4]));
+    assert_eq!(lookup.next(), Some(places[5]));
+    assert_eq!(lookup.next(), None);
+    for addr in &places[2..] {
+        lookup.failed(*addr);
+    }
+    assert!(!lookup.is_done());
+    lookup.answered(node(1, 1), None, [].iter());
+    lookup.late(asked[1]);
+    assert!(lookup.is_done());
+    assert_eq!(lookup.closest().len(), 1);
+}
+
+#[test]
 fn ends_whatever_liars_say() {
     // Every node names eight nearer ones that nobody has heard of, without end.
     let mut lookup = Lookup::new(TARGET, &[node(1, 255)], []);

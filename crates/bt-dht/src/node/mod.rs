@@ -51,13 +51,24 @@ enum Key {
     Upkeep(u64),
 }
 
+/// How long a question has been open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waited {
+    NotLong,
+    /// Longer than most answers take.
+    Slow,
+    /// Longer than nearly all take.
+    Late,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     to: SocketAddr,
     sent: Time,
-    /// How long the answer may take before the search goes on without it.
+    /// How long the answer may take before others are asked beside it, and before the search goes on without it.
+    slow_after: Duration,
     late_after: Duration,
-    late: bool,
+    waited: Waited,
     purpose: Purpose,
 }
 
@@ -161,10 +172,10 @@ impl Node {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         let answers = self.pending.values().map(|pending| {
-            let span = if pending.late {
-                FAILED_AFTER
-            } else {
-                pending.late_after
+            let span = match pending.waited {
+                Waited::NotLong => pending.slow_after,
+                Waited::Slow => pending.late_after,
+                Waited::Late => FAILED_AFTER,
             };
             pending.sent + span
         });
@@ -289,19 +300,24 @@ impl Node {
     /// Gives up or passes over questions that have been open for too long.
     fn expire(&mut self, now: Time) {
         let mut failed = Vec::new();
-        let mut late = Vec::new();
+        let mut waited = Vec::new();
         for (id, pending) in &mut self.pending {
             let age = now.since(pending.sent);
             if age >= FAILED_AFTER {
                 failed.push(*id);
-            } else if age >= pending.late_after && !pending.late {
-                pending.late = true;
-                late.push(*pending);
+            } else if age >= pending.late_after && pending.waited != Waited::Late {
+                pending.waited = Waited::Late;
+                waited.push(*pending);
+            } else if age >= pending.slow_after && pending.waited == Waited::NotLong {
+                pending.waited = Waited::Slow;
+                waited.push(*pending);
             }
         }
-        for pending in late {
-            if let Purpose::Search(key) = pending.purpose {
-                self.searches.late(key, pending.to);
+        for pending in waited {
+            match (pending.purpose, pending.waited) {
+                (Purpose::Search(key), Waited::Slow) => self.searches.slow(key, pending.to),
+                (Purpose::Search(key), Waited::Late) => self.searches.late(key, pending.to),
+                (Purpose::Search(_), Waited::NotLong) | (Purpose::Meet | Purpose::Store(_), _) => {}
             }
         }
         for id in failed {
@@ -335,16 +351,25 @@ impl Node {
         while self.pending.contains_key(&id) {
             id = self.secret.transaction();
         }
+        // Behind a ping nobody else waits to be asked.
+        let (slow_after, late_after) = match method {
+            Method::Ping => (LATE_MAX, LATE_MAX),
+            Method::FindNode { .. }
+            | Method::GetPeers { .. }
+            | Method::AnnouncePeer { .. }
+            | Method::Get { .. }
+            | Method::Put { .. }
+            | Method::SampleInfohashes { .. }
+            | Method::Unknown { .. } => {
+                (self.round_trips.slow_after(), self.round_trips.late_after())
+            }
+        };
         let pending = Pending {
             to,
             sent: now,
-            // Behind a ping nobody else waits to be asked.
-            late_after: if method == Method::Ping {
-                LATE_MAX
-            } else {
-                self.round_trips.late_after()
-            },
-            late: false,
+            slow_after,
+            late_after,
+            waited: Waited::NotLong,
             purpose,
         };
         self.pending.insert(id, pending);

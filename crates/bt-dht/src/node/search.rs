@@ -69,6 +69,12 @@ pub(super) struct Searches {
 }
 
 impl Searches {
+    pub(super) fn slow(&mut self, key: Key, addr: SocketAddr) {
+        if let Some(active) = self.active.get_mut(&key) {
+            active.lookup.slow(addr);
+        }
+    }
+
     pub(super) fn late(&mut self, key: Key, addr: SocketAddr) {
         if let Some(active) = self.active.get_mut(&key) {
             active.lookup.late(addr);
