@@ -31,6 +31,7 @@
 pub mod adversary;
 mod chaos;
 pub mod dht;
+pub mod dht_store;
 pub mod disk;
 mod link;
 pub mod node;

@@ -1,6 +1,7 @@
 //! The DHT with churn and sybils.
 
 use bt_sim::dht::DhtScenario;
+use bt_sim::dht_store::{Stored, flood};
 
 /// Questions of a search at a time (α).
 const AT_A_TIME: usize = 4;
@@ -27,4 +28,18 @@ fn announced_peers_are_found_among_churn_and_sybils() {
     assert!(report.sybils_per_mille[1] <= 250, "{report}");
     // Those that forge ids are beside the eight, and never instead of them.
     assert!(report.sybils_per_mille[0] <= 500, "{report}");
+}
+
+#[test]
+fn a_crowd_is_kept_up_to_the_bound_of_its_torrent() {
+    let (torrents, peers_max, record_bytes) = (3, 500, 10);
+    let kept = torrents * peers_max;
+    let expected = Stored {
+        announced: 2_000,
+        confirmed: 2_000,
+        kept,
+        torrents,
+        bytes: kept * record_bytes,
+    };
+    assert_eq!(flood(1, 2_000, torrents), expected);
 }
