@@ -48,13 +48,15 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let args = args::Args::parse();
     log::init(&args.log);
-    match run(args) {
+    let code = match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             log::failure(&failure);
             ExitCode::from(failure.exit.code())
         }
-    }
+    };
+    log::finish();
+    code
 }
 
 fn run(args: args::Args) -> Result<(), Failure> {

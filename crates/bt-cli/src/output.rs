@@ -3,9 +3,10 @@
 //! **Invariant:** a closed stdout is no error. Whoever pipes into `head` has seen enough, and a download goes on. It goes on
 //! too while nobody reads: what a long-running command says is written by a thread of its own.
 
-mod writer;
+pub(crate) mod writer;
 
 use crate::exit::Failure;
+use crate::log;
 use anyhow::Context as _;
 use bt_core::InfoHash;
 use serde::Serialize;
@@ -13,8 +14,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use writer::{Kind, Writer};
 
-/// How long the end of the program waits for who reads stdout, after trackers have been told and the state is saved.
-const END_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the end of the program waits for who reads stdout, and then for who reads stderr, after trackers have been told and the state is saved.
+pub(crate) const END_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Where results go, and in which form.
 #[derive(Clone, Copy)]
@@ -31,12 +32,15 @@ impl Output {
         Self { json, writer }
     }
 
-    /// The same for a command that must go on while nobody reads. It ends with [`finish`](Self::finish).
+    /// The same for a command that must go on while nobody reads, be it stdout or stderr. It ends with
+    /// [`finish`](Self::finish).
     ///
     /// # Errors
     /// If the system refuses a thread.
     pub(crate) fn unwaiting(json: bool) -> Result<Self, Failure> {
-        let writer = Writer::start(io::stdout()).context("cannot start a thread")?;
+        let writer = Writer::start("stdout", io::stdout(), None);
+        let writer = writer.context("cannot start a thread")?;
+        log::unwaiting()?;
         let writer = Some(writer);
         Ok(Self { json, writer })
     }

@@ -1,7 +1,8 @@
-//! A thread that writes what a long-running command says: whoever does not read it holds up this thread and nothing else.
+//! A thread that writes what a long-running command says to stdout, or to stderr: whoever does not read it holds up this
+//! thread and nothing else.
 //!
 //! **Invariant:** what is written is whole lines, in the order in which they were said. Left out are numbers that newer ones
-//! overtook, and what does not fit into the queue, which is counted.
+//! overtook, and what does not fit into the queue, which is counted and, where people read, told in its place.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -19,18 +20,23 @@ const BATCH_BYTES: usize = 64 << 10;
 const SEEN_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Where lines go, once somebody gets to write them.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     state: Mutex<State>,
     /// There is more to write, or nothing will follow.
     said: Condvar,
     /// A write has ended.
     written: Condvar,
     queue_bytes_max: usize,
+    /// What stands in the place of so many lost lines, where something may.
+    gap: Option<Gap>,
 }
+
+/// What is written in the place of lost lines.
+type Gap = fn(u64) -> String;
 
 /// How long a line is of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Until it is written.
     News,
     /// Until the next numbers: see [`Writer::overtake`].
@@ -48,10 +54,14 @@ struct State {
     queue_bytes: usize,
     /// How many of the lines are [`Kind::Numbers`].
     numbers: usize,
+    /// The thread has nothing to write, and is woken when it has: that takes a system call.
+    is_asleep: bool,
     /// Lines of the write that is under way, and since when it is.
     writing: Option<(u64, Instant)>,
     /// Lines that nobody will see.
     lost: u64,
+    /// Those of them in whose place nothing stands yet.
+    gap: u64,
     /// Why the last write failed, if nobody has asked yet.
     error: Option<io::Error>,
 }
@@ -61,22 +71,29 @@ impl Writer {
     ///
     /// # Errors
     /// If the system refuses a thread.
-    pub(super) fn start(sink: impl Write + Send + 'static) -> io::Result<&'static Self> {
-        Self::with_bound(sink, QUEUE_BYTES_MAX)
+    pub(crate) fn start(
+        name: &str,
+        sink: impl Write + Send + 'static,
+        gap: Option<Gap>,
+    ) -> io::Result<&'static Self> {
+        Self::with_bound(name, sink, QUEUE_BYTES_MAX, gap)
     }
 
     fn with_bound(
+        name: &str,
         sink: impl Write + Send + 'static,
         queue_bytes_max: usize,
+        gap: Option<Gap>,
     ) -> io::Result<&'static Self> {
         let writer: &Self = Box::leak(Box::new(Self {
             state: Mutex::default(),
             said: Condvar::new(),
             written: Condvar::new(),
             queue_bytes_max,
+            gap,
         }));
         std::thread::Builder::new()
-            .name("stdout".to_owned())
+            .name(name.to_owned())
             .spawn(move || writer.write(sink))?;
         Ok(writer)
     }
@@ -85,7 +102,7 @@ impl Writer {
     ///
     /// # Errors
     /// If one of those could not be written.
-    pub(super) fn say(&self, bytes: Vec<u8>, kind: Kind) -> io::Result<()> {
+    pub(crate) fn say(&self, bytes: Vec<u8>, kind: Kind) -> io::Result<()> {
         let mut state = self.state();
         let line = Line { bytes, kind };
         if state.queue_bytes + line.queue_bytes() > self.queue_bytes_max {
@@ -93,10 +110,12 @@ impl Writer {
             state.overtake();
         }
         if state.queue_bytes + line.queue_bytes() <= self.queue_bytes_max {
+            self.close_gap(&mut state);
             state.push(line);
-            self.said.notify_one();
+            self.wake(&mut state);
         } else if kind == Kind::News {
             state.lost += 1;
+            state.gap += 1;
         }
         state.failed()
     }
@@ -105,14 +124,14 @@ impl Writer {
     ///
     /// # Errors
     /// If what was said before could not be written.
-    pub(super) fn overtake(&self) -> io::Result<()> {
+    pub(crate) fn overtake(&self) -> io::Result<()> {
         let mut state = self.state();
         state.overtake();
         state.failed()
     }
 
     /// Waits until what was said can be seen, but not for a reader who does not read.
-    pub(super) fn settle(&self) {
+    pub(crate) fn settle(&self) {
         let mut state = self.state();
         while let Some(until) = state.writing_since().map(|since| since + SEEN_PATIENCE) {
             let Some(left) = until.checked_duration_since(Instant::now()) else {
@@ -126,9 +145,11 @@ impl Writer {
     ///
     /// # Errors
     /// If one could not be written, and is not just unread.
-    pub(super) fn finish(&self, patience: Duration) -> io::Result<u64> {
+    pub(crate) fn finish(&self, patience: Duration) -> io::Result<u64> {
         let until = Instant::now() + patience;
         let mut state = self.state();
+        self.close_gap(&mut state);
+        self.wake(&mut state);
         while state.writing_since().is_some() {
             let Some(left) = until.checked_duration_since(Instant::now()) else {
                 break;
@@ -145,7 +166,11 @@ impl Writer {
         let mut batch = Vec::with_capacity(BATCH_BYTES);
         loop {
             let mut state = self.state();
+            if state.lines.is_empty() {
+                self.close_gap(&mut state);
+            }
             while state.lines.is_empty() {
+                state.is_asleep = true;
                 let waited = self.said.wait(state);
                 state = waited.unwrap_or_else(PoisonError::into_inner);
             }
@@ -163,6 +188,21 @@ impl Writer {
             }
             drop(state);
             self.written.notify_all();
+        }
+    }
+
+    /// Says how many lines are lost here. One more line above the bound is no harm.
+    fn close_gap(&self, state: &mut State) {
+        if let (Some(gap), 1..) = (self.gap, state.gap) {
+            let bytes = gap(core::mem::take(&mut state.gap)).into_bytes();
+            let kind = Kind::News;
+            state.push(Line { bytes, kind });
+        }
+    }
+
+    fn wake(&self, state: &mut State) {
+        if core::mem::take(&mut state.is_asleep) {
+            self.said.notify_one();
         }
     }
 
@@ -267,7 +307,7 @@ mod tests {
     const EVER: Duration = Duration::from_secs(60);
 
     /// A writer with room for five lines of one letter, who is at the line `first`.
-    fn blocked() -> (&'static Writer, Reader) {
+    fn blocked(gap: Option<Gap>) -> (&'static Writer, Reader) {
         let (entered_in, entered) = channel();
         let (go, go_out) = channel();
         let (seen_in, seen) = channel();
@@ -277,7 +317,7 @@ mod tests {
             seen: seen_in,
         };
         let line = size_of::<Line>() + 1;
-        let writer = Writer::with_bound(gate, line * 5).unwrap();
+        let writer = Writer::with_bound("gate", gate, line * 5, gap).unwrap();
         writer.say(b"first".to_vec(), Kind::News).unwrap();
         entered.recv().unwrap();
         (writer, Reader { entered, go, seen })
@@ -308,7 +348,7 @@ mod tests {
             ("abcde1", "abcde", 0),
             ("12345a6", "a6", 0),
         ] {
-            let (writer, reader) = blocked();
+            let (writer, reader) = blocked(None);
             say(writer, said);
             let news = u64::try_from(said.chars().filter(char::is_ascii_alphabetic).count());
             // Whoever asks while nobody reads hears that none of it is written.
@@ -321,8 +361,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lost_is_told_in_its_place_where_it_may_be() {
+        let gap: Gap = |lost| format!("<{lost}>");
+        // (what is said while nobody reads, what is said once somebody does, what is read).
+        for (said, later, read) in [
+            ("abcde", "f", "abcdef"),
+            ("abcdefg", "", "abcde<2>"),
+            ("abcdefg", "hi", "abcde<2>hi"),
+        ] {
+            let (writer, reader) = blocked(Some(gap));
+            say(writer, said);
+            // One write ends, and the next one is all that waited.
+            reader.go.send(Ok(())).unwrap();
+            reader.entered.recv().unwrap();
+            say(writer, later);
+            drop(reader.go);
+            writer.finish(EVER).unwrap();
+            let all: String = reader.seen.try_iter().collect();
+            assert_eq!(all, format!("first{read}"), "{said} {later}");
+        }
+    }
+
+    #[test]
     fn room_is_had_again_once_lines_are_written() {
-        let (writer, reader) = blocked();
+        let (writer, reader) = blocked(None);
         say(writer, "abcde");
         reader.go.send(Ok(())).unwrap();
         reader.entered.recv().unwrap();
@@ -335,7 +397,7 @@ mod tests {
 
     #[test]
     fn numbers_are_overtaken_and_news_are_not() {
-        let (writer, reader) = blocked();
+        let (writer, reader) = blocked(None);
         say(writer, "1a2");
         writer.overtake().unwrap();
         say(writer, "3b");
@@ -347,7 +409,7 @@ mod tests {
 
     #[test]
     fn an_error_is_told_once_and_a_closed_pipe_is_none() {
-        let (writer, reader) = blocked();
+        let (writer, reader) = blocked(None);
         for (kind, told) in [
             (io::ErrorKind::BrokenPipe, None),
             (io::ErrorKind::StorageFull, Some(io::ErrorKind::StorageFull)),
@@ -374,12 +436,12 @@ mod tests {
             bytes: b"x".to_vec(),
             kind: Kind::News,
         });
-        writer.said.notify_one();
+        writer.wake(&mut state);
     }
 
     #[test]
     fn nobody_waits_long_for_a_reader_who_does_not_read() {
-        let (writer, reader) = blocked();
+        let (writer, reader) = blocked(None);
         say(writer, "a");
         writer.settle();
         assert!(writer.state().writing.is_some());

@@ -140,20 +140,49 @@ fn full_pipe() -> (File, File) {
     (File::from(reader), writer)
 }
 
+/// Returns once the tracker's numbers are these.
+fn await_scrape(place: &Place, url: &str, expected: &str) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let scraped = place.bt("asker", &["scrape", url, "--json"]).end();
+        if scraped.stdout[0].contains(expected) {
+            break;
+        }
+        assert!(Instant::now() < until, "{:?}", scraped.stdout);
+    }
+}
+
+#[test]
+fn who_does_not_read_stderr_holds_nothing_up() {
+    let place = Place::new();
+    let (_publisher, url) = place.publish();
+    for (who, copy, is_read_later) in [("first", "copy", false), ("second", "copy-2", true)] {
+        // All that can be said, from the start on.
+        let get = ["-vvv", "get", &url, "-d", copy, "--seed", "--json"];
+        let get = [&get[..], &LOCAL[..]].concat();
+        let (mut reader, writer) = full_pipe();
+        let mut command = Process::command(&place.path("."), &place.path(who), &get);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let getter = command.stderr(writer).spawn().unwrap();
+        drop(command);
+        await_scrape(&place, &url, "\"complete\":2,\"incomplete\":0");
+        kill_process(Pid::from_child(&getter), Signal::TERM).unwrap();
+        let mut said = String::new();
+        if is_read_later {
+            reader.read_to_string(&mut said).unwrap();
+        }
+        let ended = getter.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+        assert_eq!(said.contains("DEBUG"), is_read_later, "{said}");
+        place.assert_copied(copy);
+    }
+}
+
 #[test]
 fn who_does_not_read_stdout_holds_nothing_up() {
     let place = Place::new();
     let (_publisher, url) = place.publish();
-    let peers = |expected: &str| {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let scraped = place.bt("asker", &["scrape", &url, "--json"]).end();
-            if scraped.stdout[0].contains(expected) {
-                break;
-            }
-            assert!(Instant::now() < until, "{:?}", scraped.stdout);
-        }
-    };
+    let peers = |expected: &str| await_scrape(&place, &url, expected);
     for (who, copy, is_read_later) in [("first", "copy", false), ("second", "copy-2", true)] {
         let get = ["get", &url, "-d", copy, "--seed", "--json"];
         let get = [&get[..], &LOCAL[..]].concat();
