@@ -130,7 +130,9 @@ fn read_torrent(path: &Path) -> Result<Vec<u8>, Failure> {
         let message = format!("{name} is {what}, not a .torrent file");
         return Err(Failure::new(Exit::Invalid, message));
     }
-    let mut bytes = Vec::new();
+    // One byte more, so that the end is seen without making room for more.
+    let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    let mut bytes = Vec::with_capacity(length.min(METAINFO_BYTES_MAX) + 1);
     File::open(path)
         .and_then(|file| {
             file.take(METAINFO_BYTES_MAX as u64 + 1)

@@ -8,33 +8,31 @@ const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
 /// A rolling average over the last 20 seconds, the span by which tit-for-tat ranks peers
 /// (Cohen 2003, "Incentives Build Robustness in BitTorrent", §3.2).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RateMeter {
-    /// Bytes per second of time, `second % WINDOW_SECONDS` being the slot.
-    slots: [u64; WINDOW_SECONDS],
+    /// Bytes per second of time, `second % WINDOW_SECONDS` being the slot. `None` before the first byte: of ten thousand
+    /// torrents most move none.
+    slots: Option<Box<[u64; WINDOW_SECONDS]>>,
     started: Option<Time>,
     newest_second: u64,
     total: u64,
-}
-
-impl Default for RateMeter {
-    fn default() -> Self {
-        Self {
-            slots: [0; WINDOW_SECONDS],
-            started: None,
-            newest_second: 0,
-            total: 0,
-        }
-    }
 }
 
 impl RateMeter {
     /// Counts `bytes` that moved at `now`.
     pub fn add(&mut self, now: Time, bytes: u64) {
         self.started.get_or_insert(now);
-        self.advance(now);
-        let slot = usize::try_from(self.newest_second).unwrap_or(0) % WINDOW_SECONDS;
-        if let Some(slot) = self.slots.get_mut(slot) {
+        let second = second_of(now);
+        let slots = self.slots.get_or_insert_default();
+        // Those of the seconds that passed hold what is older than the window.
+        let passed = (self.newest_second..second).rev().take(WINDOW_SECONDS);
+        for emptied in passed {
+            if let Some(slot) = slots.get_mut(slot_of(emptied + 1)) {
+                *slot = 0;
+            }
+        }
+        self.newest_second = self.newest_second.max(second);
+        if let Some(slot) = slots.get_mut(slot_of(self.newest_second)) {
             *slot += bytes;
         }
         self.total += bytes;
@@ -46,9 +44,12 @@ impl RateMeter {
         let Some(started) = self.started else {
             return 0;
         };
-        let mut current = self.clone();
-        current.advance(now);
-        let bytes: u128 = current.slots.iter().map(|slot| u128::from(*slot)).sum();
+        let oldest = second_of(now).saturating_sub(WINDOW_SECONDS as u64 - 1);
+        let recent = oldest.max(self.newest_second.saturating_sub(WINDOW_SECONDS as u64 - 1));
+        let slots = self.slots.iter().flat_map(|slots| {
+            (recent..=self.newest_second).filter_map(|second| slots.get(slot_of(second)))
+        });
+        let bytes: u128 = slots.map(|slot| u128::from(*slot)).sum();
         let second = u128::from(now.as_nanos()) % NANOS_PER_SECOND;
         let window = (WINDOW_SECONDS as u128 - 1) * NANOS_PER_SECOND + second;
         // A span under a second would turn the very first block into an absurd rate.
@@ -64,19 +65,15 @@ impl RateMeter {
     pub const fn total(&self) -> u64 {
         self.total
     }
+}
 
-    fn advance(&mut self, now: Time) {
-        let second = now.as_nanos() / 1_000_000_000;
-        let passed =
-            usize::try_from(second.saturating_sub(self.newest_second)).unwrap_or(usize::MAX);
-        for step in 1..=passed.min(WINDOW_SECONDS) {
-            let slot = (usize::try_from(self.newest_second).unwrap_or(0) + step) % WINDOW_SECONDS;
-            if let Some(slot) = self.slots.get_mut(slot) {
-                *slot = 0;
-            }
-        }
-        self.newest_second = self.newest_second.max(second);
-    }
+const fn second_of(now: Time) -> u64 {
+    now.as_nanos() / 1_000_000_000
+}
+
+/// The slot of a second.
+fn slot_of(second: u64) -> usize {
+    usize::try_from(second % WINDOW_SECONDS as u64).unwrap_or(0)
 }
 
 /// A token bucket: lets bytes pass at a rate, with a short burst, and says when the next may.

@@ -49,10 +49,11 @@ impl Hands {
     }
 
     /// What came next: facts, which are put into `batch`, or answers of the disk. Pending for ever without hands.
-    pub(crate) async fn next(hands: &mut Option<Self>, batch: &mut Vec<Fact>) -> Vec<Done> {
-        let Some(Self { facts, jobs, .. }) = hands else {
+    pub(crate) async fn next(hands: &mut Option<Box<Self>>, batch: &mut Vec<Fact>) -> Vec<Done> {
+        let Some(hands) = hands else {
             return core::future::pending().await;
         };
+        let Self { facts, jobs, .. } = &mut **hands;
         tokio::select! {
             _ = facts.recv_many(batch, TURN_FACTS) => Vec::new(),
             Some(done) = jobs.answer() => done,

@@ -5,17 +5,16 @@ use crate::config::{PEERS_MAX, TorrentOptions};
 use crate::disk;
 use crate::handle::{Failure, Phase, Status, TorrentEvent};
 use crate::session::Shared;
-use crate::state::{Found, Keeper};
+use crate::state::{Found, Keeper, StateDir};
 use bt_core::{Bitfield, InfoHash, PeerId, Rng};
 use bt_metainfo::{Info, Metainfo};
-use bt_storage::{
-    Access, Control, FilePool, HashProgress, Locks, OpenOptions, Standing, TorrentStore,
-};
+use bt_storage::{Access, Control, FilePool, HashProgress, OpenOptions, Standing, TorrentStore};
 use bytes::Bytes;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Names this program and its version in peer ids (BEP 20).
 pub(crate) const PEER_ID_PREFIX: &[u8; 8] = b"-bT0100-";
@@ -23,6 +22,13 @@ pub(crate) const PEER_ID_PREFIX: &[u8; 8] = b"-bT0100-";
 /// Torrents that are hashed at a time: one keeps all cores and the disk busy by itself. Neither these nor those that are
 /// opened count among the jobs of running torrents, which would wait for them for as long as it takes to read a whole one.
 pub(crate) const HASHINGS_MAX: usize = 1;
+
+/// Who has no more to hash than this is hashed where it is opened: that takes less than to wait for a turn and a thread.
+const QUICK_BYTES: u64 = 1 << 20;
+
+/// Torrents that are opened at a time, or wait for one of the few threads that do it. What a torrent needs meanwhile is more
+/// than what it needs later, so of ten thousand that are started at once the others wait before they have it.
+pub(crate) const OPENINGS_MAX: usize = 64;
 
 /// All that a torrent needs to run.
 pub(crate) struct Opened {
@@ -57,7 +63,8 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// Opens a torrent's files and finds out what of it is there. Dropping the future stops the hashing.
+/// Opens a torrent's files and finds out what of it is there. Dropping the future stops the hashing. The `turn` to open
+/// files is given back when they are.
 ///
 /// # Errors
 /// [`Failure`] if the files cannot be opened or somebody else uses them.
@@ -66,6 +73,7 @@ pub(crate) async fn open(
     metainfo: Metainfo,
     dir: PathBuf,
     options: &TorrentOptions,
+    turn: Option<OwnedSemaphorePermit>,
     status: &watch::Sender<Status>,
 ) -> Result<Opened, Failure> {
     let cancel = Arc::new(AtomicBool::new(false));
@@ -73,19 +81,20 @@ pub(crate) async fn open(
     let info_hash = metainfo.info_hash;
     let looking = Looking {
         pool: Arc::clone(&shared.files),
-        locks: Arc::clone(&shared.locks),
-        state_dir: shared.config.state_dir.clone(),
+        state_dir: Arc::clone(&shared.state_dir),
         info: metainfo.info.clone(),
         info_hash,
         dir,
         options: options.clone(),
         status: status.clone(),
     };
-    let opening = move || looking.open();
+    let quick_cancel = Arc::clone(&cancel);
+    let opening = move || looking.open(&quick_cancel);
     let mut looked = shared.openers.run(opening).await?;
+    drop(turn);
     if !looked.found.recheck.is_empty() {
         // Not before its turn among those that are hashed; who has nothing to hash does not wait for it.
-        let hashing = move || looked.check(&cancel);
+        let hashing = move || looked.check(&cancel, None);
         looked = on_pool(&shared.hash_permits, hashing).await?;
     }
     let Looked {
@@ -132,8 +141,7 @@ async fn on_pool<T: Send + 'static>(
 /// What disk threads need to open the files and find out what is there.
 struct Looking {
     pool: Arc<FilePool>,
-    locks: Arc<Locks>,
-    state_dir: Option<PathBuf>,
+    state_dir: Arc<StateDir>,
     info: Info,
     info_hash: InfoHash,
     dir: PathBuf,
@@ -151,7 +159,7 @@ struct Looked {
 }
 
 impl Looking {
-    fn open(self) -> Result<Looked, Failure> {
+    fn open(self, cancel: &AtomicBool) -> Result<Looked, Failure> {
         let (info, seed_only) = (&self.info, self.options.seed_only);
         let open_options = OpenOptions {
             pool: self.pool,
@@ -163,9 +171,7 @@ impl Looking {
             allocation: self.options.allocation,
         };
         let store = TorrentStore::open(info, &self.dir, &open_options).map_err(Failure::Disk)?;
-        let state_dir = self.state_dir.as_deref();
-        let mut keeper =
-            Keeper::open(&self.locks, state_dir, self.info_hash, &self.dir, seed_only)?;
+        let mut keeper = Keeper::open(&self.state_dir, self.info_hash, &self.dir, seed_only)?;
         let mut found = keeper.load(&store);
         if self.options.trusted {
             let pieces_count = info.layout().pieces_count();
@@ -183,15 +189,24 @@ impl Looking {
             options: self.options,
             status: self.status,
         };
-        if looked.found.recheck.is_empty() {
-            return looked.claim();
+        let layout = info.layout();
+        let lengths = looked.found.recheck.iter();
+        let lengths = lengths.map(|piece| u64::from(layout.piece_length(piece)));
+        match lengths.sum() {
+            0 => looked.claim(),
+            1..=QUICK_BYTES => looked.check(cancel, Some(NonZeroUsize::MIN)),
+            _ => Ok(looked),
         }
-        Ok(looked)
     }
 }
 
 impl Looked {
-    fn check(mut self, cancel: &AtomicBool) -> Result<Self, Failure> {
+    /// Hashes what has to be, on so many threads; `None`: one for each core.
+    fn check(
+        mut self,
+        cancel: &AtomicBool,
+        threads: Option<NonZeroUsize>,
+    ) -> Result<Self, Failure> {
         let progress = |progress: HashProgress| {
             self.status.send_modify(|status| {
                 status.phase = Phase::Checking;
@@ -199,7 +214,7 @@ impl Looked {
             });
         };
         let control = Control {
-            threads: None,
+            threads,
             cancel: Some(cancel),
             progress: Some(&progress),
         };

@@ -20,6 +20,7 @@ use crate::lsd::Lsd;
 use crate::openers::Openers;
 use crate::preferences::HostPreferences;
 use crate::reach::Names;
+use crate::state::StateDir;
 use crate::torrent::Ends;
 use crate::turns::Turns;
 use crate::udp::Udp;
@@ -28,7 +29,7 @@ use crate::{incoming, listener, open};
 use bt_core::{InfoHash, PeerId};
 use bt_metainfo::{Magnet, Metainfo};
 use bt_peer::{Command, Stats};
-use bt_storage::{FilePool, Locks};
+use bt_storage::FilePool;
 use life::{Origin, Start, live};
 use std::collections::BTreeMap;
 use std::io;
@@ -92,12 +93,13 @@ pub(crate) struct Shared {
     pub(crate) http: Http,
     pub(crate) udp: Udp,
     pub(crate) files: Arc<FilePool>,
-    /// What this session is at work on, for other processes.
-    pub(crate) locks: Arc<Locks>,
+    pub(crate) state_dir: Arc<StateDir>,
     /// Memory of all connections.
     pub(crate) buffers: Arc<Buffers>,
     /// Where torrents are opened.
     pub(crate) openers: Openers,
+    /// One for each torrent that is being opened.
+    pub(crate) opening_turns: Arc<Semaphore>,
     /// One for each torrent that is being hashed.
     pub(crate) hash_permits: Arc<Semaphore>,
     /// One for each job on the disk's pool.
@@ -165,8 +167,9 @@ impl Session {
             udp: Udp::new(config.bind, Names::System, clock),
             http: Http::new(config.bind, Names::System),
             files: Arc::new(FilePool::for_process()),
-            locks: Arc::default(),
+            state_dir: Arc::new(StateDir::new(config.state_dir.clone())),
             openers: Openers::default(),
+            opening_turns: Arc::new(Semaphore::new(open::OPENINGS_MAX)),
             hash_permits: Arc::new(Semaphore::new(open::HASHINGS_MAX)),
             buffers: Arc::default(),
             disk_permits: Arc::new(Semaphore::new(POOL_THREADS)),

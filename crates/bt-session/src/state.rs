@@ -16,6 +16,7 @@ use bt_storage::resume::{self, Resume};
 use bt_storage::{Cancelled, Control, Standing, TorrentStore};
 use core::time::Duration;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
@@ -23,6 +24,54 @@ use tokio::time::Instant;
 /// How long after a piece was verified the state is saved. A killed process loses nothing by it, since what is not in the
 /// state is hashed again; a power cut loses at most so much.
 const SAVE_DELAY: Duration = Duration::from_secs(30);
+
+/// The state folder of a session, if it has one.
+#[derive(Debug, Default)]
+pub(crate) struct StateDir {
+    path: Option<PathBuf>,
+    /// What the session is at work on, for other processes.
+    locks: Locks,
+    last: Mutex<Option<Named>>,
+}
+
+/// The data folder that was named last: ten thousand torrents may lie in one, and to resolve its links takes as many system
+/// calls as all else that is done to open one of them.
+#[derive(Debug)]
+struct Named {
+    dir: PathBuf,
+    /// Device and inode: another folder may get its name.
+    identity: (u64, u64),
+    name: String,
+}
+
+impl StateDir {
+    pub(crate) fn new(path: Option<PathBuf>) -> Self {
+        Self {
+            path,
+            ..Self::default()
+        }
+    }
+
+    /// Where the state of torrents is kept whose data lies in `dir`.
+    fn folder(&self, dir: &Path) -> Option<PathBuf> {
+        let path = self.path.as_ref()?;
+        let Ok(found) = std::fs::metadata(dir) else {
+            return Some(path.join(name_of(dir)));
+        };
+        let identity = (found.dev(), found.ino());
+        let mut last = lock(&self.last);
+        let is_same = |named: &&mut Named| named.dir == dir && named.identity == identity;
+        if let Some(named) = last.as_mut().filter(is_same) {
+            return Some(path.join(&named.name));
+        }
+        let named = last.insert(Named {
+            dir: dir.to_owned(),
+            identity,
+            name: name_of(dir),
+        });
+        Some(path.join(&named.name))
+    }
+}
 
 /// Keeps the resume state of a running torrent.
 #[derive(Debug)]
@@ -81,8 +130,7 @@ impl Keeper {
     /// # Errors
     /// If another process downloads the torrent into the same folder.
     pub(crate) fn open(
-        locks: &Locks,
-        state_dir: Option<&Path>,
+        state_dir: &StateDir,
         info_hash: InfoHash,
         dir: &Path,
         seed_only: bool,
@@ -100,11 +148,10 @@ impl Keeper {
             saves: 0,
             written: Arc::default(),
         };
-        let Some(state_dir) = state_dir else {
+        let Some(folder) = state_dir.folder(dir) else {
             return Ok(keeper);
         };
-        let folder = state_dir.join(name_of(dir));
-        match locks.acquire(&folder, info_hash) {
+        match state_dir.locks.acquire(&folder, info_hash) {
             Ok(lock) => {
                 keeper.place = Some(Place {
                     folder,
@@ -342,26 +389,42 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_gets_the_name_of_another_has_a_state_of_its_own() {
+        let temp = tempfile::tempdir().unwrap();
+        let (one, two) = (temp.path().join("one"), temp.path().join("two"));
+        let link = temp.path().join("link");
+        let state_dir = StateDir::new(Some("/state".into()));
+        let there = |dir: &Path| Some(Path::new("/state").join(name_of(dir)));
+        for real in [&one, &two] {
+            std::fs::create_dir(real).unwrap();
+            std::os::unix::fs::symlink(real, &link).unwrap();
+            for _ in 0..2 {
+                assert_eq!(state_dir.folder(&link), there(real));
+                assert_eq!(state_dir.folder(temp.path()), there(temp.path()));
+                assert_eq!(state_dir.folder(&link), there(real));
+            }
+            std::fs::remove_file(&link).unwrap();
+            // What is not there yet has a name all the same.
+            assert_eq!(state_dir.folder(&link), there(&link));
+        }
+        assert_eq!(StateDir::default().folder(&one), None);
+    }
+
+    #[test]
     fn a_second_download_of_the_same_is_refused_and_a_second_seeder_is_not() {
         let temp = tempfile::tempdir().unwrap();
         let (state, data) = (temp.path().join("state"), temp.path());
         let hash = InfoHash([1; 20]);
-        let locks = Locks::default();
-        let open = |seed_only| Keeper::open(&locks, Some(&state), hash, data, seed_only);
+        let state_dir = StateDir::new(Some(state));
+        let open = |seed_only| Keeper::open(&state_dir, hash, data, seed_only);
         let first = open(false).unwrap();
         assert!(first.is_due(), "the start is noted");
         assert!(matches!(open(false), Err(Failure::InUse { .. })));
         assert!(!open(true).unwrap().is_due());
         drop(first);
         assert!(open(false).is_ok());
-        let no_folder = Keeper::open(
-            &Locks::default(),
-            Some(Path::new("/dev/null/x")),
-            hash,
-            data,
-            false,
-        )
-        .unwrap();
+        let nowhere = StateDir::new(Some("/dev/null/x".into()));
+        let no_folder = Keeper::open(&nowhere, hash, data, false).unwrap();
         assert!(!no_folder.is_due() && no_folder.notes.len() == 1);
     }
 
@@ -393,8 +456,8 @@ mod tests {
                 faults.read = Some(bt_core::disk::DiskErrorKind::Io);
             }
             storage.set_faults(faults);
-            let mut keeper =
-                Keeper::open(&Locks::default(), Some(&state), hash, temp.path(), false).unwrap();
+            let state_dir = StateDir::new(Some(state.clone()));
+            let mut keeper = Keeper::open(&state_dir, hash, temp.path(), false).unwrap();
             let mut found = keeper.load(disk.store());
             let checked = keeper.check(disk.store(), &mut found, Control::default());
             assert_eq!(checked, Ok(()));
@@ -413,8 +476,8 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let (state, hash) = (temp.path().join("state"), InfoHash([1; 20]));
         let (disk, _storage) = disk();
-        let mut keeper =
-            Keeper::open(&Locks::default(), Some(&state), hash, temp.path(), false).unwrap();
+        let state_dir = StateDir::new(Some(state.clone()));
+        let mut keeper = Keeper::open(&state_dir, hash, temp.path(), false).unwrap();
         let mut save = |uploaded, clean| {
             let stats = Stats {
                 uploaded,
@@ -437,7 +500,7 @@ mod tests {
         let (disk, storage) = disk();
         storage.put(bt_storage::FileIndex(0), vec![7; 10]);
         let path = resume::path(&state.join(name_of(temp.path())), hash);
-        let locks = Locks::default();
+        let state_dir = StateDir::new(Some(state));
         // Whether it is a seeder, what it uploads, and whether its start and its end are worth a word.
         let rows = [
             (true, 0, true, false),
@@ -448,8 +511,7 @@ mod tests {
             (true, 0, false, false),
         ];
         for (row, (seed_only, uploaded, at_start, at_end)) in rows.into_iter().enumerate() {
-            let mut keeper =
-                Keeper::open(&locks, Some(&state), hash, temp.path(), seed_only).unwrap();
+            let mut keeper = Keeper::open(&state_dir, hash, temp.path(), seed_only).unwrap();
             let mut found = keeper.load(disk.store());
             assert_eq!(found.recheck.is_empty(), row > 0, "{row}");
             keeper
@@ -479,14 +541,8 @@ mod tests {
         let (state, data) = (temp.path().join("state"), temp.path().to_owned());
         let builder = bt_metainfo::Builder::file("file", 10, 16 * 1024);
         let metainfo = builder.build(&[[0; 20]]).unwrap();
-        let mut keeper = Keeper::open(
-            &Locks::default(),
-            Some(&state),
-            metainfo.info_hash,
-            &data,
-            true,
-        )
-        .unwrap();
+        let state_dir = StateDir::new(Some(state.clone()));
+        let mut keeper = Keeper::open(&state_dir, metainfo.info_hash, &data, true).unwrap();
         let stats = Stats {
             uploaded: 5,
             ..Stats::default()
@@ -508,7 +564,7 @@ mod tests {
             ..crate::TorrentOptions::default()
         };
         let (status, _) = tokio::sync::watch::channel(crate::Status::default());
-        let opening = crate::open::open(session.shared(), metainfo, data, &options, &status);
+        let opening = crate::open::open(session.shared(), metainfo, data, &options, None, &status);
         let opened = opening.await.unwrap();
         assert_eq!(opened.keeper.uploaded_before, 5);
         assert!(opened.torrent.have.is_full());

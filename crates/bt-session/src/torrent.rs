@@ -101,7 +101,7 @@ pub(crate) struct Torrent {
     lsd: Option<Lsd>,
     disk: Arc<Disk>,
     /// `None` while it has nothing to do.
-    hands: Option<Hands>,
+    hands: Option<Box<Hands>>,
     conns: BTreeMap<ConnId, Entry>,
     dials: BTreeMap<ConnId, AbortHandle>,
     errands: Errands,
@@ -112,7 +112,7 @@ pub(crate) struct Torrent {
     /// `None` until it is known what the torrent is.
     keeper: Option<Keeper>,
     /// What is to be done once that is known.
-    unopened: Option<Unopened>,
+    unopened: Option<Box<Unopened>>,
     part: Part,
     /// When a stop that was asked for is over, whoever may still have to be told.
     stop_at: Option<Instant>,
@@ -130,7 +130,7 @@ struct Start {
     info_hash: InfoHash,
     limits: Limits,
     keeper: Option<Keeper>,
-    unopened: Option<Unopened>,
+    unopened: Option<Box<Unopened>>,
     /// Its peers come from its trackers only (BEP 27).
     private: bool,
 }
@@ -171,7 +171,7 @@ impl Torrent {
             info_hash: unknown.info_hash,
             limits: Limits::for_unknown(),
             keeper: None,
-            unopened: Some(unopened),
+            unopened: Some(Box::new(unopened)),
             // Nobody knows yet.
             private: false,
         };

@@ -20,7 +20,7 @@ use bt_core::disk::DiskError;
 use bt_core::{Bitfield, InfoHash, PieceIndex};
 use sha1::{Digest, Sha1};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The version of the format; a file with another one is set aside.
@@ -31,6 +31,9 @@ const ABSENT: u64 = u64::MAX;
 
 /// The longest resume file that is read. That of a million files and 2²¹ pieces has 17 MiB.
 const SIZE_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Room for what most resume files have.
+const SIZE_USUAL_BYTES: usize = 2 * 1024;
 
 /// What a run knows of its torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -274,14 +277,17 @@ fn pieces_of(store: &TorrentStore, file: FileIndex) -> impl Iterator<Item = Piec
 }
 
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let length = match std::fs::metadata(path) {
+    let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        metadata => metadata?.len(),
+        opened => opened?,
     };
-    if length > SIZE_MAX_BYTES {
+    // Of most torrents it is a few hundred bytes: then one call has it.
+    let mut bytes = Vec::with_capacity(SIZE_USUAL_BYTES);
+    file.take(SIZE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > SIZE_MAX_BYTES {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    std::fs::read(path).map(Some)
+    Ok(Some(bytes))
 }
 
 /// Writes the file beside its place, makes sure of it, and moves it there.

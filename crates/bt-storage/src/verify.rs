@@ -156,7 +156,11 @@ pub(crate) fn hash_pieces(
     let layout = files.map.layout();
     let length = |piece: &PieceIndex| u64::from(layout.piece_length(*piece));
     let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let threads = control.threads.unwrap_or_else(cores).get();
+    let threads = match pieces.len() {
+        // To count the cores is to read some files.
+        1 => 1,
+        _ => control.threads.unwrap_or_else(cores).get(),
+    };
     let work = Work {
         files,
         present: files.presence(),

@@ -72,7 +72,7 @@ impl Torrent {
         let (status, events) = (ends.status.clone(), ends.events.clone());
         let describing = async move {
             let described =
-                metadata::describe(&shared, unopened, &info_bytes, &status, &events).await;
+                metadata::describe(&shared, *unopened, &info_bytes, &status, &events).await;
             Some(Fact::Described(described.map(Box::new)))
         };
         let message = "internal error".to_owned();
@@ -82,7 +82,8 @@ impl Torrent {
 
     pub(super) fn hands(&mut self) -> &mut Hands {
         let (disk, errands) = (&self.disk, &mut self.errands);
-        self.hands.get_or_insert_with(|| Hands::new(disk, errands))
+        self.hands
+            .get_or_insert_with(|| Box::new(Hands::new(disk, errands)))
     }
 
     pub(super) fn order(&mut self, conn: ConnId, order: Order) {
