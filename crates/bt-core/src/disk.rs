@@ -13,7 +13,7 @@ pub enum Job {
     /// Take a block that arrived. Answered by [`Done::Wrote`], and when it was the piece's last missing block also by
     /// [`Done::Checked`].
     ///
-    /// The block lies on the [`BLOCK_BYTES`](crate::BLOCK_BYTES) grid. The storage hashes it as soon as all bytes before
+    /// The block lies on the [`BLOCK_BYTES`](crate::BLOCK_BYTES) grid. The storage hashes it once all bytes before
     /// it in its piece have been hashed, and may hold it in memory until the piece is complete.
     Write {
         /// Where the bytes belong.

@@ -291,7 +291,7 @@ impl Jobs {
         let Some(store) = self.disk.store.get().filter(|_| self.queued == 0) else {
             return;
         };
-        let portions = store.take_ready();
+        let portions = store.take_ready(done);
         if portions.is_empty() {
             return;
         }

@@ -1,11 +1,12 @@
 //! A piece that is being received: what came, how far it is hashed, and what is still held in memory.
 //!
-//! Knows no file: it is told of blocks and says what to write and what to read back. **Invariant:** a block that came
-//! is either held or was handed out for writing; everything before `hashed` went into the hash exactly once.
+//! Knows no file: it is told of blocks and says what to write and what to read back. Blocks of several pieces that came
+//! together are hashed side by side. **Invariant:** a block that came is either held or was handed out for writing;
+//! everything before `hashed` went into the hash exactly once.
 
+use crate::lanes::{Hasher, LANES, update_together};
 use bt_core::{BLOCK_BYTES, Block};
 use bytes::Bytes;
-use sha1::{Digest, Sha1};
 use std::collections::BTreeMap;
 
 /// Hashed bytes of one piece that are written when a batch of jobs is over: long enough that the cost of a system call
@@ -25,7 +26,7 @@ pub(crate) struct Progress {
     /// Which blocks came, by their number in the piece.
     came: Vec<bool>,
     missing_blocks: usize,
-    hasher: Sha1,
+    hasher: Hasher,
     /// How many bytes from the piece's start went into the hash.
     hashed: u32,
     /// Blocks not handed out for writing yet, by where they begin.
@@ -61,7 +62,7 @@ impl Progress {
             length,
             came: vec![false; blocks],
             missing_blocks: blocks,
-            hasher: Sha1::new(),
+            hasher: Hasher::new(),
             hashed: 0,
             held: BTreeMap::new(),
             held_bytes: 0,
@@ -89,7 +90,13 @@ impl Progress {
         self.held_hashed_bytes >= RUN_BYTES_MAX
     }
 
-    /// Takes a block and hashes what can be hashed. Of a block that came before nothing is kept.
+    /// True if something came that is next to be hashed, whether it is held or has to be read back.
+    pub(crate) fn is_behind(&self) -> bool {
+        let next = (self.hashed / BLOCK_BYTES) as usize;
+        self.hashed < self.length && self.came.get(next) == Some(&true)
+    }
+
+    /// Takes a block. Of a block that came before nothing is kept.
     pub(crate) fn add(&mut self, block: Block, data: Bytes) {
         let came = self.came.get_mut(block.index());
         if came.is_none_or(|came| std::mem::replace(came, true)) {
@@ -98,7 +105,6 @@ impl Progress {
         self.missing_blocks -= 1;
         self.held_bytes += data.len() as u64;
         self.held.insert(block.begin, data);
-        self.hash_held();
     }
 
     /// What has to be read back before hashing can go on, if anything.
@@ -108,7 +114,7 @@ impl Progress {
         let came_bytes = u32::try_from(blocks.count())
             .unwrap_or(u32::MAX)
             .saturating_mul(BLOCK_BYTES);
-        // Everything held at `hashed` is hashed already, so the run of written blocks ends at the next held one.
+        // What is held at `hashed` needs no reading; else the run of written blocks ends at the next held one.
         let next_held = self.held.range(self.hashed..).next();
         let end = next_held.map_or(self.length, |(begin, _)| *begin);
         let length = came_bytes.min(end - self.hashed).min(READ_BACK_BYTES);
@@ -118,19 +124,22 @@ impl Progress {
         })
     }
 
-    /// Hashes bytes that were read back, and what can be hashed after them.
+    /// Hashes bytes that were read back, and what is held after them.
     pub(crate) fn hash_read_back(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.hashed += u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.hash_held();
     }
 
-    fn hash_held(&mut self) {
-        while let Some(data) = self.held.get(&self.hashed) {
-            self.hasher.update(data);
-            self.hashed += u32::try_from(data.len()).unwrap_or(u32::MAX);
-            self.held_hashed_bytes += data.len() as u64;
+    /// Hashes what is held and next to be hashed.
+    pub(crate) fn hash_held(&mut self) {
+        while self.is_next_held() {
+            hash_next_blocks([&mut *self]);
         }
+    }
+
+    fn is_next_held(&self) -> bool {
+        self.held.contains_key(&self.hashed)
     }
 
     /// Hands out the held bytes that are hashed.
@@ -155,7 +164,36 @@ impl Progress {
     /// If not all of it is hashed.
     pub(crate) fn finish(self) -> [u8; 20] {
         assert!(self.hashed == self.length, "a piece is hashed to its end");
-        self.hasher.finalize().into()
+        self.hasher.finish()
+    }
+}
+
+/// Hashes what is held of each piece and next to be hashed, of several pieces side by side.
+pub(crate) fn hash_together<'a>(pieces: impl Iterator<Item = &'a mut Progress>) {
+    let mut waiting = pieces.filter(|piece| piece.is_next_held());
+    let mut lanes: Vec<&mut Progress> = Vec::with_capacity(LANES);
+    loop {
+        lanes.extend(waiting.by_ref().take(LANES - lanes.len()));
+        match lanes.as_mut_slice() {
+            [a, b, c] => hash_next_blocks([a, b, c]),
+            [a, b] => hash_next_blocks([a, b]),
+            [a] => a.hash_held(),
+            _ => return,
+        }
+        lanes.retain(|piece| piece.is_next_held());
+    }
+}
+
+/// Hashes one block of each piece, which is held.
+fn hash_next_blocks<const N: usize>(mut pieces: [&mut Progress; N]) {
+    update_together(pieces.each_mut().map(|piece| {
+        let block = piece.held.get(&piece.hashed);
+        (&mut piece.hasher, block.map_or(&[][..], Bytes::as_ref))
+    }));
+    for piece in pieces {
+        let bytes = piece.held.get(&piece.hashed).map_or(0, Bytes::len);
+        piece.hashed += u32::try_from(bytes).unwrap_or(u32::MAX);
+        piece.held_hashed_bytes += bytes as u64;
     }
 }
 

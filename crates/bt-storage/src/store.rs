@@ -15,7 +15,7 @@ use crate::file::{Access, Allocation, FileStorage};
 use crate::files::TorrentFiles;
 use crate::map::{FileIndex, FileMap};
 use crate::pool::FilePool;
-use crate::progress::{Progress, Run};
+use crate::progress::{Progress, RUN_BYTES_MAX, Run, hash_together};
 use crate::storage::{FileStat, Storage};
 use bt_core::disk::{BlockDigest, DiskError, Done, Job, Verdict};
 use bt_core::{BLOCK_BYTES, Block, PieceIndex};
@@ -59,7 +59,9 @@ pub struct TorrentStore {
     pub(crate) files: TorrentFiles,
     pub(crate) hashes: Vec<[u8; 20]>,
     cells: Cells,
-    /// Pieces that are complete, or have a run that is worth writing, when the batch is over.
+    /// Pieces of which blocks came in the batch that is under way.
+    gathered: Mutex<Vec<PieceIndex>>,
+    /// Pieces that have a run that is worth writing when the batch is over.
     ready: Mutex<Vec<PieceIndex>>,
     held_bytes: AtomicU64,
     held_bytes_max: u64,
@@ -83,11 +85,11 @@ impl Portion {
     }
 }
 
-/// When a piece is written and judged whose last block came.
+/// When what came is hashed, and a piece whose last block came is written and judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Finish {
     AtOnce,
-    /// With the other portions of its batch.
+    /// With the other pieces of its batch.
     WithBatch,
 }
 
@@ -160,6 +162,7 @@ impl TorrentStore {
             files: TorrentFiles::new(map, storage, folder),
             hashes,
             cells: Cells::default(),
+            gathered: Mutex::default(),
             ready: Mutex::default(),
             held_bytes: AtomicU64::new(0),
             held_bytes_max: HELD_BYTES_MAX,
@@ -194,26 +197,41 @@ impl TorrentStore {
     pub fn run(&self, job: Job, done: &mut Vec<Done>) {
         let piece = piece_of(&job);
         let next = self.cells.begin(piece, job);
-        self.work_off(piece, next, Finish::AtOnce, done);
+        self.finish_off(piece, next, Finish::AtOnce, done);
     }
 
-    /// As [`run`](Self::run), but a piece whose last block came is left for [`take_ready`](Self::take_ready) or
-    /// [`flush_ready`](Self::flush_ready), one of which has to be called after the batch.
+    /// As [`run`](Self::run), but what came is left to be hashed, and a piece whose last block came to be written, to
+    /// [`take_ready`](Self::take_ready) or [`flush_ready`](Self::flush_ready), one of which has to be called after the batch.
     ///
     /// # Panics
     /// As [`run`](Self::run).
     pub fn gather(&self, job: Job, done: &mut Vec<Done>) {
         let piece = piece_of(&job);
         let next = self.cells.begin(piece, job);
-        self.work_off(piece, next, Finish::WithBatch, done);
+        self.finish_off(piece, next, Finish::WithBatch, done);
     }
 
-    /// What jobs have left unwritten, of pieces that are complete or of which there is enough to be worth a system call. To
-    /// be called after a batch of jobs. What another thread is at is written by that one, in the call in which it is.
-    pub fn take_ready(&self) -> Vec<Portion> {
-        let ready = core::mem::take(&mut *lock(&self.ready));
-        let taken = ready.into_iter();
-        taken.filter_map(|piece| self.cells.depart(piece)).collect()
+    /// Hashes what a batch of jobs has left, of several pieces side by side, and returns what it has left unwritten, of
+    /// pieces that are complete or of which there is enough to be worth a system call. To be called after the batch. What
+    /// another thread is at is hashed and written by that one, in the call in which it is.
+    pub fn take_ready(&self, done: &mut Vec<Done>) -> Vec<Portion> {
+        let gathered = core::mem::take(&mut *lock(&self.gathered)).into_iter();
+        let mut lent: Vec<(PieceIndex, Box<Progress>)> = gathered
+            .filter_map(|piece| Some((piece, self.cells.lend(piece)?)))
+            .collect();
+        hash_together(lent.iter_mut().map(|(_, progress)| &mut **progress));
+        let mut portions = Vec::new();
+        for (piece, progress) in lent {
+            let slot = Slot {
+                progress: Some(progress),
+                outcome: None,
+            };
+            let next = self.cells.go_on(piece, slot);
+            portions.extend(self.work_off(piece, next, Finish::AtOnce, done));
+        }
+        let ready = core::mem::take(&mut *lock(&self.ready)).into_iter();
+        portions.extend(ready.filter_map(|piece| self.cells.depart(piece)));
+        portions
     }
 
     /// Writes portions, on whatever thread, and appends what comes of their pieces.
@@ -221,22 +239,37 @@ impl TorrentStore {
         for portion in portions {
             let piece = portion.piece;
             let next = self.land(portion);
-            self.work_off(piece, next, Finish::AtOnce, done);
+            self.finish_off(piece, next, Finish::AtOnce, done);
         }
     }
 
     /// [`take_ready`](Self::take_ready) and [`write`](Self::write) in one.
     pub fn flush_ready(&self, done: &mut Vec<Done>) {
-        self.write(self.take_ready(), done);
+        let portions = self.take_ready(done);
+        self.write(portions, done);
     }
 
-    fn work_off(
+    /// Does what is to be done with a piece, until it is given back and nothing of it is left to be written.
+    fn finish_off(
         &self,
         piece: PieceIndex,
         mut next: Option<Next>,
         finish: Finish,
         done: &mut Vec<Done>,
     ) {
+        while let Some(portion) = self.work_off(piece, next, finish, done) {
+            next = self.land(portion);
+        }
+    }
+
+    /// Does what is to be done with a piece until it is given back, and returns what is to be written of it then.
+    fn work_off(
+        &self,
+        piece: PieceIndex,
+        mut next: Option<Next>,
+        finish: Finish,
+        done: &mut Vec<Done>,
+    ) -> Option<Portion> {
         while let Some(turn) = next {
             let slot = match turn {
                 Next::Job(mut slot, job) => {
@@ -253,13 +286,19 @@ impl TorrentStore {
                     done.push(Done::Checked { piece, verdict });
                     slot
                 }
-                Next::Write(portion) => {
-                    next = self.land(portion);
-                    continue;
+                Next::Hash(mut slot) => {
+                    let result = slot.progress.as_mut().map(|held| self.hash(piece, held));
+                    if let Some(Err(error)) = result {
+                        self.forget(&mut slot.progress);
+                        slot.outcome = Some(Err(error));
+                    }
+                    slot
                 }
+                Next::Write(portion) => return Some(portion),
             };
             next = self.cells.go_on(piece, slot);
         }
+        None
     }
 
     /// Writes a portion: what is to be done with its piece next.
@@ -387,29 +426,45 @@ impl TorrentStore {
         data: Bytes,
         finish: Finish,
     ) -> Result<(), DiskError> {
-        let is_ready = |progress: &Progress| {
-            let ends = finish == Finish::WithBatch && progress.is_complete();
-            ends || progress.is_run_ready()
-        };
+        let piece = block.piece;
         let held_before = progress.held_bytes();
-        let was_ready = is_ready(progress);
+        let was_ready = progress.is_run_ready();
         progress.add(block, self.blank_padding(block, data));
         let added = progress.held_bytes() - held_before;
         let held = self.held_bytes.fetch_add(added, Ordering::Relaxed) + added;
-        if held > self.held_bytes_max {
-            self.flush(progress, block.piece, Progress::take_all)?;
-        } else if progress.is_run_due() {
-            self.flush(progress, block.piece, Progress::take_hashed)?;
+        let is_too_much = held > self.held_bytes_max;
+        if finish == Finish::AtOnce || is_too_much || progress.held_bytes() >= RUN_BYTES_MAX {
+            // What leaves memory unhashed would have to be read back.
+            progress.hash_held();
         }
+        if is_too_much {
+            self.flush(progress, piece, Progress::take_all)?;
+        } else if progress.is_run_due() {
+            self.flush(progress, piece, Progress::take_hashed)?;
+        }
+        if finish == Finish::WithBatch {
+            let mut gathered = lock(&self.gathered);
+            if gathered.last() != Some(&piece) {
+                gathered.push(piece);
+            }
+            return Ok(());
+        }
+        self.hash(piece, progress)?;
+        if !was_ready && progress.is_run_ready() {
+            lock(&self.ready).push(piece);
+        }
+        Ok(())
+    }
+
+    /// Hashes what is next to be hashed, and reads back what is not held any more.
+    fn hash(&self, piece: PieceIndex, progress: &mut Progress) -> Result<(), DiskError> {
+        progress.hash_held();
         let mut buffer = Vec::new();
         while let Some(run) = progress.read_back() {
             buffer.resize(run.length as usize, 0);
             self.files
-                .read(self.offset(block.piece, run.begin), &mut buffer)?;
+                .read(self.offset(piece, run.begin), &mut buffer)?;
             progress.hash_read_back(&buffer);
-        }
-        if !was_ready && is_ready(progress) {
-            lock(&self.ready).push(block.piece);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 use super::*;
 use bt_core::{Layout, Rng};
+use sha1::{Digest, Sha1};
 
 const KIB_16: u32 = BLOCK_BYTES;
 
@@ -11,6 +12,11 @@ fn block(index: u32) -> Block {
 
 fn data(index: u32) -> Bytes {
     vec![u8::try_from(index).unwrap(); KIB_16 as usize].into()
+}
+
+fn add(progress: &mut Progress, index: u32) {
+    progress.add(block(index), data(index));
+    progress.hash_held();
 }
 
 fn begins(runs: &[Run]) -> Vec<(u32, usize)> {
@@ -31,7 +37,7 @@ fn what_is_hashed_and_what_is_held() {
     ];
     let mut progress = Progress::new(6 * KIB_16);
     for (index, expected) in rows {
-        progress.add(block(index), data(index));
+        add(&mut progress, index);
         let blocks = |bytes: u64| bytes / u64::from(KIB_16);
         let found = (
             progress.hashed / KIB_16,
@@ -47,7 +53,7 @@ fn what_is_hashed_and_what_is_held() {
 fn only_hashed_blocks_are_handed_out_for_a_run() {
     let mut progress = Progress::new(6 * KIB_16);
     for index in [0, 1, 3, 5] {
-        progress.add(block(index), data(index));
+        add(&mut progress, index);
     }
     assert_eq!(begins(&progress.take_hashed()), [(0, 2)]);
     assert_eq!(progress.held_bytes(), 2 * u64::from(KIB_16));
@@ -59,18 +65,18 @@ fn only_hashed_blocks_are_handed_out_for_a_run() {
 fn a_run_is_ready_at_sixteen_blocks_and_due_at_a_hundred_and_twenty_eight() {
     let mut progress = Progress::new(200 * KIB_16);
     for index in 0..15 {
-        progress.add(block(index), data(index));
+        add(&mut progress, index);
     }
     // Out of order: does not count, it cannot be written without being read back.
-    progress.add(block(150), data(150));
+    add(&mut progress, 150);
     assert!(!progress.is_run_ready());
-    progress.add(block(15), data(15));
+    add(&mut progress, 15);
     assert!(progress.is_run_ready());
     for index in 16..127 {
-        progress.add(block(index), data(index));
+        add(&mut progress, index);
     }
     assert!(!progress.is_run_due());
-    progress.add(block(127), data(127));
+    add(&mut progress, 127);
     assert!(progress.is_run_due());
     assert_eq!(begins(&progress.take_hashed()), [(0, 128)]);
     assert!(!progress.is_run_ready() && !progress.is_run_due());
@@ -80,12 +86,12 @@ fn a_run_is_ready_at_sixteen_blocks_and_due_at_a_hundred_and_twenty_eight() {
 fn what_was_written_early_is_read_back_when_its_turn_comes() {
     let mut progress = Progress::new(6 * KIB_16);
     for index in [1, 2] {
-        progress.add(block(index), data(index));
+        add(&mut progress, index);
     }
     assert_eq!(begins(&progress.take_all()), [(1, 2)]);
-    progress.add(block(4), data(4));
+    add(&mut progress, 4);
     assert_eq!(progress.read_back(), None, "block 0 is still to come");
-    progress.add(block(0), data(0));
+    add(&mut progress, 0);
     let expected = ReadBack {
         begin: KIB_16,
         length: 2 * KIB_16,
@@ -93,7 +99,7 @@ fn what_was_written_early_is_read_back_when_its_turn_comes() {
     assert_eq!(progress.read_back(), Some(expected));
     progress.hash_read_back(&[data(1), data(2)].concat());
     assert_eq!(progress.read_back(), None, "block 3 is still to come");
-    progress.add(block(3), data(3));
+    add(&mut progress, 3);
     assert_eq!(progress.hashed, 5 * KIB_16);
 }
 
@@ -113,6 +119,10 @@ fn any_order_and_any_early_writing_gives_the_same_hash() {
         for block in blocks {
             let range = block.begin as usize..block.end() as usize;
             progress.add(block, payload.slice(range));
+            // Blocks are hashed when they come, or some of them together.
+            if rng.below(3) == 0 {
+                hash_together([&mut progress].into_iter());
+            }
             let runs = match rng.below(4) {
                 0 => progress.take_all(),
                 1 => progress.take_hashed(),
@@ -122,6 +132,7 @@ fn any_order_and_any_early_writing_gives_the_same_hash() {
                 let bytes = run.buffers.concat();
                 disk[run.begin as usize..][..bytes.len()].copy_from_slice(&bytes);
             }
+            progress.hash_held();
             while let Some(run) = progress.read_back() {
                 progress.hash_read_back(&disk[run.begin as usize..][..run.length as usize]);
             }
@@ -129,5 +140,46 @@ fn any_order_and_any_early_writing_gives_the_same_hash() {
         assert!(progress.is_complete());
         let expected: [u8; 20] = Sha1::digest(&payload).into();
         assert_eq!(progress.finish(), expected, "seed {seed}");
+    }
+}
+
+#[test]
+fn pieces_hashed_together_have_each_its_own_hash() {
+    for seed in 0..100 {
+        let mut rng = Rng::new(seed);
+        let lengths: Vec<u32> = (0..1 + rng.below(7))
+            .map(|_| 1 + u32::try_from(rng.below(9 * u64::from(KIB_16))).unwrap())
+            .collect();
+        let mut pieces: Vec<(Progress, Sha1)> = Vec::new();
+        let mut blocks = Vec::new();
+        for (number, length) in lengths.iter().enumerate() {
+            pieces.push((Progress::new(*length), Sha1::new()));
+            let layout = Layout::new((*length).into(), *length).unwrap();
+            let piece = layout.piece(0).unwrap();
+            blocks.extend(layout.blocks(piece).map(|block| (number, block)));
+        }
+        // Within a piece in order, so that the oracle can take them as they come.
+        let mut order: Vec<usize> = blocks.iter().map(|(number, _)| *number).collect();
+        rng.shuffle(&mut order);
+        let mut left: Vec<_> = (0..lengths.len())
+            .map(|number| blocks.iter().filter(move |(of, _)| *of == number))
+            .collect();
+        for number in order {
+            let (_, block) = *left[number].next().unwrap();
+            let mut bytes = vec![0; block.length as usize];
+            rng.fill(&mut bytes);
+            let (progress, oracle) = &mut pieces[number];
+            oracle.update(&bytes);
+            progress.add(block, bytes.into());
+            if rng.below(4) == 0 {
+                hash_together(pieces.iter_mut().map(|(progress, _)| progress));
+            }
+        }
+        hash_together(pieces.iter_mut().map(|(progress, _)| progress));
+        for (progress, oracle) in pieces {
+            assert!(progress.is_complete() && !progress.is_behind());
+            let expected: [u8; 20] = oracle.finalize().into();
+            assert_eq!(progress.finish(), expected, "seed {seed}, {lengths:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Who is at which piece, what waits for it, and how much of it is on its way to the disk.
 //!
 //! **Invariants:** one thread at a time is at a piece, and nobody waits for it: a job that finds the piece busy is left
-//! for whoever is at it, and so is the wish to have it written. While a portion of a piece is out, only blocks are taken;
+//! for whoever is at it, and so is the wish to have it hashed and written. While a portion of a piece is out, only blocks are taken;
 //! whatever else is asked of the piece waits, with all that came after it, until the portion has landed. So is its outcome:
 //! no verdict before the last byte.
 
@@ -30,7 +30,9 @@ pub(super) enum Next {
     Job(Slot, Job),
     /// Nothing of the piece is out any more: its verdict.
     Settle(Slot, Outcome),
-    /// The piece is given back, and this of it is to be written: somebody wanted to, and found it busy.
+    /// The piece is to be written, and something of it has to be hashed before.
+    Hash(Slot),
+    /// The piece is given back, and this of it is to be written.
     Write(Portion),
 }
 
@@ -49,8 +51,8 @@ struct Cell {
     out: usize,
     /// What came of the piece, until nothing of it is out.
     outcome: Option<Outcome>,
-    /// Somebody wanted to write what there is of it while it was busy.
-    passed_over: bool,
+    /// What there is of it is to be hashed and written before it is given back.
+    wanted: bool,
 }
 
 impl Cell {
@@ -81,21 +83,26 @@ impl Cell {
         {
             return Some(Next::Job(slot, job));
         }
+        let is_behind = slot.progress.as_ref().is_some_and(|held| held.is_behind());
+        if self.wanted && is_behind {
+            return Some(Next::Hash(slot));
+        }
         self.busy = false;
         self.progress = slot.progress;
-        if !core::mem::take(&mut self.passed_over) {
+        if !core::mem::take(&mut self.wanted) {
             return None;
         }
         self.depart(piece).map(Next::Write)
     }
 
-    /// Takes what is to be written, if the piece is complete or there is enough of it. It is left for who is at the piece.
+    /// Takes what is to be written, if the piece is complete or there is enough of it. It is left for who is at the piece;
+    /// and what has to be hashed first, for the batch in which it came.
     fn depart(&mut self, piece: PieceIndex) -> Option<Portion> {
         if self.busy {
-            self.passed_over = true;
+            self.wanted = true;
             return None;
         }
-        let progress = self.progress.as_mut()?;
+        let progress = self.progress.as_mut().filter(|held| !held.is_behind())?;
         let held_before = progress.held_bytes();
         let runs = match (progress.is_complete(), progress.is_run_ready()) {
             (true, _) => progress.take_all(),
@@ -134,6 +141,20 @@ impl Cells {
             outcome: None,
         };
         Some(Next::Job(slot, job))
+    }
+
+    /// Takes what came of the piece, to hash it. When it is handed back to [`go_on`](Self::go_on), it is to be written. If
+    /// another thread is at the piece, that one does both.
+    pub(super) fn lend(&self, piece: PieceIndex) -> Option<Box<Progress>> {
+        let mut cells = self.lock();
+        let cell = cells.get_mut(&piece)?;
+        cell.wanted = cell.busy || cell.progress.is_some();
+        if cell.busy {
+            return None;
+        }
+        let progress = cell.progress.take()?;
+        cell.busy = true;
+        Some(progress)
     }
 
     /// Takes what is to be written of the piece, if it is complete or there is enough of it. If another thread is at the

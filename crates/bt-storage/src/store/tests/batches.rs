@@ -94,7 +94,7 @@ fn check_batches(torrent: &Torrent, held_bytes_max: u64, seed: u64) {
                 oracle.run(job.clone(), &mut expected);
                 store.gather(job, &mut done);
             }
-            out.extend(store.take_ready());
+            out.extend(store.take_ready(&mut done));
             rng.shuffle(&mut out);
             let rest = out.split_off(out.len().min(rng.index(3)));
             store.write(core::mem::replace(&mut out, rest), &mut done);
@@ -140,7 +140,7 @@ fn a_piece_has_no_verdict_before_its_last_portion_landed_and_nothing_overtakes_i
     let gather = |part: &[Block], done: &mut Vec<Done>| {
         part.iter()
             .for_each(|block| store.gather(torrent.write(*block), done));
-        store.take_ready()
+        store.take_ready(done)
     };
     let first = gather(&blocks[..32], &mut done);
     let second = gather(&blocks[32..], &mut done);
@@ -151,7 +151,7 @@ fn a_piece_has_no_verdict_before_its_last_portion_landed_and_nothing_overtakes_i
     store.gather(Job::Check { piece }, &mut done);
     store.gather(Job::Discard { piece }, &mut done);
     store.gather(torrent.write(blocks[0]), &mut done);
-    assert!(store.take_ready().is_empty());
+    assert!(store.take_ready(&mut done).is_empty());
     store.write(second, &mut done);
     assert_eq!((done.len(), verdicts(&done)), (64, Vec::new()));
     store.write(first, &mut done);
@@ -173,7 +173,7 @@ fn a_portion_that_fails_fails_the_piece_once_whatever_came_since() {
         let mut gather = |part: &[Block]| {
             part.iter()
                 .for_each(|block| store.gather(torrent.write(*block), &mut done));
-            store.take_ready()
+            store.take_ready(&mut done)
         };
         let first = gather(&blocks[..32]);
         let mut second = gather(&blocks[32..32 + since]);
@@ -205,15 +205,15 @@ fn a_failure_stands_though_the_rest_of_the_piece_is_written() {
     let store = torrent.store(Arc::clone(&disk));
     let blocks = torrent.all_blocks();
     let mut done = Vec::new();
-    let mut gather = |part: &[Block]| {
+    let gather = |part: &[Block], done: &mut Vec<Done>| {
         part.iter()
-            .for_each(|block| store.gather(torrent.write(*block), &mut done));
+            .for_each(|block| store.gather(torrent.write(*block), done));
     };
-    gather(&blocks[..16]);
-    let first = store.take_ready();
-    gather(&blocks[16..32]);
-    let mut rest = store.take_ready();
-    gather(&blocks[32..]);
+    gather(&blocks[..16], &mut done);
+    let first = store.take_ready(&mut done);
+    gather(&blocks[16..32], &mut done);
+    let mut rest = store.take_ready(&mut done);
+    gather(&blocks[32..], &mut done);
     disk.set_faults(Faults {
         write: Some(DiskErrorKind::Io),
         ..Faults::default()
@@ -221,11 +221,67 @@ fn a_failure_stands_though_the_rest_of_the_piece_is_written() {
     store.write(first, &mut done);
     disk.set_faults(Faults::default());
     // The piece is complete, and all that is still to be written can be.
-    rest.extend(store.take_ready());
+    rest.extend(store.take_ready(&mut done));
     store.write(rest, &mut done);
     assert!(matches!(
         &verdicts(&done)[..],
         [(_, Verdict::Failed(error))] if error.kind == DiskErrorKind::Io
     ));
     assert_eq!((store.held_bytes(), store.cells.is_empty()), (0, true));
+}
+
+#[test]
+fn what_cannot_be_read_back_at_the_end_of_a_batch_is_a_verdict() {
+    let torrent = Torrent::new(&[4 * u64::from(BLOCK_BYTES)], 4 * BLOCK_BYTES);
+    let blocks = torrent.all_blocks();
+    let piece = blocks[0].piece;
+    let disk = Arc::new(MemoryStorage::new());
+    // The last two blocks come first, and leave memory before they can be hashed.
+    let store = torrent.store(Arc::clone(&disk)).with_held_bytes_max(20_000);
+    let mut done = Vec::new();
+    for block in [blocks[2], blocks[3], blocks[0]] {
+        store.gather(torrent.write(block), &mut done);
+        store.flush_ready(&mut done);
+    }
+    disk.set_faults(Faults {
+        read: Some(DiskErrorKind::Io),
+        ..Faults::default()
+    });
+    store.gather(torrent.write(blocks[1]), &mut done);
+    assert_eq!(verdicts(&done), Vec::new(), "the batch is not over");
+    assert!(store.take_ready(&mut done).is_empty());
+    assert!(matches!(
+        &verdicts(&done)[..],
+        [(of, Verdict::Failed(error))] if *of == piece && error.kind == DiskErrorKind::Io
+    ));
+    assert_eq!((store.held_bytes(), store.cells.is_empty()), (0, true));
+    disk.set_faults(Faults::default());
+    blocks
+        .iter()
+        .for_each(|block| store.gather(torrent.write(*block), &mut done));
+    store.flush_ready(&mut done);
+    assert_eq!(verdicts(&done).last(), Some(&(piece, Verdict::Good)));
+    assert!(torrent.is_whole(&disk));
+}
+
+#[test]
+fn what_leaves_memory_within_a_batch_is_hashed_before() {
+    // More than may be held, of one piece and of several, in one batch.
+    for (piece_length, held_bytes_max) in [(1 << 22, HELD_BYTES_MAX), (1 << 18, 100_000)] {
+        let torrent = Torrent::new(&[1 << 22], piece_length);
+        let counting = Counting::new();
+        let store = torrent
+            .store(Arc::clone(&counting))
+            .with_held_bytes_max(held_bytes_max);
+        let mut done = Vec::new();
+        let mut most = 0;
+        for block in torrent.all_blocks() {
+            store.gather(torrent.write(block), &mut done);
+            most = most.max(store.held_bytes());
+        }
+        assert!(most <= RUN_BYTES_MAX.min(held_bytes_max), "{most}");
+        store.flush_ready(&mut done);
+        assert_eq!(counting.counts().0, 0, "nothing is read back");
+        assert!(torrent.is_whole(&counting.disk));
+    }
 }

@@ -149,7 +149,7 @@ fn who_is_at_a_piece_writes_what_another_thread_wanted_to() {
                 done
             });
             gate_reached.recv().unwrap();
-            assert!(store.take_ready().is_empty(), "another thread is at it");
+            assert!(store.take_ready(&mut done).is_empty(), "another is at it");
             let_through.send(()).unwrap();
             checking.join().unwrap()
         });
@@ -165,4 +165,31 @@ fn who_is_at_a_piece_writes_what_another_thread_wanted_to() {
         assert_eq!(verdicts(&done).iter().filter(|it| **it == good).count(), 1);
         assert!(torrent.is_whole(&disk) && store.cells.is_empty());
     }
+}
+
+#[test]
+fn what_is_not_hashed_yet_is_left_to_its_batch() {
+    let torrent = Torrent::new(&[2 * u64::from(BLOCK_BYTES)], 2 * BLOCK_BYTES);
+    let blocks = torrent.all_blocks();
+    let piece = blocks[0].piece;
+    let cells = Cells::default();
+    let Some(Next::Job(mut slot, _)) = cells.begin(piece, torrent.write(blocks[0])) else {
+        panic!("nobody is at the piece");
+    };
+    let mut progress = Progress::new(2 * BLOCK_BYTES);
+    for block in &blocks {
+        progress.add(*block, torrent.bytes(*block));
+    }
+    slot.progress = Some(Box::new(progress));
+    assert!(cells.go_on(piece, slot).is_none(), "given back");
+    assert!(cells.depart(piece).is_none(), "complete, and not hashed");
+    let mut progress = cells.lend(piece);
+    assert!(cells.lend(piece).is_none(), "one thread at a time");
+    progress.as_mut().unwrap().hash_held();
+    let slot = Slot {
+        progress,
+        outcome: None,
+    };
+    let next = cells.go_on(piece, slot);
+    assert!(matches!(next, Some(Next::Write(portion)) if portion.length_bytes() == 32_768));
 }
