@@ -12,10 +12,8 @@
 mod client;
 
 use bt_tracker::http::decode;
-use bt_tracker::server;
 use bt_trackerd::{Config, Settings};
 use client::{Reply, announce, exchange, get, serve, start};
-use std::io::Read as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -121,46 +119,6 @@ async fn wrong_announces_are_refused_at_once_and_leave_nothing() {
 }
 
 #[tokio::test]
-async fn oversized_requests_are_cut_off() {
-    // 112.
-    let (server, addr) = serve().await;
-    let head =
-        |path: &str, headers: &str| format!("GET {path} HTTP/1.1\r\nHost: t\r\n{headers}\r\n");
-    let rows = [
-        (
-            head(&format!("/announce?x={}", "x".repeat(9_000)), ""),
-            &[414][..],
-        ),
-        (
-            head(&format!("/{}", "x".repeat(1_000_000)), ""),
-            &[414, 431],
-        ),
-        (
-            head(&format!("/announce?{}", "a=1&".repeat(100_000)), ""),
-            &[414, 431],
-        ),
-        (head("/health", &"A: b\r\n".repeat(50_000)), &[431]),
-        (head("/health", &"A: b\r\n".repeat(200)), &[431]),
-        (
-            head("/health", &format!("A: {}\r\n", "b".repeat(1_000_000))),
-            &[431],
-        ),
-    ];
-    for (request, expected) in rows {
-        let shown = request[..60].to_owned();
-        let statuses = exchange(addr, request.as_bytes()).await;
-        let statuses: Vec<u16> = statuses.iter().map(|reply| reply.status).collect();
-        // Where much was still on its way, closing may take the reply with it.
-        let told = statuses
-            .first()
-            .is_none_or(|status| expected.contains(status));
-        assert!(told && statuses.len() <= 1, "{shown}: {statuses:?}");
-    }
-    assert_eq!(get(addr, "/health").await.status, 200);
-    server.stop().await;
-}
-
-#[tokio::test]
 async fn odd_requests_are_answered_in_order_or_not_at_all() {
     // 114. Each row: what is sent, and the statuses that come back before the connection closes.
     let (server, addr) = serve().await;
@@ -217,69 +175,6 @@ async fn odd_requests_are_answered_in_order_or_not_at_all() {
     server.stop().await;
 }
 
-/// The clock stands still while anything can happen, and jumps when all wait for it: ten seconds pass in no time.
-#[tokio::test(start_paused = true)]
-async fn who_is_silent_or_drips_is_dropped_after_ten_seconds() {
-    // 113.
-    let (server, addr) = serve().await;
-    for said in [
-        "",
-        "GET /announce?info_hash=",
-        "GET /health HTTP/1.1\r\nHost: t\r\n\r\n",
-    ] {
-        let before = tokio::time::Instant::now();
-        let connection = client::Connection::open(addr, said.as_bytes()).await;
-        connection.read_to_end().await;
-        let waited = before.elapsed().as_secs();
-        assert!((10..=12).contains(&waited), "{said:?}: {waited} s");
-    }
-    server.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_asks_and_does_not_read_is_dropped() {
-    // 113.
-    let (server, addr) = serve().await;
-    let mut connection = client::Connection::open(addr, b"").await;
-    let before = tokio::time::Instant::now();
-    let asked = b"GET /stats HTTP/1.1\r\nHost: t\r\n\r\n".repeat(1_000);
-    while connection.say(&asked).await {}
-    let waited = before.elapsed().as_secs();
-    assert!((30..=61).contains(&waited), "{waited} s");
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn a_flood_of_silent_connections_does_not_shut_out_the_honest() {
-    // 113.
-    let config = Config {
-        connections_max: 20,
-        ..Config::at(([127, 0, 0, 1], 0).into())
-    };
-    let (server, addr) = start(config).await;
-    let mut flood = Vec::new();
-    for _ in 0..200 {
-        flood.push(client::Connection::open(addr, b"GET /announce?info_hash=").await);
-    }
-    let started = std::time::Instant::now();
-    assert_eq!(peers(&get(addr, &announce(7001, "")).await), [""; 0]);
-    assert!(started.elapsed() < Duration::from_secs(5));
-    let open = stats(addr).await["connections"].as_u64().unwrap();
-    assert!(open <= 20, "{open}");
-    // The longest silent ones are closed, and not only forgotten: long before their ten seconds.
-    flood.remove(0).read_to_end().await;
-    assert!(started.elapsed() < Duration::from_secs(8));
-    // One that asks now and then outlives a flood of ones that do not.
-    let mut patient = client::Connection::open(addr, b"").await;
-    for _ in 0..10 {
-        for _ in 0..10 {
-            flood.push(client::Connection::open(addr, b"GET ").await);
-        }
-        assert_eq!(patient.ask("/health").await.status, 200);
-    }
-    server.stop().await;
-}
-
 #[tokio::test]
 async fn nobody_is_believed_about_addresses_unless_trusted() {
     // 115.
@@ -314,151 +209,6 @@ async fn nobody_is_believed_about_addresses_unless_trusted() {
         assert_eq!(peers(&get(addr, &announce(7002, "")).await), [expected]);
         server.stop().await;
     }
-}
-
-#[tokio::test]
-async fn a_flood_of_torrents_is_bounded() {
-    // 117; who makes room for whom is tested where it is decided.
-    let config = Config {
-        settings: Settings {
-            swarms: server::Config {
-                torrents_max: 160,
-                ..server::Config::default()
-            },
-            ..Settings::default()
-        },
-        ..Config::at(([127, 0, 0, 1], 0).into())
-    };
-    let (server, addr) = start(config).await;
-    let mut connection = client::Connection::open(addr, b"").await;
-    for n in 0..2_000 {
-        let path = announce(7001, "").replace("info_hash=aaaa", &format!("info_hash={n:04}"));
-        let path = path.replace("aaaa&", &format!("aa%{:02x}a&", n % 251));
-        assert_eq!(connection.ask(&path).await.status, 200);
-    }
-    let torrents = stats(addr).await["torrents"].as_u64().unwrap();
-    assert!(torrents <= 160, "{torrents}");
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn scrapes_are_bounded() {
-    // 118.
-    let (server, addr) = serve().await;
-    get(addr, &announce(7001, "&event=started")).await;
-    let everything = get(addr, "/scrape").await;
-    assert_eq!(everything.status, 400);
-    assert!(decode::scrape(&everything.body).is_err());
-    let asked = "info_hash=aaaaaaaaaaaaaaaaaaaa&info_hash=zzzzzzzzzzzzzzzzzzzz";
-    let scraped = decode::scrape(&get(addr, &format!("/scrape?{asked}")).await.body).unwrap();
-    assert_eq!(scraped.torrents.len(), 1, "what is not known is left out");
-    assert_eq!(scraped.torrents[0].entry.incomplete, 1);
-    let many: String = (0..100)
-        .map(|n| format!("info_hash=bbbbbbbbbbbbbbbbbb{n:02}&"))
-        .collect();
-    for n in 0..100 {
-        let path = announce(7001, "")
-            .replace("aaaaaaaaaaaaaaaaaaaa", &format!("bbbbbbbbbbbbbbbbbb{n:02}"));
-        get(addr, &path).await;
-    }
-    let scraped = decode::scrape(&get(addr, &format!("/scrape?{many}")).await.body).unwrap();
-    assert_eq!(scraped.torrents.len(), 74);
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn a_scrape_is_answered_in_order_and_each_torrent_once() {
-    let (server, addr) = serve().await;
-    // In the order of the answer; some differ in their last letters only.
-    let torrents = ["A", "aaaaaaaaaaaaaaaaaaab", "aaaaaaaaaaaaaaaaaaac", "b"];
-    let torrents = torrents.map(|name| format!("{name:z<20}"));
-    for (count, torrent) in (1..).zip(&torrents) {
-        for port in 0..count {
-            let path = announce(7_001 + port, "").replace(&"a".repeat(20), torrent);
-            assert_eq!(get(addr, &path).await.status, 200);
-        }
-    }
-    let asked = [3, 2, 0, 1, 2, 3].map(|number: usize| torrents[number].as_str());
-    let asked = asked.join("&info_hash=");
-    let body = get(addr, &format!("/scrape?info_hash={asked}")).await.body;
-    let files = (1..).zip(&torrents).map(|(count, torrent)| {
-        format!(
-            "20:{torrent}d8:completei0e10:downloadedi0e11:downloadersi{count}e10:incompletei{count}ee"
-        )
-    });
-    let expected = format!("d5:filesd{}ee", files.collect::<String>());
-    assert_eq!(String::from_utf8(body).unwrap(), expected);
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn a_scrape_of_everything_is_for_who_is_allowed_to() {
-    // 118, BEP 48.
-    let settings = |full_scrape_max| Settings {
-        full_scrape_max,
-        ..Settings::default()
-    };
-    let (server, addr) = serve().await;
-    for n in 0..100 {
-        let path = announce(7001, "").replace("info_hash=aaa", &format!("info_hash={n:03}"));
-        assert_eq!(get(addr, &path).await.status, 200);
-    }
-    for (most, expected) in [(0, 400), (99, 400), (100, 200)] {
-        server.reload(settings(most)).await.unwrap();
-        let reply = get(addr, "/scrape").await;
-        assert_eq!(reply.status, expected, "{most}");
-    }
-    let all = get(addr, "/scrape").await;
-    let answer = decode::scrape(&all.body).unwrap();
-    assert_eq!(answer.torrents.len(), 100);
-    assert!(
-        answer
-            .torrents
-            .iter()
-            .all(|torrent| torrent.entry.incomplete == 1)
-    );
-    assert_eq!(answer.min_request_interval, Some(Duration::from_secs(60)));
-    // Compressed only for who asks for it.
-    let asked = |path: &str, headers: &str| {
-        format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{headers}\r\n")
-    };
-    let gzip = "Accept-Encoding: deflate, gzip\r\n";
-    let some: String = (0..60)
-        .map(|n| format!("&info_hash={n:03}aaaaaaaaaaaaaaaaa&x=xxxxxxxxxxxxxxx"))
-        .collect();
-    let some = format!("/scrape?{some}");
-    let few = "/scrape?info_hash=000aaaaaaaaaaaaaaaaa";
-    for (path, count, compressed) in [("/scrape", 100, true), (&some, 60, true), (few, 1, false)] {
-        let plain = exchange(addr, asked(path, "").as_bytes()).await.remove(0);
-        assert_eq!(plain.header("content-encoding"), None);
-        let reply = exchange(addr, asked(path, gzip).as_bytes()).await.remove(0);
-        let coded = reply.header("content-encoding") == Some("gzip");
-        assert_eq!(coded, compressed, "{path}");
-        let mut body = Vec::new();
-        if coded {
-            let mut reader = flate2::read::GzDecoder::new(&reply.body[..]);
-            reader.read_to_end(&mut body).unwrap();
-            assert!(reply.body.len() < body.len());
-        } else {
-            body.clone_from(&reply.body);
-        }
-        assert_eq!(body, plain.body, "{path}");
-        assert_eq!(decode::scrape(&body).unwrap().torrents.len(), count);
-    }
-    // What is denied is not named, and that counts at once.
-    let folder = tempfile::tempdir().unwrap();
-    let list = folder.path().join("deny");
-    let denied = |byte: u8| format!("{byte:02x}");
-    let first: String = b"000aaaaaaaaaaaaaaaaa".map(denied).concat();
-    std::fs::write(&list, first).unwrap();
-    let with_list = Settings {
-        deny: Some(list),
-        ..settings(100)
-    };
-    server.reload(with_list).await.unwrap();
-    let rest = get(addr, "/scrape").await;
-    assert_eq!(decode::scrape(&rest.body).unwrap().torrents.len(), 99);
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -662,18 +412,5 @@ async fn announces_are_understood_however_they_are_cut() {
     assert!(announced.iter().all(|reply| reply.body.len() > 1_100));
     assert_eq!(rest[0].text(), "ok\n");
     assert!(rest[1].text().starts_with("d5:files"));
-    server.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_announces_and_does_not_read_is_dropped() {
-    // 113.
-    let (server, addr) = serve().await;
-    let mut connection = client::Connection::open(addr, b"").await;
-    let asked = format!("GET {} HTTP/1.1\r\nHost: t\r\n\r\n", announce(7000, "")).repeat(100);
-    let before = tokio::time::Instant::now();
-    while connection.say(asked.as_bytes()).await {}
-    let waited = before.elapsed().as_secs();
-    assert!((10..=12).contains(&waited), "{waited} s");
     server.stop().await;
 }
