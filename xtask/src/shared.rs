@@ -5,6 +5,7 @@
 //! others; and once the store is back, so is everything that it should know.
 
 mod redis;
+mod tls;
 mod trackers;
 
 use std::path::PathBuf;
@@ -98,6 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         second.until_health("ok")?;
         second.until_sees('s', &[7_004], HEAL)
     })?;
+    tls::test(&programs.trackerd, folder.path())?;
     println!("tracker-test: passed");
     Ok(())
 }

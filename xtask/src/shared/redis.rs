@@ -18,40 +18,62 @@ const START: Duration = Duration::from_secs(20);
 
 /// Makes sure that there is one.
 pub(super) fn need(install: bool) -> Result<()> {
-    if is_installed("redis-server") {
-        return Ok(());
+    for (program, package) in [("redis-server", "redis-server"), ("openssl", "openssl")] {
+        if is_installed(program) {
+            continue;
+        }
+        if !install {
+            bail!("{program} is missing: `apt-get install {package}`, or run this with --install");
+        }
+        install_debian(&[package])?;
     }
-    if !install {
-        bail!(
-            "redis-server is missing: `apt-get install redis-server`, or run this with --install"
-        );
-    }
-    install_debian(&["redis-server"])
+    Ok(())
 }
 
 pub(super) struct Redis {
     process: Process,
     addr: SocketAddr,
     folder: PathBuf,
+    secured: Option<Secured>,
+}
+
+/// Files for one that speaks TLS only, in its folder.
+pub(super) struct Secured {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) authority: PathBuf,
+    pub(super) folder: PathBuf,
 }
 
 impl Redis {
     pub(super) fn start(folder: &Path) -> Result<Self> {
+        Self::start_with(folder.to_owned(), None)
+    }
+
+    pub(super) fn start_secured(secured: Secured) -> Result<Self> {
+        Self::start_with(secured.folder.clone(), Some(secured))
+    }
+
+    fn start_with(folder: PathBuf, secured: Option<Secured>) -> Result<Self> {
         // It must come back at the same place, so the port is chosen before.
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a free port")?;
         let addr = free.local_addr().context("a free port")?;
         drop(free);
-        let process = spawn(addr, folder)?;
-        let folder = folder.to_owned();
         Ok(Self {
-            process,
+            process: spawn(addr, &folder, secured.as_ref())?,
             addr,
             folder,
+            secured,
         })
     }
 
     pub(super) fn url(&self) -> String {
-        format!("redis://{}", self.addr)
+        let scheme = if self.secured.is_some() {
+            "rediss"
+        } else {
+            "redis"
+        };
+        format!("{scheme}://{}", self.addr)
     }
 
     /// SIGKILL: all it knew is lost.
@@ -60,7 +82,7 @@ impl Redis {
     }
 
     pub(super) fn start_again(&mut self) -> Result<()> {
-        self.process = spawn(self.addr, &self.folder)?;
+        self.process = spawn(self.addr, &self.folder, self.secured.as_ref())?;
         Ok(())
     }
 
@@ -71,10 +93,22 @@ impl Redis {
     }
 }
 
-fn spawn(addr: SocketAddr, folder: &Path) -> Result<Process> {
+fn spawn(addr: SocketAddr, folder: &Path, secured: Option<&Secured>) -> Result<Process> {
     let mut command = Command::new("redis-server");
+    let port = addr.port().to_string();
+    match secured {
+        None => command.args(["--port", &port]),
+        Some(secured) => command
+            .args(["--port", "0", "--tls-port", &port])
+            .args(["--tls-auth-clients", "no", "--tls-cert-file"])
+            .arg(&secured.certificate)
+            .arg("--tls-key-file")
+            .arg(&secured.key)
+            .arg("--tls-ca-cert-file")
+            .arg(&secured.authority),
+    };
     command
-        .args(["--port", &addr.port().to_string(), "--bind", "127.0.0.1"])
+        .args(["--bind", "127.0.0.1"])
         .args(["--save", "", "--appendonly", "no"])
         .current_dir(folder);
     let (lines, _) = mpsc::channel();

@@ -29,8 +29,19 @@ pub(super) struct Tracker {
 
 impl Tracker {
     pub(super) fn start(name: &str, program: &Path, store: &str) -> Result<Self> {
+        Self::start_trusting(name, program, store, None)
+    }
+
+    /// One that trusts the authority whose certificate is in `trusted`, and no other.
+    pub(super) fn start_trusting(
+        name: &str,
+        program: &Path,
+        store: &str,
+        trusted: Option<&Path>,
+    ) -> Result<Self> {
         let mut command = Command::new(program);
         command.args(["--http", "127.0.0.1:0", "--json", "--store", store]);
+        command.envs(trusted.map(|file| ("SSL_CERT_FILE", file)));
         let (sender, lines) = mpsc::channel();
         let process = Process::spawn(name, command, 0, sender)?;
         let Ok(line) = lines.recv_timeout(START) else {
@@ -87,6 +98,10 @@ impl Tracker {
                 Ok(String::from_utf8_lossy(&said).contains(&expected))
             },
         )
+    }
+
+    pub(super) fn sees(&self, torrent: char, port: u16) -> Result<bool> {
+        Ok(self.seen(torrent)?.contains(&port))
     }
 
     fn until(
