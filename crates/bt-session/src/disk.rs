@@ -12,34 +12,23 @@
 //! done on the spot before they are. How many there are is bounded by the engine, which counts the blocks it has out. Of
 //! writes there is one at a time beside them.
 
+mod pace;
 mod stopwatch;
+
+pub(crate) use pace::Pace;
 
 use crate::buffers::LONG_READ_BYTES;
 use bt_core::Block;
 use bt_core::disk::{DiskError, DiskErrorKind, Done, Job};
 use bt_storage::{Portion, TorrentStore};
 use bt_wire::message::PIECE_HEADER_BYTES;
-use core::time::Duration;
 use std::io::IoSliceMut;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::Instant;
 
 /// Jobs of all torrents that the pool does at a time. Two disks' worth: more threads make one disk seek, not speed up.
 pub(crate) const POOL_THREADS: usize = 4;
-
-/// A job that took longer shows that the disk is slow. A block takes some 20 µs, and the last one of a piece of 16 MiB,
-/// with which the piece is written, some 10 ms as long as the system's cache takes it.
-const SLOW: Duration = stopwatch::LONG;
-
-/// How long the pool is used after a slow job, at least.
-const SLOW_SPAN: Duration = Duration::from_secs(2);
-
-/// So many times the time of a slow job passes before another is done on the spot: a disk holds up the other torrents of
-/// its thread for at most a fiftieth of the time, however slow it is.
-const SLOW_TIMES: u32 = 50;
 
 /// Jobs that one thread of the pool does before another torrent has its turn.
 const BATCH_JOBS: usize = 64;
@@ -70,9 +59,7 @@ pub(crate) struct Disk {
     /// Empty while it is not known what the torrent's files are: until then the engine orders nothing of the disk.
     store: OnceLock<Arc<TorrentStore>>,
     permits: Arc<Semaphore>,
-    started: Instant,
-    /// Until when the disk counts as slow, in nanoseconds since `started`.
-    slow_until: AtomicU64,
+    pace: Pace,
 }
 
 impl Disk {
@@ -87,8 +74,7 @@ impl Disk {
         Self {
             store: OnceLock::new(),
             permits,
-            started: Instant::now(),
-            slow_until: AtomicU64::new(0),
+            pace: Pace::new(),
         }
     }
 
@@ -105,7 +91,7 @@ impl Disk {
 
     /// Reads blocks that lie one behind the other in a piece into their `piece` messages, of which `messages` consists.
     pub(crate) async fn read(&self, run: &[Block], messages: &mut [u8]) -> Result<(), DiskError> {
-        if self.is_slow() {
+        if self.pace.is_slow() {
             let store = Arc::clone(self.store());
             let (run, mut copy) = (run.to_vec(), messages.to_vec());
             let read = move || {
@@ -114,11 +100,12 @@ impl Disk {
                 (read.map(|()| copy), took)
             };
             let (read, took) = self.on_pool(read).await?;
-            self.took(took);
+            self.pace.took(took);
             messages.copy_from_slice(&read?);
             return Ok(());
         }
-        self.timed(|| self.store().read_run(run, &mut places(run, messages)))
+        self.pace
+            .timed(|| self.store().read_run(run, &mut places(run, messages)))
     }
 
     /// Runs `work` on a thread of the pool, once one is free.
@@ -135,30 +122,7 @@ impl Disk {
     /// From now on all goes to the pool.
     #[cfg(test)]
     pub(crate) fn pretend_slow(&self) {
-        self.slow_until.store(u64::MAX, Ordering::Relaxed);
-    }
-
-    fn is_slow(&self) -> bool {
-        self.slow_until.load(Ordering::Relaxed) > self.nanos(Instant::now())
-    }
-
-    fn timed<T>(&self, work: impl FnOnce() -> T) -> T {
-        let (result, took) = stopwatch::timed(work);
-        self.took(took);
-        result
-    }
-
-    /// A job took so long.
-    fn took(&self, span: Duration) {
-        if span > SLOW {
-            let until = Instant::now() + SLOW_SPAN.max(span * SLOW_TIMES);
-            self.slow_until
-                .fetch_max(self.nanos(until), Ordering::Relaxed);
-        }
-    }
-
-    fn nanos(&self, at: Instant) -> u64 {
-        u64::try_from((at - self.started).as_nanos()).unwrap_or(u64::MAX)
+        self.pace.pretend(true);
     }
 }
 
@@ -214,9 +178,9 @@ async fn feed(
         let run = move || -> Vec<Done> {
             let mut done = Vec::new();
             for job in batch {
-                worker.timed(|| worker.store().run(job, &mut done));
+                worker.pace.timed(|| worker.store().run(job, &mut done));
             }
-            worker.timed(|| worker.store().flush_ready(&mut done));
+            worker.pace.timed(|| worker.store().flush_ready(&mut done));
             done
         };
         // A panic in the store leaves its jobs without an answer; the torrent is told by our end.
@@ -271,11 +235,11 @@ impl Jobs {
     /// Does the job and appends what became of it to `done`, or gives it to the pool.
     pub(crate) fn submit(&mut self, job: Job, done: &mut Vec<Done>) {
         let quick = matches!(job, Job::Write { .. } | Job::Discard { .. });
-        if quick && self.queued == 0 && !self.disk.is_slow() {
+        if quick && self.queued == 0 && !self.disk.pace.is_slow() {
             if let Job::Write { data, .. } = &job {
                 self.batch_bytes += data.len() as u64;
             }
-            self.disk.timed(|| self.disk.store().gather(job, done));
+            self.disk.pace.timed(|| self.disk.store().gather(job, done));
             return;
         }
         self.queued += 1;
@@ -295,7 +259,7 @@ impl Jobs {
         if portions.is_empty() {
             return;
         }
-        let is_worth_it = batch_bytes >= ASIDE_BYTES_MIN || self.disk.is_slow();
+        let is_worth_it = batch_bytes >= ASIDE_BYTES_MIN || self.disk.pace.is_slow();
         if is_worth_it
             && !self.is_writing
             && let Some(answers) = self.answers_in.upgrade()
@@ -304,7 +268,7 @@ impl Jobs {
             self.is_writing = true;
             write_aside(Arc::clone(&self.disk), portions, permit, answers);
         } else {
-            self.disk.timed(|| store.write(portions, done));
+            self.disk.pace.timed(|| store.write(portions, done));
         }
     }
 
@@ -348,7 +312,7 @@ fn write_aside(
     tokio::task::spawn_blocking(move || {
         let write = || {
             let mut done = Vec::new();
-            disk.timed(|| disk.store().write(portions, &mut done));
+            disk.pace.timed(|| disk.store().write(portions, &mut done));
             done
         };
         let done = catch_unwind(AssertUnwindSafe(write)).ok();
@@ -363,3 +327,6 @@ fn write_aside(
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use tests::pass;

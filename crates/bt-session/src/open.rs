@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 /// Names this program and its version in peer ids (BEP 20).
 pub(crate) const PEER_ID_PREFIX: &[u8; 8] = b"-bT0100-";
@@ -23,12 +23,12 @@ pub(crate) const PEER_ID_PREFIX: &[u8; 8] = b"-bT0100-";
 /// opened count among the jobs of running torrents, which would wait for them for as long as it takes to read a whole one.
 pub(crate) const HASHINGS_MAX: usize = 1;
 
-/// Who has no more to hash than this is hashed where it is opened: that takes less than to wait for a turn and a thread.
-const QUICK_BYTES: u64 = 1 << 20;
+/// Who has no more to hash than this is hashed where it is opened, which takes as long.
+const HERE_BYTES: u64 = 64 << 10;
 
-/// Torrents that are opened at a time, or wait for one of the few threads that do it. What a torrent needs meanwhile is more
-/// than what it needs later, so of ten thousand that are started at once the others wait before they have it.
-pub(crate) const OPENINGS_MAX: usize = 64;
+/// Who has no more to hash than this is hashed by who opens torrents on a slow disk: that takes less than to wait for a turn
+/// among those that are hashed, and for a thread.
+const QUICK_BYTES: u64 = 1 << 20;
 
 /// All that a torrent needs to run.
 pub(crate) struct Opened {
@@ -63,8 +63,7 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// Opens a torrent's files and finds out what of it is there. Dropping the future stops the hashing. The `turn` to open
-/// files is given back when they are.
+/// Opens a torrent's files and finds out what of it is there. Dropping the future stops the hashing.
 ///
 /// # Errors
 /// [`Failure`] if the files cannot be opened or somebody else uses them.
@@ -73,7 +72,6 @@ pub(crate) async fn open(
     metainfo: Metainfo,
     dir: PathBuf,
     options: &TorrentOptions,
-    turn: Option<OwnedSemaphorePermit>,
     status: &watch::Sender<Status>,
 ) -> Result<Opened, Failure> {
     let cancel = Arc::new(AtomicBool::new(false));
@@ -88,11 +86,12 @@ pub(crate) async fn open(
         options: options.clone(),
         status: status.clone(),
     };
-    let quick_cancel = Arc::clone(&cancel);
-    let opening = move || looking.open(&quick_cancel);
-    let mut looked = shared.openers.run(opening).await?;
-    drop(turn);
-    if !looked.found.recheck.is_empty() {
+    let mut looked = shared.openers.run_quick(move || looking.open()).await?;
+    let recheck_bytes = looked.recheck_bytes();
+    if (1..=QUICK_BYTES).contains(&recheck_bytes) {
+        let hashing = move || looked.check(&cancel, Some(NonZeroUsize::MIN));
+        looked = shared.openers.run(hashing).await?;
+    } else if recheck_bytes > 0 {
         // Not before its turn among those that are hashed; who has nothing to hash does not wait for it.
         let hashing = move || looked.check(&cancel, None);
         looked = on_pool(&shared.hash_permits, hashing).await?;
@@ -159,7 +158,7 @@ struct Looked {
 }
 
 impl Looking {
-    fn open(self, cancel: &AtomicBool) -> Result<Looked, Failure> {
+    fn open(self) -> Result<Looked, Failure> {
         let (info, seed_only) = (&self.info, self.options.seed_only);
         let open_options = OpenOptions {
             pool: self.pool,
@@ -189,18 +188,24 @@ impl Looking {
             options: self.options,
             status: self.status,
         };
-        let layout = info.layout();
-        let lengths = looked.found.recheck.iter();
-        let lengths = lengths.map(|piece| u64::from(layout.piece_length(piece)));
-        match lengths.sum() {
+        match looked.recheck_bytes() {
             0 => looked.claim(),
-            1..=QUICK_BYTES => looked.check(cancel, Some(NonZeroUsize::MIN)),
+            1..=HERE_BYTES => looked.check(&AtomicBool::new(false), Some(NonZeroUsize::MIN)),
             _ => Ok(looked),
         }
     }
 }
 
 impl Looked {
+    /// How much has to be hashed.
+    fn recheck_bytes(&self) -> u64 {
+        let layout = self.store.map().layout();
+        let lengths = self.found.recheck.iter();
+        lengths
+            .map(|piece| u64::from(layout.piece_length(piece)))
+            .sum()
+    }
+
     /// Hashes what has to be, on so many threads; `None`: one for each core.
     fn check(
         mut self,

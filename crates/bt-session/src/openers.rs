@@ -1,8 +1,10 @@
-//! Threads that open torrents, one after the other.
+//! Where torrents are opened: on the spot while the disk is quick, else by a few threads, one after the other.
 //!
-//! To open a torrent takes some tens of microseconds, and to have a thread of the pool for each costs as much again. So the
-//! work queues, and a few threads do it until none is left.
+//! To open a torrent takes some tens of microseconds, and to hand it to another thread and back costs as much again; so does
+//! a thread of the pool for each. So as long as no opening was slow it is done by the torrent's own task. Else, and if there
+//! is something to hash, the work queues, and a few threads do it until none is left.
 
+use crate::disk::Pace;
 use crate::handle::Failure;
 use std::any::Any;
 use std::collections::VecDeque;
@@ -17,8 +19,20 @@ const THREADS_MAX: usize = 4;
 type Work = Box<dyn FnOnce() + Send>;
 
 /// The queue and its threads.
-#[derive(Clone, Default)]
-pub(crate) struct Openers(Arc<Mutex<State>>);
+#[derive(Clone)]
+pub(crate) struct Openers {
+    queue: Arc<Mutex<State>>,
+    pace: Arc<Pace>,
+}
+
+impl Default for Openers {
+    fn default() -> Self {
+        Self {
+            queue: Arc::default(),
+            pace: Arc::new(Pace::new()),
+        }
+    }
+}
 
 #[derive(Default)]
 struct State {
@@ -35,6 +49,24 @@ impl core::fmt::Debug for Openers {
 }
 
 impl Openers {
+    /// Does the work at once, on the thread of the caller, or when its turn comes if the disk is slow.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    ///
+    /// # Panics
+    /// If the work does, and was done at once.
+    pub(crate) async fn run_quick<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        if !self.pace.is_slow() {
+            return self.pace.timed(work);
+        }
+        let pace = Arc::clone(&self.pace);
+        self.run(move || pace.timed(work)).await
+    }
+
     /// Does the work when its turn comes. To be called in a tokio runtime. What nobody waits for any more is not begun.
     ///
     /// # Errors
@@ -84,7 +116,7 @@ impl Openers {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,6 +167,30 @@ mod tests {
         assert!(most.load(Ordering::SeqCst) <= THREADS_MAX);
         let state = openers.lock();
         assert!(state.waiting.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_quick_disk_is_at_work_where_the_caller_is_and_a_slow_one_elsewhere() {
+        let openers = Openers::default();
+        let here = std::thread::current().id();
+        for is_slow in [false, true, false] {
+            openers.pace.pretend(is_slow);
+            let there = openers.run_quick(|| Ok(std::thread::current().id()));
+            assert_eq!(there.await.unwrap() != here, is_slow);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_slow_opening_sends_the_next_ones_away_for_a_while() {
+        let openers = Openers::default();
+        let here = std::thread::current().id();
+        let slow = || {
+            crate::disk::pass(core::time::Duration::from_secs(3600));
+            Ok(())
+        };
+        openers.run_quick(slow).await.unwrap();
+        let there = openers.run_quick(|| Ok(std::thread::current().id()));
+        assert_ne!(there.await.unwrap(), here);
     }
 
     #[tokio::test]

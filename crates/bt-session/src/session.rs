@@ -98,8 +98,6 @@ pub(crate) struct Shared {
     pub(crate) buffers: Arc<Buffers>,
     /// Where torrents are opened.
     pub(crate) openers: Openers,
-    /// One for each torrent that is being opened.
-    pub(crate) opening_turns: Arc<Semaphore>,
     /// One for each torrent that is being hashed.
     pub(crate) hash_permits: Arc<Semaphore>,
     /// One for each job on the disk's pool.
@@ -169,7 +167,6 @@ impl Session {
             files: Arc::new(FilePool::for_process()),
             state_dir: Arc::new(StateDir::new(config.state_dir.clone())),
             openers: Openers::default(),
-            opening_turns: Arc::new(Semaphore::new(open::OPENINGS_MAX)),
             hash_permits: Arc::new(Semaphore::new(open::HASHINGS_MAX)),
             buffers: Arc::default(),
             disk_permits: Arc::new(Semaphore::new(POOL_THREADS)),

@@ -564,7 +564,7 @@ mod tests {
             ..crate::TorrentOptions::default()
         };
         let (status, _) = tokio::sync::watch::channel(crate::Status::default());
-        let opening = crate::open::open(session.shared(), metainfo, data, &options, None, &status);
+        let opening = crate::open::open(session.shared(), metainfo, data, &options, &status);
         let opened = opening.await.unwrap();
         assert_eq!(opened.keeper.uploaded_before, 5);
         assert!(opened.torrent.have.is_full());

@@ -1,3 +1,4 @@
+use super::pace::{SLOW, SLOW_SPAN, SLOW_TIMES};
 use super::*;
 use bt_core::disk::Verdict;
 use bt_core::{BLOCK_BYTES, Layout};
@@ -5,6 +6,7 @@ use bt_storage::{FileIndex, FileMap, FileSpec, FileStat, MemoryStorage, Storage}
 use bytes::Bytes;
 use core::pin::pin;
 use core::task::{Context, Waker};
+use core::time::Duration;
 use std::io::{self, IoSlice};
 
 const NANO: Duration = Duration::from_nanos(1);
@@ -166,7 +168,7 @@ async fn a_slow_disk_answers_in_order_and_nothing_overtakes_the_queue() {
         .into_iter()
         .for_each(|job| jobs.submit(job, &mut done));
     // The disk has become quick again; these wait all the same.
-    disk.slow_until.store(0, Ordering::Relaxed);
+    disk.pace.pretend(false);
     writes(3)
         .into_iter()
         .for_each(|job| jobs.submit(job, &mut done));
@@ -223,7 +225,7 @@ async fn blocks_are_read_into_their_messages_quickly_and_slowly() {
 }
 
 /// Puts the paused clock forward in the middle of a job, where nothing can be awaited.
-fn pass(span: Duration) {
+pub(crate) fn pass(span: Duration) {
     let mut passing = pin!(tokio::time::advance(span));
     let mut context = Context::from_waker(Waker::noop());
     let _ = passing.as_mut().poll(&mut context);
@@ -232,11 +234,11 @@ fn pass(span: Duration) {
 #[tokio::test(start_paused = true)]
 async fn a_slow_job_shows() {
     let disk = disk();
-    disk.timed(|| ());
-    assert!(!disk.is_slow());
+    disk.pace.timed(|| ());
+    assert!(!disk.pace.is_slow());
     // What this thread really waited for a core is taken off it, and is nothing against an hour.
-    disk.timed(|| pass(Duration::from_secs(3600)));
-    assert!(disk.is_slow());
+    disk.pace.timed(|| pass(Duration::from_secs(3600)));
+    assert!(disk.pace.is_slow());
 }
 
 /// A disk on which an hour passes until it has read.
@@ -268,12 +270,12 @@ impl Storage for Asleep {
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_is_slow_on_the_pool_is_not_trusted_again() {
     let disk = disk_of(Box::new(Asleep));
-    disk.took(SLOW + NANO);
+    disk.pace.took(SLOW + NANO);
     let run = [layout().block_at(layout().piece(1).unwrap(), 1).unwrap()];
     let mut message = vec![0; PIECE_HEADER_BYTES + BLOCK_BYTES as usize];
     // Far longer than it is not trusted after the first slow job.
     disk.read(&run, &mut message).await.unwrap();
-    assert!(disk.is_slow());
+    assert!(disk.pace.is_slow());
 }
 
 #[tokio::test(start_paused = true)]
@@ -286,17 +288,17 @@ async fn the_slower_a_disk_the_later_it_is_trusted_again() {
     ];
     for (took, wait) in rows {
         let disk = disk();
-        disk.took(took);
+        disk.pace.took(took);
         for span in [
             Duration::ZERO,
             wait / 2,
             wait.saturating_sub(wait / 2 + NANO),
         ] {
             tokio::time::advance(span).await;
-            assert_eq!(disk.is_slow(), wait > Duration::ZERO, "{took:?}");
+            assert_eq!(disk.pace.is_slow(), wait > Duration::ZERO, "{took:?}");
         }
         tokio::time::advance(2 * NANO).await;
-        assert!(!disk.is_slow(), "{took:?}");
+        assert!(!disk.pace.is_slow(), "{took:?}");
     }
 }
 

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 /// Lists of peers, from the DHT or the local network, that wait for a torrent's task; more are lost, and found again.
 const GOSSIP_MAX: usize = 16;
@@ -87,13 +87,7 @@ async fn start_and_run(
     ends: &mut Ends,
     last: &mut Status,
 ) -> Result<(), Failure> {
-    let turn = tokio::select! {
-        // The semaphore is never closed.
-        turn = Arc::clone(&shared.opening_turns).acquire_owned() => turn.ok(),
-        () = ends.inbox.stop() => return Ok(()),
-    };
-    let prepared = Box::pin(prepare(shared, start, turn, ends)).await?;
-    let Some((mut running, peers)) = prepared else {
+    let Some((mut running, peers)) = Box::pin(prepare(shared, start, ends)).await? else {
         return Ok(());
     };
     Box::pin(join(shared, &running, ends)).await;
@@ -104,12 +98,9 @@ async fn start_and_run(
 }
 
 /// A torrent that is ready to run, and the peers that are known before; `None` if it was told to stop.
-///
-/// The turn is over once its files are open, whether there is more to hash or not.
 async fn prepare(
     shared: &Arc<Shared>,
     start: Box<Start>,
-    turn: Option<OwnedSemaphorePermit>,
     ends: &Ends,
 ) -> Result<Option<(Box<Torrent>, Vec<SocketAddr>)>, Failure> {
     let mut options = start.options;
@@ -138,7 +129,7 @@ async fn prepare(
     };
     name_nodes(shared, &metainfo).await;
     let opened = tokio::select! {
-        opened = open::open(shared, metainfo, start.dir, &options, turn, &ends.status) => opened?,
+        opened = open::open(shared, metainfo, start.dir, &options, &ends.status) => opened?,
         // Other commands wait until it runs.
         () = ends.inbox.stop() => return Ok(None),
     };
