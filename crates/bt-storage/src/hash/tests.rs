@@ -136,3 +136,45 @@ fn it_stops_when_told_to() {
         Err(HashError::Cancelled)
     );
 }
+
+/// How many of the file's first bytes, in steps of 4 KiB, can be read without a disk; `None` if nobody can tell.
+fn cached_bytes(path: &Path) -> Option<u64> {
+    let file = File::open(path).unwrap();
+    let mut page = [0; 4_096];
+    let mut cached = 0;
+    for offset in (0..file.metadata().unwrap().len()).step_by(page.len()) {
+        match read_cached(&file, offset, &mut page) {
+            Cached::All => cached += page.len() as u64,
+            Cached::Not => {}
+            Cached::Unknown => return None,
+        }
+    }
+    Some(cached)
+}
+
+#[test]
+fn what_was_not_in_the_page_cache_does_not_stay_in_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let torrent = Torrent::new(&[8 << 20], 1 << 20);
+    let sources = sources(&torrent, temp.path());
+    let path = &sources[0].path;
+    let hash = || hash_files(&sources, 1 << 20, Control::default()).unwrap();
+    assert_eq!(hash(), torrent.hashes);
+    let before = cached_bytes(path);
+    assert!(
+        before.is_none_or(|bytes| bytes == 8 << 20),
+        "what was there stays: {before:?}"
+    );
+    let file = File::open(path).unwrap();
+    file.sync_all().unwrap();
+    fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+    // In memory, or where the system cannot tell, nothing can be dropped; the hashes are right all the same.
+    let can_drop = cached_bytes(path).is_some_and(|bytes| bytes < 1 << 20);
+    fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+    assert_eq!(hash(), torrent.hashes);
+    let after = cached_bytes(path);
+    assert!(
+        !can_drop || after.is_some_and(|bytes| bytes < 1 << 20),
+        "{after:?}"
+    );
+}
