@@ -91,3 +91,15 @@ fn items_are_put_and_had_again() {
     let pong = bt(&["dht", "ping", &addr]);
     assert!(pong.starts_with(&addr), "{pong}");
 }
+
+#[test]
+fn a_node_that_cannot_have_its_port_says_so() {
+    let home = tempfile::tempdir().expect("a home");
+    let (_node, addr) = node(&home.path().join("node"));
+    let (_, port) = addr.rsplit_once(':').expect("a port");
+    let arguments = ["dht", "node", "--bind", "127.0.0.1", "--port", port];
+    let (code, _, stderr) = run("bt", &home.path().join("other"), &arguments);
+    assert_eq!(code, 1, "{stderr}");
+    let message = format!("--port {port}: this UDP port is taken");
+    assert!(stderr.contains(&message), "{stderr}");
+}

@@ -115,7 +115,7 @@ impl NetworkArgs {
     pub(crate) async fn torrent(&self) -> Result<TorrentOptions, Failure> {
         let mut peers = Vec::new();
         for peer in &self.peer {
-            peers.extend(addresses(peer).await?);
+            peers.extend(addresses("--peer ", peer).await?);
         }
         Ok(TorrentOptions {
             peers,
@@ -137,14 +137,24 @@ pub(crate) fn dht_bootstrap(named: &[String], bind: Option<IpAddr>) -> Vec<Strin
     named.to_vec()
 }
 
-async fn addresses(peer: &str) -> Result<Vec<SocketAddr>, Failure> {
-    let found = tokio::net::lookup_host(peer).await;
+/// Where a place is that the user named, behind `option`.
+///
+/// # Errors
+/// If it is no address or name with a port, or the name has no address.
+pub(crate) async fn addresses(option: &str, place: &str) -> Result<Vec<SocketAddr>, Failure> {
+    let found = tokio::net::lookup_host(place).await;
     let found: Vec<_> = found.into_iter().flatten().collect();
-    if found.is_empty() {
-        let message = format!("--peer {peer}: not an address or name with a port behind it");
-        return Err(Failure::new(Exit::Usage, message));
+    if !found.is_empty() {
+        return Ok(found);
     }
-    Ok(found)
+    let is_whole = place.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(':') && port.parse::<u16>().is_ok()
+    });
+    let (exit, message) = match is_whole {
+        true => (Exit::Network, "the name has no address"),
+        false => (Exit::Usage, "not an address or name with a port behind it"),
+    };
+    Err(Failure::new(exit, format!("{option}{place}: {message}")))
 }
 
 /// Where resume state is kept: `$XDG_STATE_HOME/bt`, else `~/.local/state/bt`. Never beside the data.
@@ -250,15 +260,18 @@ mod tests {
 
     #[tokio::test]
     async fn peers_are_addresses_or_names_with_a_port() {
-        let found = addresses("127.0.0.1:6881").await.unwrap();
+        let found = addresses("", "127.0.0.1:6881").await.unwrap();
         assert_eq!(found, ["127.0.0.1:6881".parse().unwrap()]);
-        assert_eq!(addresses("[::1]:1").await.unwrap().len(), 1);
-        for wrong in ["127.0.0.1", "", ":", "::1", "host:port"] {
-            assert_eq!(
-                addresses(wrong).await.unwrap_err().exit,
-                Exit::Usage,
-                "{wrong}"
-            );
+        assert_eq!(addresses("", "[::1]:1").await.unwrap().len(), 1);
+        for wrong in ["127.0.0.1", "", ":", ":1", "::1", "host:port", "host:65536"] {
+            let failure = addresses("--peer ", wrong).await.unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage, "{wrong}");
         }
+        // A label of 64 letters is no name.
+        let nowhere = format!("{}:1", "a".repeat(64));
+        let failure = addresses("--peer ", &nowhere).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::Network);
+        let message = format!("--peer {nowhere}: the name has no address");
+        assert_eq!(failure.to_string(), message);
     }
 }

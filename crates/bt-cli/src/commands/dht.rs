@@ -4,7 +4,7 @@
 
 use super::Context;
 use crate::exit::{Exit, Failure};
-use crate::network::{dht_bootstrap, state_dir};
+use crate::network::{self, dht_bootstrap, state_dir};
 use crate::output::Output;
 use crate::stop::Stop;
 use crate::swarm;
@@ -124,7 +124,14 @@ fn start(args: &Args, tasks: &mut JoinSet<()>) -> Result<Dht, Failure> {
         on_demand: false,
     };
     let port = args.port.unwrap_or(if is_node { 6881 } else { 0 });
-    Ok(Dht::start(config, args.bind, port, tasks).context("cannot use the network")?)
+    let dht = Dht::start(config, args.bind, port, tasks).context("cannot use the network")?;
+    // Who names a port tells others of it.
+    let named = args.port.filter(|port| *port != 0);
+    if named.is_some_and(|named| dht.local_addrs().iter().any(|addr| addr.port() != named)) {
+        let message = format!("--port {port}: this UDP port is taken, or not allowed");
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    Ok(dht)
 }
 
 async fn ask(args: &Args, dht: &Dht, output: Output) -> Result<(), Failure> {
@@ -293,11 +300,8 @@ struct Pong {
 }
 
 async fn ping(dht: &Dht, node: &str, output: Output) -> Result<(), Failure> {
-    let addrs = tokio::net::lookup_host(node).await;
-    let Some(addr) = addrs.into_iter().flatten().next() else {
-        let message = format!("{node}: not an address or name with a port behind it");
-        return Err(Failure::new(Exit::Usage, message));
-    };
+    let addrs = network::addresses("", node).await?;
+    let addr = addrs.first().copied().context("it has an address")?;
     let outcomes = finish(dht, Search::Ping { addr }).await;
     let answer = outcomes.iter().find(|outcome| !outcome.closest.is_empty());
     let Some((outcome, contact)) =
