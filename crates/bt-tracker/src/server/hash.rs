@@ -24,9 +24,13 @@ impl HashKey {
     /// Eight bytes at a time: multiply to 128 bits and fold, as wyhash does it.
     pub(super) fn hash(&self, bytes: &[u8]) -> u64 {
         let (words, rest) = bytes.as_chunks::<8>();
-        let tail = rest
-            .iter()
-            .fold(rest.len() as u64, |word, byte| word << 8 | u64::from(*byte));
+        // An info hash ends with four bytes, the others have any number.
+        let tail = match rest.first_chunk::<4>() {
+            Some(four) if rest.len() == 4 => u64::from(u32::from_be_bytes(*four)) | 4 << 32,
+            _ => rest
+                .iter()
+                .fold(rest.len() as u64, |word, byte| word << 8 | u64::from(*byte)),
+        };
         words
             .iter()
             .map(|word| u64::from_le_bytes(*word))

@@ -623,7 +623,8 @@ impl Swarms {
 
     fn expire(&mut self, position: usize, seconds: u32) {
         let expiry = span(self.config.expiry).min(EXPIRY_MAX_SECS);
-        if let Some(swarm) = self.swarms.get_mut(position) {
+        let swarm = self.swarms.get_mut(position);
+        if let Some(swarm) = swarm.filter(|swarm| swarm.may_expire(seconds)) {
             let before = swarm.counts();
             if swarm.expire(seconds, expiry, &self.key) > 0 {
                 self.totals.change(before, swarm.counts());

@@ -233,10 +233,15 @@ impl Swarm {
         }
     }
 
+    /// Whether somebody may have been silent for too long.
+    pub(super) const fn may_expire(&self, seconds: u32) -> bool {
+        seconds >= self.expires
+    }
+
     /// Drops who was silent for longer than `expiry` seconds; returns how many. Cheap if it was done lately.
     pub(super) fn expire(&mut self, seconds: u32, expiry: u32, key: &HashKey) -> usize {
         let before = self.peers_count();
-        if seconds < self.expires || before == 0 {
+        if !self.may_expire(seconds) || before == 0 {
             return 0;
         }
         if seconds.saturating_sub(self.touched) > expiry {

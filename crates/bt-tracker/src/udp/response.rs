@@ -127,9 +127,12 @@ pub fn scrape(
 ) {
     head(SCRAPE, transaction_id, out);
     for entry in entries {
-        for number in [entry.complete, entry.downloaded, entry.incomplete] {
-            out.extend_from_slice(&number.to_be_bytes());
+        let mut bytes = [[0; 4]; 3];
+        let numbers = [entry.complete, entry.downloaded, entry.incomplete];
+        for (to, number) in bytes.iter_mut().zip(numbers) {
+            *to = number.to_be_bytes();
         }
+        out.extend_from_slice(bytes.as_flattened());
     }
 }
 

@@ -26,6 +26,10 @@ pub(super) struct Batch {
     /// Where from, how long; and the answer, empty for none.
     turns: Vec<Turn>,
     received: usize,
+    /// What the system is told: filled in for each call, in full as far as it reads them. To clear all of them first, 5 KiB for a
+    /// call, was a tenth of what a packet costs that comes alone.
+    iovecs: Vec<libc::iovec>,
+    headers: Vec<libc::mmsghdr>,
 }
 
 #[derive(Default)]
@@ -47,22 +51,25 @@ impl Batch {
             answer: Vec::with_capacity(ANSWER_BYTES),
             ..Turn::default()
         };
-        // SAFETY: all zeros is a value of this plain structure of numbers.
-        let name: libc::sockaddr_in6 = unsafe { core::mem::zeroed() };
+        // SAFETY: all zeros is a value of these plain structures of numbers and pointers: null, and of length 0.
+        let (name, iovec, header): (libc::sockaddr_in6, libc::iovec, libc::mmsghdr) =
+            unsafe { core::mem::zeroed() };
         Self {
             packets: vec![[0; PACKET_MAX_BYTES]; BATCH],
             names: vec![name; BATCH],
             turns: core::iter::repeat_with(turn).take(BATCH).collect(),
             received: 0,
+            iovecs: vec![iovec; BATCH],
+            headers: vec![header; BATCH],
         }
     }
 
     /// Takes what is there, at most [`BATCH`] packets; returns how many. Never waits.
     pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         self.received = 0;
-        let (mut iovecs, mut headers) = blank();
         let slots = self.packets.iter_mut().zip(&mut self.names);
-        for (((packet, name), iovec), header) in slots.zip(&mut iovecs).zip(&mut headers) {
+        let told = self.iovecs.iter_mut().zip(&mut self.headers);
+        for ((packet, name), (iovec, header)) in slots.zip(told) {
             iovec.iov_base = packet.as_mut_ptr().cast();
             iovec.iov_len = packet.len();
             header.msg_hdr.msg_iov = iovec;
@@ -70,19 +77,19 @@ impl Batch {
             header.msg_hdr.msg_name = core::ptr::from_mut(name).cast();
             header.msg_hdr.msg_namelen = NAME_BYTES;
         }
-        // SAFETY: each of the `BATCH` headers points to an iovec on this stack frame, that one to a packet, and a name, of
-        // the lengths they state; all outlive the call, and nothing else refers to them meanwhile.
+        // SAFETY: each of the `BATCH` headers points to an iovec, that one to a packet, and a name, of the lengths they state;
+        // all are `self`'s and outlive the call, and nothing else refers to them meanwhile.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
-                headers.as_mut_ptr(),
+                self.headers.as_mut_ptr(),
                 BATCH as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
                 core::ptr::null_mut(),
             )
         };
         self.received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        for (turn, header) in self.turns.iter_mut().zip(&headers).take(self.received) {
+        for (turn, header) in self.turns.iter_mut().zip(&self.headers).take(self.received) {
             turn.length = header.msg_len as usize;
             turn.name_bytes = header.msg_hdr.msg_namelen;
         }
@@ -103,13 +110,13 @@ impl Batch {
 
     /// Sends the answers. What the system does not take is lost, as packets can be.
     pub(super) fn send(&mut self, socket: &UdpSocket) {
-        let (mut iovecs, mut headers) = blank();
         let answered = self.turns.iter_mut().zip(&mut self.names);
         let answered = answered
             .take(self.received)
             .filter(|(turn, _)| !turn.answer.is_empty());
         let mut count = 0;
-        for (((turn, name), iovec), header) in answered.zip(&mut iovecs).zip(&mut headers) {
+        let told = self.iovecs.iter_mut().zip(&mut self.headers);
+        for ((turn, name), (iovec, header)) in answered.zip(told) {
             iovec.iov_base = turn.answer.as_mut_ptr().cast();
             iovec.iov_len = turn.answer.len();
             header.msg_hdr.msg_iov = iovec;
@@ -118,10 +125,10 @@ impl Batch {
             header.msg_hdr.msg_namelen = turn.name_bytes;
             count += 1;
         }
-        let mut rest = headers.get_mut(..count).unwrap_or_default();
+        let mut rest = self.headers.get_mut(..count).unwrap_or_default();
         while !rest.is_empty() {
-            // SAFETY: each header of `rest` points to an iovec on this stack frame, that one to an answer, and a name, of
-            // the lengths they state; all outlive the call, and nothing writes to them meanwhile.
+            // SAFETY: each header of `rest` points to an iovec, that one to an answer, and a name, of the lengths they state;
+            // all are `self`'s and outlive the call, and nothing writes to them meanwhile.
             let sent = unsafe {
                 libc::sendmmsg(
                     socket.as_raw_fd(),
@@ -141,11 +148,6 @@ impl Batch {
                 .map_or(&mut [], |(_, rest)| rest);
         }
     }
-}
-
-fn blank() -> ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) {
-    // SAFETY: all zeros is a value of these plain structures of numbers and pointers: null, and of length 0.
-    unsafe { (core::mem::zeroed(), core::mem::zeroed()) }
 }
 
 fn source_of(name: &libc::sockaddr_in6) -> Option<SocketAddr> {
