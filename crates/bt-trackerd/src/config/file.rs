@@ -69,7 +69,7 @@ impl Config {
             let at = value.span().start;
             let wrong = |error: toml::de::Error| Wrong {
                 at: error.span().map_or(at, |span| span.start),
-                message: format!("{}: {}", key.name, error.message()),
+                message: format!("{}: {}", key.name, plain(error.message())),
             };
             (key.set)(&mut config, Given { value, folder }).map_err(wrong)?;
         }
@@ -126,6 +126,27 @@ impl Config {
 struct Wrong {
     at: usize,
     message: String,
+}
+
+/// How the parser names what it wants, and what an operator calls that.
+const PLAIN: [(&str, &str); 6] = [
+    ("a nonzero usize", "a whole number from 1 on"),
+    ("usize", "a whole number"),
+    ("u32", "a whole number up to 4294967295"),
+    ("a sequence", "a list in brackets"),
+    ("path string", "a path in quotes"),
+    (
+        "invalid socket address syntax",
+        "not ADDRESS:PORT, such as \"0.0.0.0:6969\" or \"[::]:6969\"",
+    ),
+];
+
+fn plain(message: &str) -> String {
+    let mut ends = PLAIN.iter().filter_map(|(from, to)| {
+        let rest = message.strip_suffix(from)?;
+        Some(format!("{rest}{to}"))
+    });
+    ends.next().unwrap_or_else(|| message.to_owned())
 }
 
 fn unknown(name: &str) -> String {
@@ -205,10 +226,25 @@ mod tests {
             ),
             ("interval = 5", 1, "from 30s to 8h"),
             ("min_interval = '2h'", 1, "longer than the interval"),
-            ("http = [\n'127.0.0.1:1',\n'here']", 3, "http"),
+            (
+                "http = [\n'127.0.0.1:1',\n'here']",
+                3,
+                "http: not ADDRESS:PORT, such as \"0.0.0.0:6969\"",
+            ),
+            ("http = 'here'", 1, "expected a list in brackets"),
+            ("snapshot = 5", 1, "expected a path in quotes"),
             ("proxies = ['10.0.0.0/40']", 1, "10.0.0.0/40"),
             ("peers_max = -1", 1, "peers_max"),
-            ("peers_max = 'many'", 1, "peers_max"),
+            (
+                "peers_max = 'many'",
+                1,
+                "peers_max: invalid type: string \"many\", expected a whole number from 1 on",
+            ),
+            // Not a word for "without limit".
+            ("peers_max = 0", 1, "from 1 on"),
+            ("torrents_max = 0", 1, "from 1 on"),
+            ("full_scrape_max = 'all'", 1, "expected a whole number"),
+            ("numwant_max = 99999999999", 1, "up to 4294967295"),
             ("peer_ids = 1", 1, "peer_ids"),
             ("proxy_says = 'nothing'", 1, "proxy-protocol"),
             ("clients_denied = ['-XL', '']", 1, "1 to 20 bytes"),

@@ -4,6 +4,7 @@
 
 use crate::config::Config;
 use crate::config::span::{Interval, Span};
+use core::num::NonZeroUsize;
 use serde::de::{DeserializeOwned, Error as _};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -147,7 +148,11 @@ pub(super) const KEYS: &[Key] = &[
         name: "torrents_max",
         about: "Most torrents in memory.",
         live: true,
-        set: read_into!(settings.swarms.torrents_max),
+        set: |config, given| {
+            let most: NonZeroUsize = given.read()?;
+            config.settings.swarms.torrents_max = most.get();
+            Ok(())
+        },
         show: |config| Some(count(config.settings.swarms.torrents_max)),
         example: "",
     },
@@ -155,7 +160,11 @@ pub(super) const KEYS: &[Key] = &[
         name: "peers_max",
         about: "Most peers in memory, of all torrents together.",
         live: true,
-        set: read_into!(settings.swarms.peers_max),
+        set: |config, given| {
+            let most: NonZeroUsize = given.read()?;
+            config.settings.swarms.peers_max = most.get();
+            Ok(())
+        },
         show: |config| Some(count(config.settings.swarms.peers_max)),
         example: "",
     },
