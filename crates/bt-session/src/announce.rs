@@ -4,7 +4,7 @@
 //! kinds of peers about us (BEP 7, "announce parameter"). One family's failure is nothing if the other has an answer.
 //!
 //! **Invariant:** once it has its turn, an announce ends within its deadline, DNS included, and always with an answer for
-//! the engine. How many are out at a time is bounded by [`Turns`], whatever the number of torrents.
+//! the engine. How many are out at a time is bounded by `Turns`, whatever the number of torrents.
 
 use crate::clock::{Clock, random_seed};
 use crate::config::STOP_DEADLINE;
