@@ -186,3 +186,32 @@ fn what_was_not_in_the_page_cache_does_not_stay_in_it() {
         "{after:?}"
     );
 }
+
+#[test]
+fn nothing_is_dropped_before_all_in_front_of_it_is_hashed() {
+    let storage = SourceStorage {
+        paths: Vec::new(),
+        pool: FilePool::for_process(),
+        cold: Vec::new(),
+    };
+    let layout = Layout::new(100 << 20, 16 << 20).unwrap();
+    let file = FileSpec {
+        path: "file".into(),
+        length: layout.total_length(),
+        pad: false,
+    };
+    let trail = Trail {
+        map: &FileMap::new(layout, vec![file]),
+        storage: &storage,
+        state: Mutex::default(),
+    };
+    // The pieces as they are hashed, and up to where the file was dropped then, in MiB: not for each piece, but at the end.
+    for (piece, dropped) in [(1, 0), (2, 0), (0, 48), (3, 48), (6, 48), (5, 48), (4, 100)] {
+        trail.hashed(layout.piece(piece).unwrap());
+        assert_eq!(
+            trail.state.lock().unwrap().dropped,
+            dropped << 20,
+            "{piece}"
+        );
+    }
+}
