@@ -76,8 +76,8 @@ const A_SEEDER: Fate =
 async fn what_is_under_way_at_a_stop_is_told_once_more_and_no_download_twice() {
     // The first answer comes only after it was told again, which nobody may wait for.
     let mut told = 0;
-    let (url, exchanges) = play(move |_| {
-        told += 1;
+    let (url, exchanges) = play(move |asked| {
+        told += usize::from(asked.asks());
         if told == 1 { Fate::HeldBack } else { NOTHING }
     });
     let mut config = Config::at(([127, 0, 0, 1], 0).into());
@@ -85,7 +85,7 @@ async fn what_is_under_way_at_a_stop_is_told_once_more_and_no_download_twice() {
     let (server, addr) = start(config).await;
     let seeder = announce(7_001, "&event=completed").replace("left=5", "left=0");
     get(addr, &seeder).await;
-    let first = exchanges.until(|asked| asked.standing(7_001).is_some());
+    let first = exchanges.until(|asked| asked.asks() && asked.standing(7_001).is_some());
     assert_eq!((first.standing(7_001), first.number(4)), (Some(2), 1));
     server.stop().await;
     let again = exchanges.until(|asked| asked.standing(7_001).is_some());
@@ -112,7 +112,7 @@ async fn what_was_lost_with_a_connection_is_told_again_and_everything_asked_anew
         (7_001, "&event=stopped", 3),
     ] {
         get(addr, &announce(port, more)).await;
-        let asked = exchanges.until(|asked| asked.standing(port) == Some(standing));
+        let asked = exchanges.until(|asked| asked.asks() && asked.standing(port) == Some(standing));
         // From where the last answer ended, but for the first one.
         let since = if port == 7_001 && standing == 0 {
             0

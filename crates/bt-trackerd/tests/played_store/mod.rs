@@ -25,6 +25,12 @@ impl Asked {
         text.parse().unwrap()
     }
 
+    /// Whether it asks for what is new. What is told of swarms as they stand, once the store is reached, does not: an announce that
+    /// comes just then is told both ways.
+    pub(crate) fn asks(&self) -> bool {
+        self.number(3) > 0
+    }
+
     /// As what a peer at the loopback with this port is told of, in numbers as the script has them.
     pub(crate) fn standing(&self, port: u16) -> Option<i64> {
         let [high, low] = port.to_be_bytes();
