@@ -11,7 +11,8 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 /// Tasks on their way.
 #[derive(Debug, Default)]
 pub(crate) struct Errands {
-    tasks: JoinSet<Option<Fact>>,
+    /// `None` while none is on its way.
+    tasks: Option<JoinSet<Option<Fact>>>,
     /// What to report for a task that panicked.
     failures: BTreeMap<Id, Fact>,
 }
@@ -33,23 +34,32 @@ impl Errands {
         task: impl Future<Output = Option<Fact>> + Send + 'static,
         failure: Option<Fact>,
     ) -> AbortHandle {
-        let handle = self.tasks.spawn_on(task, runtime);
+        let handle = self.tasks.get_or_insert_default().spawn_on(task, runtime);
         if let Some(failure) = failure {
             self.failures.insert(handle.id(), failure);
         }
         handle
     }
 
-    /// The next errand to come back with something to tell; pending for ever if none does.
-    pub(crate) async fn next(&mut self) -> Fact {
-        loop {
-            let Some(ended) = self.tasks.join_next_with_id().await else {
-                return core::future::pending().await;
+    /// The next errand to come back with something to tell; `None` once the last one is back, and pending for ever after
+    /// that.
+    pub(crate) async fn next(&mut self) -> Option<Fact> {
+        while let Some(tasks) = &mut self.tasks {
+            let Some(ended) = tasks.join_next_with_id().await else {
+                self.tasks = None;
+                return None;
             };
-            if let Some(fact) = self.ended(ended) {
+            let fact = self.ended(ended);
+            if fact.is_some() {
                 return fact;
             }
         }
+        core::future::pending().await
+    }
+
+    /// True once [`next`](Self::next) has said that the last one is back, and before the first.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.tasks.is_none()
     }
 
     fn ended(&mut self, ended: Result<(Id, Option<Fact>), JoinError>) -> Option<Fact> {
@@ -87,13 +97,14 @@ mod tests {
         let mut told = Vec::new();
         for _ in 0..2 {
             let fact = errands.next().await;
-            let Fact::DialFailed { conn } = fact else {
+            let Some(Fact::DialFailed { conn }) = fact else {
                 panic!("{fact:?}");
             };
             told.push(conn.0);
         }
         told.sort_unstable();
         assert_eq!(told, [1, 2]);
+        assert!(errands.next().await.is_none() && errands.is_empty());
         let nothing_more =
             tokio::time::timeout(core::time::Duration::from_millis(20), errands.next());
         assert!(nothing_more.await.is_err());

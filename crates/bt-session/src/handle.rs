@@ -4,6 +4,7 @@
 //! drops the oldest, and numbers are a single value that is overwritten.
 
 use crate::inbox::Inbox;
+use crate::status::Shown;
 use bt_core::InfoHash;
 use bt_core::disk::DiskError;
 use bt_metainfo::Metainfo;
@@ -118,7 +119,7 @@ pub struct Status {
 #[derive(Clone, Debug)]
 pub struct TorrentHandle {
     pub(crate) info_hash: InfoHash,
-    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) status: Arc<Shown>,
     pub(crate) inbox: Arc<Inbox>,
 }
 
@@ -132,13 +133,13 @@ impl TorrentHandle {
     /// The numbers as they were at most a second ago.
     #[must_use]
     pub fn status(&self) -> Status {
-        *self.status.borrow()
+        self.status.get()
     }
 
     /// The numbers as they change, at least once a second.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Status> {
-        self.status.clone()
+        self.status.watch()
     }
 
     /// Tells the torrent something. Of commands that it has not heard yet, the last one of a kind holds. A torrent that
@@ -150,7 +151,7 @@ impl TorrentHandle {
     /// Leaves the swarm, saves the resume state, and waits until that is done: at most some seconds.
     pub async fn stop(&self) -> Status {
         self.command(Command::Stop);
-        let mut status = self.status.clone();
+        let mut status = self.watch();
         let gone = |status: &Status| status.phase == Phase::Stopped;
         // An error means that the torrent's task is gone, which is what we wait for.
         let _ = status.wait_for(gone).await;

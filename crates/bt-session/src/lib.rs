@@ -98,6 +98,7 @@ mod openers;
 mod preferences;
 mod reach;
 mod state;
+mod status;
 mod torrent;
 mod turns;
 mod udp;

@@ -6,9 +6,10 @@
 use crate::config::TorrentOptions;
 use crate::disk;
 use crate::events::EventsIn;
-use crate::handle::{Failure, Status, TorrentEvent};
+use crate::handle::{Failure, TorrentEvent};
 use crate::open::{self, Opened};
 use crate::session::Shared;
+use crate::status::StatusIn;
 use bt_core::disk::{DiskError, DiskErrorKind};
 use bt_core::{Bitfield, InfoHash};
 use bt_metainfo::{Info, Magnet, Metainfo};
@@ -18,7 +19,6 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
-use tokio::sync::watch;
 
 /// The folder of kept info dictionaries, in the state folder.
 const FOLDER: &str = "metadata";
@@ -58,7 +58,7 @@ pub(crate) async fn describe(
     shared: &Arc<Shared>,
     unopened: Unopened,
     info_bytes: &[u8],
-    status: &watch::Sender<Status>,
+    status: &StatusIn,
     events: &EventsIn,
 ) -> Result<Described, Failure> {
     let Unopened {

@@ -3,9 +3,10 @@
 use crate::clock::random_seed;
 use crate::config::{PEERS_MAX, TorrentOptions};
 use crate::disk;
-use crate::handle::{Failure, Phase, Status, TorrentEvent};
+use crate::handle::{Failure, Phase, TorrentEvent};
 use crate::session::Shared;
 use crate::state::{Found, Keeper, StateDir};
+use crate::status::StatusIn;
 use bt_core::{Bitfield, InfoHash, PeerId, Rng};
 use bt_metainfo::{Info, Metainfo};
 use bt_storage::{Access, Control, FilePool, HashProgress, OpenOptions, Standing, TorrentStore};
@@ -14,7 +15,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 /// Names this program and its version in peer ids (BEP 20).
 pub(crate) const PEER_ID_PREFIX: &[u8; 8] = b"-bT0100-";
@@ -72,7 +73,7 @@ pub(crate) async fn open(
     metainfo: Metainfo,
     dir: PathBuf,
     options: &TorrentOptions,
-    status: &watch::Sender<Status>,
+    status: &StatusIn,
 ) -> Result<Opened, Failure> {
     let cancel = Arc::new(AtomicBool::new(false));
     let _cancel = CancelOnDrop(Arc::clone(&cancel));
@@ -145,7 +146,7 @@ struct Looking {
     info_hash: InfoHash,
     dir: PathBuf,
     options: TorrentOptions,
-    status: watch::Sender<Status>,
+    status: StatusIn,
 }
 
 /// A torrent on its way: its files are open, and some of what is there is known.
@@ -154,7 +155,7 @@ struct Looked {
     keeper: Keeper,
     found: Found,
     options: TorrentOptions,
-    status: watch::Sender<Status>,
+    status: StatusIn,
 }
 
 impl Looking {
@@ -213,7 +214,7 @@ impl Looked {
         threads: Option<NonZeroUsize>,
     ) -> Result<Self, Failure> {
         let progress = |progress: HashProgress| {
-            self.status.send_modify(|status| {
+            self.status.update(|status| {
                 status.phase = Phase::Checking;
                 status.pieces_checked = progress.pieces_done;
             });

@@ -21,6 +21,7 @@ use crate::openers::Openers;
 use crate::preferences::HostPreferences;
 use crate::reach::Names;
 use crate::state::StateDir;
+use crate::status::status;
 use crate::torrent::Ends;
 use crate::turns::Turns;
 use crate::udp::Udp;
@@ -38,7 +39,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// Dials that are under way at a time over all torrents: more look like a scan to many a router.
@@ -262,7 +263,7 @@ impl Session {
     ) -> Result<(TorrentHandle, TorrentEvents), SessionError> {
         let inbox = Arc::<Inbox>::default();
         let (events_in, events) = events();
-        let (status_in, status) = watch::channel(Status {
+        let (status_in, shown) = status(Status {
             stats: Stats {
                 total_length,
                 ..Stats::default()
@@ -278,14 +279,11 @@ impl Session {
         };
         let shared = Arc::clone(&self.shared);
         let place = self.workers.place();
-        let life = async move {
-            live(shared, info_hash, start, ends).await;
-            drop(place.load);
-        };
+        let life = live(shared, info_hash, start, ends, place.load);
         self.torrents.spawn_on(life, &place.runtime);
         let handle = TorrentHandle {
             info_hash,
-            status,
+            status: shown,
             inbox,
         };
         Ok((handle, events))

@@ -563,7 +563,7 @@ mod tests {
             trusted: true,
             ..crate::TorrentOptions::default()
         };
-        let (status, _) = tokio::sync::watch::channel(crate::Status::default());
+        let (status, _) = crate::status::status(crate::Status::default());
         let opening = crate::open::open(session.shared(), metainfo, data, &options, &status);
         let opened = opening.await.unwrap();
         assert_eq!(opened.keeper.uploaded_before, 5);

@@ -5,11 +5,13 @@
 //! **Invariant:** this task never waits for a peer, a tracker or the disk's pool: it hands orders over, and their outcome
 //! is another fact. Facts come over bounded channels, so who has many of them waits.
 
+mod facts;
 mod orders;
+mod run;
 
 use crate::budget::Part;
 use crate::config::STOP_DEADLINE;
-use crate::conn::{self, Entry, Order};
+use crate::conn::Entry;
 use crate::dht::Dht;
 use crate::disk::Disk;
 use crate::errands::Errands;
@@ -17,25 +19,24 @@ use crate::events::EventsIn;
 use crate::handle::{Failure, Phase, Status, TorrentEvent};
 use crate::hands::Hands;
 use crate::handshake::Greeted;
-use crate::inbox::{Inbox, Item};
+use crate::inbox::Inbox;
 use crate::lsd::Lsd;
 use crate::metadata::{Described, Unopened};
 use crate::open::Opened;
 use crate::session::Shared;
 use crate::state::Keeper;
-use bt_core::disk::{DiskError, Done};
+use crate::status::StatusIn;
+use bt_core::disk::DiskError;
 use bt_core::{Block, InfoHash, PeerId};
 use bt_peer::peers::Source;
-use bt_peer::{CloseReason, Command, ConnId, Direction, Engine, Input, Unknown};
+use bt_peer::{CloseReason, Command, ConnId, Engine, Input, Unknown};
 use bt_tracker::announce::{AnnounceFailure, AnnounceResponse};
 use bt_wire::{Limits, Message};
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -85,7 +86,7 @@ pub(crate) struct Ends {
     /// Peers that strangers name, in the DHT or on the local network, if it takes part in either.
     pub(crate) gossip: Option<mpsc::Receiver<Vec<SocketAddr>>>,
     pub(crate) events: EventsIn,
-    pub(crate) status: watch::Sender<Status>,
+    pub(crate) status: StatusIn,
 }
 
 /// A running torrent.
@@ -228,43 +229,6 @@ impl Torrent {
         self.lsd.as_ref()
     }
 
-    /// Takes part in the swarm until told to stop.
-    ///
-    /// # Errors
-    /// [`Failure`] if it cannot go on.
-    pub(crate) async fn run(
-        &mut self,
-        ends: &mut Ends,
-        peers: Vec<SocketAddr>,
-    ) -> Result<(), Failure> {
-        let mut batch = Vec::new();
-        self.inputs
-            .push_back(Input::PeersFound(Source::User, peers));
-        loop {
-            self.settle(ends);
-            if self.stopped {
-                let broken = self.broken.take().map(Failure::Disk);
-                return broken.map_or(Ok(()), Err);
-            }
-            let wake = self.wake();
-            tokio::select! {
-                item = ends.inbox.next() => match item {
-                    Item::Command(command) => self.command(command),
-                    Item::Accepted(greeted) => self.accepted(greeted, ends),
-                },
-                Some(peers) = named(&mut ends.gossip) => self.found(Source::Gossip, peers),
-                done = Hands::next(&mut self.hands, &mut batch) => {
-                    self.disk_done(done);
-                    for fact in batch.drain(..) {
-                        self.fact(fact, ends)?;
-                    }
-                }
-                fact = self.errands.next() => self.fact(fact, ends)?,
-                () = sleep_until(wake) => self.timeout(ends),
-            }
-        }
-    }
-
     /// Saves the resume state for the last time.
     pub(crate) async fn save(&mut self) -> Result<(), DiskError> {
         // What is written after it would make the files differ from what it says of them.
@@ -300,39 +264,6 @@ impl Torrent {
         }
     }
 
-    fn wake(&self) -> Option<Instant> {
-        let timers = [self.deadline(), self.stop_at, self.next_tick()];
-        timers.into_iter().flatten().min()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.engine
-            .deadline()
-            .and_then(|time| self.shared.clock.instant(time))
-    }
-
-    fn next_tick(&self) -> Option<Instant> {
-        if self.is_idle {
-            let due = self.keeper.as_ref().and_then(Keeper::due);
-            return due.map(|due| due.max(self.tick_at));
-        }
-        Some(self.tick_at)
-    }
-
-    fn timeout(&mut self, ends: &Ends) {
-        let now = Instant::now();
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if is_due(self.stop_at) {
-            self.stopped = true;
-        }
-        if is_due(self.next_tick()) {
-            self.tick(now, ends);
-        }
-        if is_due(self.deadline()) {
-            self.inputs.push_back(Input::Timeout);
-        }
-    }
-
     fn found(&mut self, source: Source, peers: Vec<SocketAddr>) {
         self.inputs.push_back(Input::PeersFound(source, peers));
     }
@@ -346,268 +277,12 @@ impl Torrent {
         }
         self.inputs.push_back(Input::Command(command));
     }
-
-    /// Feeds the engine with all that is there, and carries out what it orders, until both are silent.
-    fn settle(&mut self, ends: &Ends) {
-        let mut done = Vec::new();
-        while let Some(input) = self.inputs.pop_front() {
-            self.is_idle = false;
-            self.engine.handle(self.shared.clock.now(), input);
-            while let Some(output) = self.engine.poll() {
-                self.carry_out(output, &mut done, ends);
-            }
-            self.inputs.extend(done.drain(..).map(Input::DiskDone));
-        }
-        if self.conns.is_empty() && self.inputs.capacity() > 0 {
-            // Nobody knows when the next fact comes, and this has room for four of them.
-            self.inputs = VecDeque::new();
-        }
-    }
-
-    /// Feeds the engine with one fact and what was there before it.
-    fn feed(&mut self, input: Input, ends: &Ends) {
-        self.inputs.push_back(input);
-        self.settle(ends);
-    }
-
-    fn fact(&mut self, fact: Fact, ends: &Ends) -> Result<(), Failure> {
-        match fact {
-            Fact::Received {
-                conn,
-                messages,
-                turn,
-            } => self.received(conn, messages, turn, ends),
-            Fact::Uploaded { conn, blocks } => self.uploaded(conn, blocks, ends),
-            Fact::Closed { conn, reason } => {
-                if self.conns.remove(&conn).is_some() {
-                    self.inputs.push_back(Input::Closed { conn, reason });
-                }
-            }
-            Fact::Dialled { conn, greeted } => {
-                if self.dials.remove(&conn).is_some() {
-                    self.open(conn, greeted, Direction::Outgoing, ends);
-                }
-            }
-            Fact::DialFailed { conn } => {
-                if self.dials.remove(&conn).is_some() {
-                    self.inputs.push_back(Input::DialFailed { conn });
-                }
-            }
-            Fact::Announced { id, result } => {
-                self.resolve(&result);
-                self.inputs.push_back(Input::Announced { id, result });
-            }
-            Fact::PeersFound(peers) => self.found(Source::Tracker, peers),
-            Fact::Described(described) => self.described(*described?, ends),
-            Fact::Saved(Ok(())) => {}
-            Fact::Saved(Err(error)) => warn(
-                format!("the resume state is not saved: {error}"),
-                &ends.events,
-            ),
-            Fact::DiskGone => {
-                let message = "the disk's task ended".to_owned();
-                return Err(Failure::Bug { message });
-            }
-        }
-        Ok(())
-    }
-
-    fn received(
-        &mut self,
-        conn: ConnId,
-        messages: Vec<Message>,
-        turn: Option<OwnedSemaphorePermit>,
-        ends: &Ends,
-    ) {
-        for message in messages {
-            // The engine may have closed it at an earlier one.
-            let Some(entry) = self.conns.get(&conn) else {
-                break;
-            };
-            if let (Message::Port(port), Some(dht), Some(addr)) = (&message, &self.dht, entry.addr)
-            {
-                dht.meet(SocketAddr::new(addr.ip(), *port));
-            }
-            self.feed(Input::Received { conn, message }, ends);
-        }
-        let mut done = Vec::new();
-        if let Some(hands) = &mut self.hands {
-            hands.jobs.flush(&mut done);
-        }
-        self.disk_done(done);
-        if self.engine.is_swamped(conn)
-            && let Some(entry) = self.conns.get_mut(&conn)
-        {
-            entry.turn = turn;
-        }
-    }
-
-    fn uploaded(&mut self, conn: ConnId, blocks: Vec<(Block, Result<(), DiskError>)>, ends: &Ends) {
-        for (block, result) in blocks {
-            if self.conns.contains_key(&conn) {
-                let uploaded = Input::Uploaded {
-                    conn,
-                    block,
-                    result,
-                };
-                self.feed(uploaded, ends);
-            }
-        }
-        if let Some(entry) = self.conns.get_mut(&conn)
-            && !self.engine.is_swamped(conn)
-        {
-            entry.turn = None;
-        }
-    }
-
-    /// Reads on of all peers that wait for no more than they may.
-    fn read_on(&mut self) {
-        for (conn, entry) in &mut self.conns {
-            if !self.engine.is_swamped(*conn) {
-                entry.turn = None;
-            }
-        }
-    }
-
-    fn accepted(&mut self, mut greeted: Greeted, ends: &Ends) {
-        greeted.stream = match settled(greeted.stream) {
-            Ok(stream) => stream,
-            // As if the peer had gone before it was accepted.
-            Err(error) => {
-                tracing::debug!(addr = %greeted.addr, %error, "cannot take a connection");
-                return;
-            }
-        };
-        let conn = ConnId(self.next_accepted);
-        self.next_accepted += 2;
-        self.open(conn, greeted, Direction::Incoming, ends);
-    }
-
-    /// From here on it is a torrent like any other.
-    fn described(&mut self, described: Described, ends: &Ends) {
-        let opened = described.opened;
-        if opened.torrent.private {
-            let (dht, lsd) = (self.dht.take(), self.lsd.take());
-            let info_hash = self.info_hash;
-            let leaving = async move {
-                if let Some(dht) = dht {
-                    dht.leave(info_hash).await;
-                }
-                if let Some(lsd) = lsd {
-                    lsd.leave(info_hash).await;
-                }
-                None
-            };
-            self.errands.spawn(leaving, None);
-        }
-        self.disk.open(opened.store);
-        self.limits = Limits::for_torrent(opened.torrent.layout.pieces_count());
-        self.keeper = Some(opened.keeper);
-        for message in opened.notes {
-            warn(message, &ends.events);
-        }
-        // Nobody may be listening.
-        let _ = ends.events.send(described.checked);
-        self.inputs.push_back(Input::Described {
-            layout: opened.torrent.layout,
-            private: opened.torrent.private,
-            have: opened.torrent.have,
-            wanted: opened.torrent.wanted,
-        });
-    }
-
-    fn disk_done(&mut self, done: Vec<Done>) {
-        self.inputs.extend(done.into_iter().map(Input::DiskDone));
-    }
-
-    fn open(&mut self, conn: ConnId, greeted: Greeted, direction: Direction, ends: &Ends) {
-        let Greeted {
-            stream,
-            addr,
-            handshake,
-        } = greeted;
-        let disk = Arc::clone(&self.disk);
-        let buffers = Arc::clone(&self.shared.buffers);
-        let facts = self.hands().facts_in.clone();
-        let (entry, task) = conn::new(conn, stream, self.limits, disk, buffers, facts);
-        self.conns.insert(conn, entry);
-        let task = async {
-            task.await;
-            None
-        };
-        let reason = CloseReason::Gone;
-        self.errands
-            .spawn(task, Some(Fact::Closed { conn, reason }));
-        let opened = Input::Opened {
-            conn,
-            addr,
-            direction,
-            peer_id: handshake.peer_id,
-            reserved: handshake.reserved,
-        };
-        // The engine's first message comes first.
-        self.feed(opened, ends);
-        let dht = self.dht.as_ref().filter(|_| handshake.reserved.has_dht());
-        if let Some(port) = dht.and_then(|dht| dht.port_for(addr)) {
-            self.order(conn, Order::Send(Message::Port(port)));
-        }
-    }
-
-    fn tick(&mut self, now: Instant, ends: &Ends) {
-        self.tick_at = now + TICK;
-        ends.events.wake();
-        // A choke takes requests back without a fact that would tell.
-        self.read_on();
-        let status = self.status();
-        let stats = &status.stats;
-        self.is_idle = self.conns.is_empty()
-            && self.dials.is_empty()
-            && (stats.down_rate, stats.up_rate) == (0, 0);
-        if self.is_idle {
-            // What it had is the others', and a division among ten thousand costs more than it gives.
-            self.shared.budget.leave(&self.part);
-            self.hands = self.hands.take().filter(|hands| hands.jobs.is_owed());
-        } else {
-            let changes = self.shared.budget.share(&mut self.part, stats);
-            self.inputs.extend(changes.into_iter().map(Input::Command));
-        }
-        // While its data is checked, whoever checks tells how far that is.
-        if ends.status.borrow().phase != Phase::Checking || self.keeper.is_some() {
-            ends.status.send_if_modified(|shown| {
-                let is_news = *shown != status;
-                *shown = status;
-                is_news
-            });
-        }
-        if self.keeper.as_ref().is_some_and(Keeper::is_due) {
-            let saving = self.saving(false);
-            let saving = async { Some(Fact::Saved(saving.await)) };
-            self.errands.spawn(saving, None);
-        }
-    }
 }
 
 /// Tells the owner of something that is not as it should be.
 pub(crate) fn warn(message: String, events: &EventsIn) {
     // Nobody may be listening.
     let _ = events.send(TorrentEvent::Warning { message });
-}
-
-/// The same stream, whose wake-ups come from the runtime of this task and not from that which accepted it.
-fn settled(stream: TcpStream) -> io::Result<TcpStream> {
-    TcpStream::from_std(stream.into_std()?)
-}
-
-/// What strangers name next.
-async fn named(gossip: &mut Option<mpsc::Receiver<Vec<SocketAddr>>>) -> Option<Vec<SocketAddr>> {
-    gossip.as_mut()?.recv().await
-}
-
-async fn sleep_until(wake: Option<Instant>) {
-    match wake {
-        Some(wake) => tokio::time::sleep_until(wake).await,
-        None => core::future::pending().await,
-    }
 }
 
 #[cfg(test)]

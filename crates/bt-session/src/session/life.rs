@@ -4,7 +4,7 @@
 
 use super::{Registered, Shared};
 use crate::config::TorrentOptions;
-use crate::handle::{Failure, Phase, Status, TorrentEvent};
+use crate::handle::{Failure, Phase, TorrentEvent};
 use crate::metadata::{self, Unopened};
 use crate::torrent::{Ends, Torrent};
 use crate::{open, torrent};
@@ -39,18 +39,15 @@ pub(super) enum Origin {
 /// A torrent's whole life, whatever ends it.
 ///
 /// What is awaited is on the heap, and what only the start needs is gone when it is over: of ten thousand torrents most
-/// wait in their task for somebody to want something.
+/// wait in their task for somebody to want something. `load` is dropped with the torrent.
 pub(super) async fn live(
     shared: Arc<Shared>,
     info_hash: InfoHash,
     start: Box<Start>,
     mut ends: Ends,
+    load: Arc<()>,
 ) {
-    let mut last = ends.status.borrow().to_owned();
-    let ended = caught(Box::pin(start_and_run(
-        &shared, start, &mut ends, &mut last,
-    )))
-    .await;
+    let ended = caught(Box::pin(start_and_run(&shared, start, &mut ends))).await;
     shared.torrents().remove(&info_hash);
     ends.inbox.close();
     let event = match ended {
@@ -61,10 +58,13 @@ pub(super) async fn live(
         }
     };
     // First the numbers, so that whoever hears the last event finds the last ones.
-    last.phase = Phase::Stopped;
-    ends.status.send_replace(last);
+    ends.status.update(|shown| {
+        shown.phase = Phase::Stopped;
+        shown.pieces_checked = 0;
+    });
     // Nobody may be listening.
     let _ = ends.events.send(event);
+    drop(load);
 }
 
 /// What comes of `work`, even if it panics.
@@ -85,7 +85,6 @@ async fn start_and_run(
     shared: &Arc<Shared>,
     start: Box<Start>,
     ends: &mut Ends,
-    last: &mut Status,
 ) -> Result<(), Failure> {
     let Some((mut running, peers)) = Box::pin(prepare(shared, start, ends)).await? else {
         return Ok(());
@@ -93,7 +92,7 @@ async fn start_and_run(
     Box::pin(join(shared, &running, ends)).await;
     let result = running.run(ends, peers).await;
     Box::pin(leave(shared, &mut running, ends)).await;
-    *last = running.status();
+    ends.status.update(|shown| *shown = running.status());
     result
 }
 
@@ -172,7 +171,7 @@ fn register(shared: &Shared, running: &Torrent, peer_id: PeerId, ends: &Ends) {
         dht: running.dht().is_some(),
     };
     shared.register(running.info_hash(), registered);
-    ends.status.send_replace(running.status());
+    ends.status.update(|shown| *shown = running.status());
 }
 
 /// Joins those who find peers without a tracker.

@@ -141,7 +141,8 @@ impl Torrent {
             Event::Complete => {
                 self.keeper.iter_mut().for_each(Keeper::hurry);
                 // Who hears of it finds numbers that fit.
-                ends.status.send_replace(self.status());
+                let status = self.status();
+                ends.status.update(|shown| *shown = status);
             }
             // It takes leave of its swarm first.
             Event::DiskBroken(error) => {

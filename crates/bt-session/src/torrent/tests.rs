@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::{SessionConfig, TorrentOptions};
+use crate::conn::{self, Order};
 use crate::handshake;
 use crate::session::Session;
 use bt_core::BLOCK_BYTES;
@@ -8,10 +9,11 @@ use bt_peer::limits::{REQUESTS_MAX, WRITES_MAX_BYTES, WRITES_RESUME_BYTES};
 use bt_storage::{
     Control, FileIndex, FileMap, FileSpec, FileStat, Storage, TorrentStore, hash_files,
 };
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::net::TcpStream;
 
 fn session(dir: &Path) -> Session {
     let config = SessionConfig {
@@ -28,7 +30,7 @@ async fn torrent(session: &Session, dir: &Path) -> Torrent {
     let shared = session.shared();
     let builder = bt_metainfo::Builder::file("file", 10, 16 * 1024);
     let metainfo = builder.build(&[[0; 20]]).unwrap();
-    let (status, _) = watch::channel(Status::default());
+    let (status, _) = crate::status::status(Status::default());
     let options = TorrentOptions::default();
     let dir = dir.to_owned();
     let opened = crate::open::open(shared, metainfo, dir, &options, &status).await;
@@ -37,7 +39,7 @@ async fn torrent(session: &Session, dir: &Path) -> Torrent {
 
 /// The ends of a torrent, and what its owner holds.
 fn ends() -> (Ends, impl Sized) {
-    let (status, shown) = watch::channel(Status::default());
+    let (status, shown) = crate::status::status(Status::default());
     let (events, told) = crate::events::events();
     let ends = Ends {
         inbox: Arc::default(),
@@ -64,14 +66,26 @@ async fn a_torrent_without_peers_sleeps_until_something_happens() {
     torrent.settle(&ends);
     assert_eq!(torrent.next_tick(), None);
     assert!(torrent.hands.is_none(), "which take memory");
+    assert!(torrent.may_rest());
     torrent.command(Command::Want(bt_core::Bitfield::new(1)));
     torrent.settle(&ends);
+    assert!(!torrent.may_rest(), "something happened");
     let next = torrent.next_tick();
     assert!(next > first && next.is_some_and(|at| at <= Instant::now() + TICK));
     // It is complete now, which is to be saved soon, and that wakes it too.
     torrent.is_idle = true;
     assert!(torrent.keeper.as_ref().is_some_and(Keeper::is_due));
     assert_eq!(torrent.next_tick(), Some(torrent.tick_at));
+}
+
+#[tokio::test]
+async fn a_torrent_at_rest_takes_little() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = session(dir.path());
+    let mut torrent = torrent(&session, dir.path()).await;
+    let (mut ends, _handle) = ends();
+    // With all that it may wait for its future would take twice as much.
+    assert!(size_of_val(&torrent.run(&mut ends, Vec::new())) <= 384);
 }
 
 #[tokio::test]
@@ -169,7 +183,7 @@ async fn what_waits_for_a_slow_disk_is_bounded() {
     phase.wait_for(runs).await.unwrap();
 
     let leeching = session(&here);
-    let (status, _) = watch::channel(Status::default());
+    let (status, _) = crate::status::status(Status::default());
     let map = FileMap::from(&metainfo.info);
     let options = TorrentOptions::default();
     let opened = crate::open::open(leeching.shared(), metainfo, here, &options, &status).await;
@@ -255,7 +269,7 @@ async fn saving_for_the_last_time_waits_for_the_write_that_is_under_way() {
     let builder = bt_metainfo::Builder::file("file", LENGTH.into(), LENGTH);
     let metainfo = builder.build(&[[0; 20]]).unwrap();
     let map = FileMap::from(&metainfo.info);
-    let (status, _) = watch::channel(Status::default());
+    let (status, _) = crate::status::status(Status::default());
     let options = TorrentOptions::default();
     let data = dir.path().to_owned();
     let opened = crate::open::open(session.shared(), metainfo, data, &options, &status).await;
