@@ -130,10 +130,10 @@ fn load<const N: usize>(blocks: &[&[[u8; BLOCK]]; N], number: usize) -> [Row<N>;
     let mut words = [[_mm_setzero_si128(); N]; 4];
     for lane in 0..N {
         let (quarters, _) = blocks[lane][number].as_chunks::<16>();
-        for (row, quarter) in words.iter_mut().zip(quarters) {
+        for row in 0..4 {
             // SAFETY: sixteen bytes are read, which is the length of the array; any address will do.
-            let bytes = unsafe { _mm_loadu_si128(quarter.as_ptr().cast()) };
-            row[lane] = _mm_shuffle_epi8(bytes, reversed);
+            let bytes = unsafe { _mm_loadu_si128(quarters[row].as_ptr().cast()) };
+            words[row][lane] = _mm_shuffle_epi8(bytes, reversed);
         }
     }
     words
