@@ -8,6 +8,7 @@ use crate::beneath::{self, Looker, Opened, Parents};
 use crate::map::{FileIndex, FileSpec};
 use crate::pool::{FilePool, Need};
 use crate::storage::{FileStat, StatResult, Storage};
+use crate::trail::advise_sequential;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, fallocate, ftruncate, openat, seek};
 use rustix::io::Errno;
@@ -54,6 +55,8 @@ pub struct FileStorage {
     files: Vec<Slot>,
     pool: Arc<FilePool>,
     owner: u64,
+    /// In the pool, of what is read once: with the advice that goes with it, which uploads have no use for.
+    owner_once: u64,
     access: Access,
     allocation: Allocation,
     /// The devices on which files were opened to be written, each with one of those files.
@@ -90,6 +93,7 @@ impl FileStorage {
             folder: pool.folder(folder)?,
             files: files.collect(),
             owner: pool.add_owner(),
+            owner_once: pool.add_owner(),
             pool,
             access,
             allocation,
@@ -111,12 +115,23 @@ impl FileStorage {
 
     fn readable(&self, file: FileIndex) -> io::Result<Arc<File>> {
         let slot = self.slot(file)?;
-        self.pool.get((self.owner, file), Need::Read, || {
-            let folder = self.folder.as_fd();
-            let path = &slot.spec.path;
-            let opened = beneath::open_file(folder, path, OFlags::RDONLY, Parents::Expect)?;
-            Ok(opened.file)
+        self.pool
+            .get((self.owner, file), Need::Read, || self.open_to_read(slot))
+    }
+
+    fn readable_once(&self, file: FileIndex) -> io::Result<Arc<File>> {
+        let slot = self.slot(file)?;
+        self.pool.get((self.owner_once, file), Need::Read, || {
+            let file = self.open_to_read(slot)?;
+            advise_sequential(&file);
+            Ok(file)
         })
+    }
+
+    fn open_to_read(&self, slot: &Slot) -> io::Result<File> {
+        let (folder, path) = (self.folder.as_fd(), &slot.spec.path);
+        let opened = beneath::open_file(folder, path, OFlags::RDONLY, Parents::Expect)?;
+        Ok(opened.file)
     }
 
     /// The file open for writing, as long as it should be and in its place. An error if somebody took it away or cut it
@@ -210,6 +225,7 @@ fn cut_short() -> io::Error {
 impl Drop for FileStorage {
     fn drop(&mut self) {
         self.pool.forget_owner(self.owner);
+        self.close_once();
     }
 }
 
@@ -288,8 +304,17 @@ impl Storage for FileStorage {
         Ok(())
     }
 
+    fn open_once(&self, file: FileIndex) -> io::Result<Option<Arc<File>>> {
+        self.readable_once(file).map(Some)
+    }
+
+    fn close_once(&self) {
+        self.pool.forget_owner(self.owner_once);
+    }
+
     fn is_hole(&self, file: FileIndex, offset: u64, length: u64) -> bool {
-        let Ok(opened) = self.readable(file) else {
+        // Who asks is about to read it.
+        let Ok(opened) = self.readable_once(file) else {
             return false;
         };
         let end = offset.saturating_add(length);

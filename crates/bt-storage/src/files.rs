@@ -14,11 +14,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The most buffers passed on in one vectored write: 256 blocks are 4 MiB, far above where a longer write still gains.
 const BUFFERS_MAX: usize = 256;
 
-/// How many bytes are read at once when a piece is hashed from the disk.
+/// How many bytes of a piece are read at once to be hashed.
 ///
-/// Bounds memory whatever the piece length, and is far above where a longer read still gains. Whole blocks, so that
-/// blocks do not straddle reads.
-pub(crate) const READ_BYTES: u32 = 64 * BLOCK_BYTES;
+/// Those of three pieces fit into the cache of a core, and longer reads gain nothing. Whole blocks, so that blocks do not
+/// straddle reads.
+pub(crate) const READ_BYTES: u32 = 16 * BLOCK_BYTES;
 
 /// A part of a piece that is read at once.
 pub(crate) struct Chunk {
@@ -56,6 +56,9 @@ struct SyncState {
     /// goes well says nothing about it.
     doubtful: BTreeSet<FileIndex>,
 }
+
+/// Reads from an offset of a file, as far as the buffer and the file reach.
+pub(crate) type ReadAt<'a> = dyn Fn(FileIndex, u64, &mut [u8]) -> io::Result<usize> + 'a;
 
 /// How many bytes of each file are there.
 pub(crate) struct Presence(Vec<u64>);
@@ -105,15 +108,17 @@ impl TorrentFiles {
 
     /// Fills the buffer from byte `offset` of the torrent.
     pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        self.read_or_file(offset, buffer)
+        let read_at = |file, offset, buffer: &mut [u8]| self.storage.read_at(file, offset, buffer);
+        self.read_with(offset, buffer, &read_at)
             .map_err(|(_file, error)| error)
     }
 
-    /// As [`read`](Self::read), with the file that could not be read.
-    pub(crate) fn read_or_file(
+    /// As [`read`](Self::read) with another way to read a file; an error comes with the file that could not be read.
+    pub(crate) fn read_with(
         &self,
         offset: u64,
         buffer: &mut [u8],
+        read_at: &ReadAt<'_>,
     ) -> Result<(), (FileIndex, DiskError)> {
         let mut rest = buffer;
         for span in self.map.spans(offset, rest.len() as u64) {
@@ -122,7 +127,7 @@ impl TorrentFiles {
             if self.is_pad(span.file) {
                 now.fill(0);
             } else {
-                self.read_span(span, now)
+                read_span(span, now, read_at)
                     .map_err(|error| (span.file, self.error("read", span.file, &error)))?;
             }
             rest = later;
@@ -161,22 +166,6 @@ impl TorrentFiles {
             let rest = buffer.get_mut(filled..).unwrap_or_default();
             if !rest.is_empty() {
                 self.read(at, rest)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn read_span(&self, span: FileSpan, buffer: &mut [u8]) -> io::Result<()> {
-        let (mut rest, mut offset) = (buffer, span.offset);
-        while !rest.is_empty() {
-            match self.storage.read_at(span.file, offset, rest) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(length) => {
-                    offset += length as u64;
-                    rest = rest.get_mut(length..).unwrap_or_default();
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -352,6 +341,22 @@ impl TorrentFiles {
         }
         Ok(())
     }
+}
+
+fn read_span(span: FileSpan, buffer: &mut [u8], read_at: &ReadAt<'_>) -> io::Result<()> {
+    let (mut rest, mut offset) = (buffer, span.offset);
+    while !rest.is_empty() {
+        match read_at(span.file, offset, rest) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => {
+                offset += length as u64;
+                rest = rest.get_mut(length..).unwrap_or_default();
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The buffers of one write, and how much of them is done.

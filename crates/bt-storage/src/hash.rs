@@ -8,19 +8,17 @@ use crate::files::TorrentFiles;
 use crate::map::{FileIndex, FileMap, FileSpec};
 use crate::pool::{FilePool, Need};
 use crate::storage::{FileStat, Storage};
+use crate::trail::advise_sequential;
 use crate::verify::{Control, Found, hash_pieces};
+use bt_core::Layout;
 use bt_core::disk::DiskError;
 use bt_core::piece::LayoutError;
-use bt_core::{Layout, PieceIndex};
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why files could not be hashed.
@@ -61,20 +59,14 @@ pub fn hash_files(
         .map(|file| file.length)
         .fold(0, u64::saturating_add);
     let layout = Layout::new(total, piece_length)?;
-    let storage = Arc::new(SourceStorage {
+    let storage = SourceStorage {
         paths: files.iter().map(|file| file.path.clone()).collect(),
         pool: FilePool::for_process(),
-        cold: files.iter().map(|_| AtomicBool::new(false)).collect(),
-    });
+    };
     let map = FileMap::new(layout, files.to_vec());
-    let files = TorrentFiles::new(map, Box::new(Arc::clone(&storage)), PathBuf::new());
+    let files = TorrentFiles::new(map, Box::new(storage), PathBuf::new());
     let before = stats(&files)?;
 
-    let trail = Trail {
-        map: &files.map,
-        storage: &storage,
-        state: Mutex::default(),
-    };
     let hashes = Mutex::new(vec![[0; 20]; layout.pieces_count() as usize]);
     let failure = Mutex::new(None);
     let pieces: Vec<_> = layout.pieces().collect();
@@ -84,8 +76,6 @@ pub fn hash_files(
             if let Some(place) = hashes.get_mut(piece.index()) {
                 *place = hash;
             }
-            drop(hashes);
-            trail.hashed(piece);
             true
         }
         Found::Error(_, error) => {
@@ -136,9 +126,6 @@ fn check_unchanged(files: &TorrentFiles, before: &[FileStat]) -> Result<(), Hash
 struct SourceStorage {
     paths: Vec<PathBuf>,
     pool: FilePool,
-    /// Of each file, whether something of it was met that was not in the page cache. What comes behind it may be there
-    /// since it was read ahead for us.
-    cold: Vec<AtomicBool>,
 }
 
 impl SourceStorage {
@@ -154,95 +141,19 @@ impl SourceStorage {
             let mut options = File::options();
             // Without NONBLOCK, opening a pipe would wait for somebody at its other end.
             let file = options.read(true).custom_flags(flags).open(path)?;
-            // Reads of several pieces in turns look random, and nothing would be read ahead for them. A file system that
-            // knows no such advice does without.
-            let _ = fadvise(&file, 0, None, Advice::Sequential);
+            advise_sequential(&file);
             Ok(file)
         })
     }
 }
 
-/// How much is hashed before the page cache is rid of it.
-const DROP_BYTES: u64 = 32 * 1024 * 1024;
-
-/// The page cache drops by folios, which begin at multiples of their length: the most that one reaches back.
-const FOLIO_BYTES_MAX: u64 = 2 * 1024 * 1024;
-
-/// Drops from the page cache what was read from cold files, once all before it is hashed too: the parts that are hashed
-/// at the same time lie close to each other, and what was read ahead for one of them is not to be read twice.
-struct Trail<'a> {
-    map: &'a FileMap,
-    storage: &'a SourceStorage,
-    state: Mutex<TrailState>,
-}
-
-#[derive(Default)]
-struct TrailState {
-    /// Pieces that are hashed, while one before them is not.
-    ahead: BTreeSet<u32>,
-    /// All pieces before this one are hashed.
-    next: u32,
-    /// All bytes before this one were dropped.
-    dropped: u64,
-}
-
-impl Trail<'_> {
-    fn hashed(&self, piece: PieceIndex) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.ahead.insert(piece.get());
-        while let next = state.next
-            && state.ahead.remove(&next)
-        {
-            state.next += 1;
-        }
-        let layout = self.map.layout();
-        let end = layout
-            .piece(state.next)
-            .map_or(layout.total_length(), |next| layout.piece_offset(next));
-        if end - state.dropped >= DROP_BYTES || end == layout.total_length() {
-            self.drop_bytes(state.dropped.saturating_sub(FOLIO_BYTES_MAX), end);
-            state.dropped = end;
-        }
-    }
-
-    fn drop_bytes(&self, begin: u64, end: u64) {
-        for span in self.map.spans(begin, end - begin) {
-            let cold = self.storage.cold.get(span.file.0);
-            if cold.is_some_and(|cold| cold.load(Ordering::Relaxed))
-                && let Ok(source) = self.storage.open(span.file)
-            {
-                // Where it is refused it costs memory and nothing else.
-                let length = NonZeroU64::new(span.length);
-                let _ = fadvise(&source, span.offset, length, Advice::DontNeed);
-            }
-        }
-    }
-}
-
 impl Storage for SourceStorage {
     fn read_at(&self, file: FileIndex, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let source = self.open(file)?;
-        let cold = self.cold.get(file.0);
-        let is_known_cold = cold.is_some_and(|cold| cold.load(Ordering::Relaxed));
-        if !is_known_cold {
-            match read_cached(&source, offset, buffer) {
-                Cached::All => return Ok(buffer.len()),
-                Cached::Unknown => return source.read_at(buffer, offset),
-                Cached::Not => {}
-            }
-            if let Some(cold) = cold {
-                cold.store(true, Ordering::Relaxed);
-            }
-        }
-        let length = source.read_at(buffer, offset)?;
-        // From here on the rest of the file was read ahead for us, so all of it goes; a refusal costs nothing but memory.
-        let _ = fadvise(
-            &source,
-            offset,
-            NonZeroU64::new(length as u64),
-            Advice::DontNeed,
-        );
-        Ok(length)
+        self.open(file)?.read_at(buffer, offset)
+    }
+
+    fn open_once(&self, file: FileIndex) -> io::Result<Option<Arc<File>>> {
+        self.open(file).map(Some)
     }
 
     fn write_at(
@@ -277,34 +188,6 @@ impl Storage for SourceStorage {
     fn create(&self, _file: FileIndex) -> io::Result<()> {
         Err(Errno::ROFS.into())
     }
-}
-
-/// How much of what was to be read is in the page cache.
-#[derive(Debug, PartialEq, Eq)]
-enum Cached {
-    /// All of it, and it was read.
-    All,
-    Not,
-    /// The system cannot tell.
-    Unknown,
-}
-
-/// Reads what can be read without waiting for a disk.
-#[cfg(target_os = "linux")]
-fn read_cached(file: &File, offset: u64, buffer: &mut [u8]) -> Cached {
-    use rustix::io::{ReadWriteFlags, preadv2};
-    let wanted = buffer.len();
-    let buffers = &mut [io::IoSliceMut::new(buffer)];
-    match preadv2(file, buffers, offset, ReadWriteFlags::NOWAIT) {
-        Ok(length) if length == wanted => Cached::All,
-        Ok(_) | Err(Errno::AGAIN) => Cached::Not,
-        Err(_) => Cached::Unknown,
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn read_cached(_file: &File, _offset: u64, _buffer: &mut [u8]) -> Cached {
-    Cached::Unknown
 }
 
 #[cfg(test)]

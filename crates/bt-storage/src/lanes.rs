@@ -77,6 +77,13 @@ impl Hasher {
     }
 }
 
+/// The hash of one message.
+pub(crate) fn sha1(message: &[u8]) -> [u8; 20] {
+    let mut hasher = Hasher::new();
+    hasher.update(message);
+    hasher.finish()
+}
+
 /// Hashes the next bytes of several messages: side by side as far as all have some, and what is left one after the other.
 pub(crate) fn update_together<const N: usize>(mut messages: [(&mut Hasher, &[u8]); N]) {
     let is_even = messages.iter().all(|(hasher, _)| hasher.rest.is_empty());

@@ -72,6 +72,7 @@ pub mod storage;
 pub mod store;
 #[cfg(test)]
 mod testing;
+mod trail;
 pub mod verify;
 
 pub use file::{Access, Allocation, FileStorage};

@@ -11,6 +11,7 @@
 
 use crate::error::disk_error;
 use crate::files::Presence;
+use crate::lanes::sha1;
 use crate::map::FileIndex;
 use crate::standing::Standing;
 use crate::storage::FileStat;
@@ -18,7 +19,6 @@ use crate::store::TorrentStore;
 use bt_bencode::{Node, Options, decode};
 use bt_core::disk::DiskError;
 use bt_core::{Bitfield, InfoHash, PieceIndex};
-use sha1::{Digest, Sha1};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -327,13 +327,13 @@ impl Record {
             ("version", Node::Int(VERSION.into())),
         ])
         .encode();
-        let sha1 = Sha1::digest(&body).to_vec();
-        Node::dict([("body", Node::Bytes(body)), ("sha1", Node::Bytes(sha1))]).encode()
+        let hash = sha1(&body).to_vec();
+        Node::dict([("body", Node::Bytes(body)), ("sha1", Node::Bytes(hash))]).encode()
     }
 
     fn decode(bytes: &[u8], info_hash: InfoHash, store: &TorrentStore) -> Result<Self, String> {
         let outer = decode(bytes, &Options::strict()).map_err(|error| error.to_string())?;
-        let (body, sha1) = outer
+        let (body, hash) = outer
             .root()
             .dict()
             .and_then(|dict| {
@@ -343,7 +343,7 @@ impl Record {
                 ))
             })
             .map_err(|error| error.to_string())?;
-        if Sha1::digest(body).as_slice() != sha1 {
+        if sha1(body) != *hash {
             return Err("its checksum does not match".to_owned());
         }
         Self::decode_body(body, info_hash, store)

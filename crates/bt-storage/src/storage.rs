@@ -1,7 +1,7 @@
 //! The trait behind which the bytes of a torrent lie.
 
 use crate::map::FileIndex;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
@@ -79,6 +79,19 @@ pub trait Storage: Send + Sync {
         let _ = (file, length);
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    /// The file, opened for who reads it from end to end once, if it is one of the system's. `None`: it has to be read by
+    /// [`Storage::read_at`].
+    ///
+    /// # Errors
+    /// As for [`Storage::read_at`].
+    fn open_once(&self, file: FileIndex) -> io::Result<Option<Arc<File>>> {
+        let _ = file;
+        Ok(None)
+    }
+
+    /// Closes what [`Storage::open_once`] opened. Who still reads opens it again.
+    fn close_once(&self) {}
 
     /// True if the run surely was never written and so reads as zeros. `false` is always a correct answer.
     fn is_hole(&self, file: FileIndex, offset: u64, length: u64) -> bool {
@@ -165,6 +178,14 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     fn cut(&self, file: FileIndex, length: u64) -> io::Result<()> {
         (**self).cut(file, length)
+    }
+
+    fn open_once(&self, file: FileIndex) -> io::Result<Option<Arc<File>>> {
+        (**self).open_once(file)
+    }
+
+    fn close_once(&self) {
+        (**self).close_once();
     }
 
     fn is_hole(&self, file: FileIndex, offset: u64, length: u64) -> bool {

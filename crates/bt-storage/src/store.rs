@@ -13,6 +13,7 @@ mod cells;
 
 use crate::file::{Access, Allocation, FileStorage};
 use crate::files::TorrentFiles;
+use crate::lanes::{self, Hasher};
 use crate::map::{FileIndex, FileMap};
 use crate::pool::FilePool;
 use crate::progress::{Progress, RUN_BYTES_MAX, Run, hash_together};
@@ -22,7 +23,6 @@ use bt_core::{BLOCK_BYTES, Block, PieceIndex};
 use bt_metainfo::Info;
 use bytes::{Bytes, BytesMut};
 use cells::{Cells, Next, Outcome, Slot};
-use sha1::{Digest, Sha1};
 use std::io::IoSliceMut;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -515,9 +515,9 @@ impl TorrentStore {
     }
 
     fn check(&self, piece: PieceIndex) -> Verdict {
-        let mut hasher = Sha1::new();
+        let mut hasher = Hasher::new();
         match self.read_piece(piece, |bytes| hasher.update(bytes)) {
-            Ok(()) => self.judge(piece, hasher.finalize().into()),
+            Ok(()) => self.judge(piece, hasher.finish()),
             Err(error) => Verdict::Failed(error),
         }
     }
@@ -569,8 +569,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The first eight bytes of the block's SHA-1: nobody can make a second block with the same.
 fn digest(block: &[u8]) -> BlockDigest {
-    let hash: [u8; 20] = Sha1::digest(block).into();
-    hash.first_chunk()
+    lanes::sha1(block)
+        .first_chunk()
         .map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 

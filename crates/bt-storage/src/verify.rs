@@ -2,15 +2,15 @@
 //!
 //! Each thread takes up to three pieces at a time and hashes them side by side, which takes half the time of one after the
 //! other. **Invariants:** memory is bounded by three buffers of 256 KiB for each thread, whatever the piece length; nothing
-//! on the disk is changed; what is not there costs no reading.
+//! on the disk is changed; what is not there costs no reading; what is read leaves no page in the page cache that was not there.
 
-use crate::files::{Presence, TorrentFiles};
+use crate::files::{Presence, READ_BYTES, TorrentFiles};
 use crate::lanes::{Hasher, LANES, update_together};
 use crate::map::FileIndex;
 use crate::store::TorrentStore;
+use crate::trail::Trail;
 use bt_core::disk::{DiskError, DiskErrorKind};
 use bt_core::{Bitfield, PieceIndex};
-use sha1::{Digest, Sha1};
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,10 +18,6 @@ use std::sync::{Mutex, PoisonError};
 
 /// The most different errors that are remembered: a disk that fails everywhere needs no more to be known as such.
 const ERRORS_MAX: usize = 64;
-
-/// How many bytes of a piece are read at once: those of three pieces fit into the cache of a core. A multiple of the 64
-/// bytes that are hashed at once.
-const READ_BYTES: u32 = 256 * 1024;
 
 /// A thread takes no more than this part of its share of what is left, so that all come to an end at about the same time.
 const PART_OF_SHARE: usize = 2;
@@ -142,7 +138,8 @@ pub(crate) enum Found {
     Error(FileIndex, DiskError),
 }
 
-/// Hashes pieces on several threads and passes on what is found, in any order; `each` returns false to stop.
+/// Hashes pieces, of which a list comes in ascending order, on several threads and passes on what is found, in any order;
+/// `each` returns false to stop.
 pub(crate) fn hash_pieces(
     files: &TorrentFiles,
     pieces: &[PieceIndex],
@@ -163,6 +160,7 @@ pub(crate) fn hash_pieces(
     };
     let work = Work {
         files,
+        trail: Trail::new(files, pieces),
         present: files.presence(),
         pieces,
         next: AtomicUsize::new(0),
@@ -195,6 +193,7 @@ type Buffers = [Vec<u8>; LANES];
 
 struct Work<'a> {
     files: &'a TorrentFiles,
+    trail: Trail<'a>,
     present: Presence,
     pieces: &'a [PieceIndex],
     /// How many of them were taken.
@@ -282,7 +281,7 @@ impl Work<'_> {
                 let offset = layout.piece_offset(*piece) + u64::from(begin);
                 // What cannot be read costs no second try; the others' bytes go on being hashed.
                 if error.is_none() {
-                    *error = self.files.read_or_file(offset, buffer).err();
+                    *error = self.trail.read(offset, buffer).err();
                 }
             }
             let mut read = buffers.iter().map(Vec::as_slice);
@@ -300,6 +299,7 @@ impl Work<'_> {
         if !(self.each)(piece, found) {
             self.stop.store(true, Ordering::Relaxed);
         }
+        self.trail.hashed(piece);
         self.count(piece);
     }
 
@@ -339,14 +339,14 @@ impl Zeros {
             return *hash;
         }
         let zeros = vec![0; READ_BYTES as usize];
-        let mut hasher = Sha1::new();
+        let mut hasher = Hasher::new();
         let mut left = length as usize;
         while left > 0 {
             let now = zeros.get(..left).unwrap_or(&zeros);
             hasher.update(now);
             left -= now.len();
         }
-        let hash = hasher.finalize().into();
+        let hash = hasher.finish();
         known.push((length, hash));
         hash
     }
