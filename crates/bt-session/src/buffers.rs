@@ -17,9 +17,9 @@ const MESSAGE_BYTES: usize = BLOCK_BYTES as usize + PIECE_HEADER_BYTES;
 /// Room for one read, in bytes: sixteen blocks, so that many messages cost one system call.
 pub(crate) const READ_BYTES: usize = 16 * MESSAGE_BYTES;
 
-/// Room for one read from a peer who sends faster than we read: four times as many. Of the lengths from 256 KiB to 4 MiB
-/// this costs the least processor time; most of it is acknowledgements, of which each read sends one.
-pub(crate) const LONG_READ_BYTES: usize = 4 * READ_BYTES;
+/// Room for one read from a peer who sends faster than we read: eight times as many, 2 MiB. That is of two pieces at least
+/// where pieces are no longer than 1 MiB, wherever in a piece it begins, so that there are two to be hashed side by side.
+pub(crate) const LONG_READ_BYTES: usize = 8 * READ_BYTES;
 
 /// A buffer with less room left than this is not read into: below it a read would cost more than it brings.
 pub(crate) const READ_ROOM_MIN: usize = 4 * 1024;
@@ -30,8 +30,9 @@ pub(crate) const WRITE_BYTES: usize = READ_BYTES;
 /// Buffers of one kind that wait for their next use: 8 MiB, some more than one fast download holds.
 const SPENT_MAX: usize = 32;
 
-/// Long buffers that there are: 8 MiB. Whoever finds none free reads into a short one.
-const LONG_MAX: usize = 8;
+/// Long buffers that there are: 10 MiB. One fast peer holds three: what is read, what is hashed and what is written. Whoever
+/// finds none free reads into a short one.
+const LONG_MAX: usize = 5;
 
 /// A buffer that a connection reads into. Dropped, it goes back to where it came from, without what is left in it.
 #[derive(Debug)]
@@ -277,7 +278,7 @@ mod tests {
     fn a_read_ends_where_a_block_ends() {
         let rows = [
             (LONG_READ_BYTES, 0, LONG_READ_BYTES),
-            (LONG_READ_BYTES, 4, 4 + 63 * MESSAGE_BYTES),
+            (LONG_READ_BYTES, 4, 4 + 127 * MESSAGE_BYTES),
             (LONG_READ_BYTES, MESSAGE_BYTES, LONG_READ_BYTES),
             (3 * MESSAGE_BYTES, 100, 100 + 2 * MESSAGE_BYTES),
             (MESSAGE_BYTES, 100, 100),

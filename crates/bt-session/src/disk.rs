@@ -17,7 +17,7 @@ mod stopwatch;
 
 pub(crate) use pace::Pace;
 
-use crate::buffers::LONG_READ_BYTES;
+use crate::buffers::READ_BYTES;
 use bt_core::Block;
 use bt_core::disk::{DiskError, DiskErrorKind, Done, Job};
 use bt_storage::{Portion, TorrentStore};
@@ -33,9 +33,9 @@ pub(crate) const POOL_THREADS: usize = 4;
 /// Jobs that one thread of the pool does before another torrent has its turn.
 const BATCH_JOBS: usize = 64;
 
-/// What one batch brings at least to be worth waking another thread: half of what a long read does. A thread to whom less is
+/// What one batch brings at least to be worth waking another thread: twice what a short read does. A thread to whom less is
 /// sent at a time is not what the transfer waits for; and blocks that came one by one each hold the buffer of a whole read.
-const ASIDE_BYTES_MIN: u64 = LONG_READ_BYTES as u64 / 2;
+const ASIDE_BYTES_MIN: u64 = 2 * READ_BYTES as u64;
 
 /// What the pool did.
 #[derive(Debug)]

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-/// Facts that wait for a torrent's task. Each holds what one read brought: 256 KiB, a mebibyte in one of the few long
+/// Facts that wait for a torrent's task. Each holds what one read brought: 256 KiB, 2 MiB in one of the few long
 /// buffers of a session, or one message, of which the longest has a mebibyte. So what is received and not looked at is
-/// some 16 MiB a torrent and 8 MiB in long buffers for all together, and 64 MiB a torrent if strangers try their worst.
+/// some 16 MiB a torrent and 10 MiB in long buffers for all together, and 64 MiB a torrent if strangers try their worst.
 const FACTS_MAX: usize = 64;
 
 /// Facts that are taken in one turn, before timers and commands are looked at again.

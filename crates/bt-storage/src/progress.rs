@@ -4,6 +4,7 @@
 //! together are hashed side by side. **Invariant:** a block that came is either held or was handed out for writing;
 //! everything before `hashed` went into the hash exactly once.
 
+use crate::files::READ_BYTES;
 use crate::lanes::{Hasher, LANES, update_together};
 use bt_core::{BLOCK_BYTES, Block};
 use bytes::Bytes;
@@ -14,10 +15,7 @@ use std::collections::BTreeMap;
 pub(crate) const RUN_BYTES: u64 = 256 * 1024;
 
 /// Hashed bytes of one piece that are held at most, however long the batch is: more than one read brings.
-pub(crate) const RUN_BYTES_MAX: u64 = 2 * 1024 * 1024;
-
-/// The most bytes read back at once.
-const READ_BACK_BYTES: u32 = 1024 * 1024;
+pub(crate) const RUN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// A piece between its first and its last block.
 #[derive(Debug)]
@@ -117,7 +115,7 @@ impl Progress {
         // What is held at `hashed` needs no reading; else the run of written blocks ends at the next held one.
         let next_held = self.held.range(self.hashed..).next();
         let end = next_held.map_or(self.length, |(begin, _)| *begin);
-        let length = came_bytes.min(end - self.hashed).min(READ_BACK_BYTES);
+        let length = came_bytes.min(end - self.hashed).min(READ_BYTES);
         (length > 0).then_some(ReadBack {
             begin: self.hashed,
             length,

@@ -281,7 +281,7 @@ fn a_disk_that_cannot_read_back_is_a_verdict_too() {
 
 #[test]
 fn blocks_held_out_of_order_are_freed_when_the_disk_fails() {
-    let torrent = Torrent::new(&[4 * 1024 * 1024], 4 * 1024 * 1024);
+    let torrent = Torrent::new(&[8 * 1024 * 1024], 8 * 1024 * 1024);
     let disk = Arc::new(MemoryStorage::new());
     let store = torrent.store(Arc::clone(&disk));
     disk.set_faults(Faults {
@@ -290,7 +290,7 @@ fn blocks_held_out_of_order_are_freed_when_the_disk_fails() {
     });
     let blocks = torrent.all_blocks();
     // One far ahead, which a run does not write, and then a run.
-    let done: Vec<_> = [&blocks[200..201], &blocks[..128]]
+    let done: Vec<_> = [&blocks[400..401], &blocks[..256]]
         .concat()
         .iter()
         .flat_map(|block| run(&store, torrent.write(*block)))
