@@ -9,8 +9,8 @@
 //! the pool for a while, and the other torrents of the thread get on. Reading back whole pieces always goes there.
 //!
 //! **Invariant:** the jobs of a torrent that went to the pool are done one after the other, in order, and no later job is
-//! done on the spot before they are. How many there are is bounded by the engine, which counts the blocks it has out. Of
-//! writes there is one at a time beside them.
+//! done on the spot before they are. At most [`QUEUED_MAX`] wait, and what each connection had read by then. Of writes there
+//! is one at a time beside them.
 
 mod pace;
 mod stopwatch;
@@ -18,8 +18,9 @@ mod stopwatch;
 pub(crate) use pace::Pace;
 
 use crate::buffers::READ_BYTES;
-use bt_core::Block;
 use bt_core::disk::{DiskError, DiskErrorKind, Done, Job};
+use bt_core::{BLOCK_BYTES, Block};
+use bt_peer::limits::WRITES_MAX_BYTES;
 use bt_storage::{Portion, TorrentStore};
 use bt_wire::message::PIECE_HEADER_BYTES;
 use std::io::IoSliceMut;
@@ -36,6 +37,10 @@ const BATCH_JOBS: usize = 64;
 /// What one batch brings at least to be worth waking another thread: twice what a short read does. A thread to whom less is
 /// sent at a time is not what the transfer waits for; and blocks that came one by one each hold the buffer of a whole read.
 const ASIDE_BYTES_MIN: u64 = 2 * READ_BYTES as u64;
+
+/// Jobs at the pool from which on nothing more is read of who brings blocks: as much as the engine lets wait before it asks
+/// for no more. What it has asked for by then, up to 8 MiB of each fast peer, stays in the system's buffers, or where it is.
+const QUEUED_MAX: u64 = WRITES_MAX_BYTES / BLOCK_BYTES as u64;
 
 /// What the pool did.
 #[derive(Debug)]
@@ -275,6 +280,11 @@ impl Jobs {
     /// True if the pool has something to answer yet.
     pub(crate) const fn is_owed(&self) -> bool {
         self.queued > 0 || self.is_writing
+    }
+
+    /// True if no more blocks should be read before the pool has worked down.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.queued as u64 >= QUEUED_MAX
     }
 
     /// What the pool did next; `None` if it will never do anything again.

@@ -66,6 +66,9 @@ impl Torrent {
         turn: Option<OwnedSemaphorePermit>,
         ends: &Ends,
     ) {
+        let brings_blocks = messages
+            .iter()
+            .any(|it| matches!(it, Message::Piece { .. }));
         for message in messages {
             // The engine may have closed it at an earlier one.
             let Some(entry) = self.conns.get(&conn) else {
@@ -82,7 +85,7 @@ impl Torrent {
             hands.jobs.flush(&mut done);
         }
         self.disk_done(done);
-        if self.engine.is_swamped(conn)
+        if (self.engine.is_swamped(conn) || (brings_blocks && self.is_disk_full()))
             && let Some(entry) = self.conns.get_mut(&conn)
         {
             entry.turn = turn;
@@ -100,15 +103,25 @@ impl Torrent {
                 self.feed(uploaded, ends);
             }
         }
+        let is_disk_full = self.is_disk_full();
         if let Some(entry) = self.conns.get_mut(&conn)
             && !self.engine.is_swamped(conn)
+            && !is_disk_full
         {
             entry.turn = None;
         }
     }
 
-    /// Reads on of all peers that wait for no more than they may.
+    fn is_disk_full(&self) -> bool {
+        let hands = self.hands.as_ref();
+        hands.is_some_and(|hands| hands.jobs.is_full())
+    }
+
+    /// Reads on of all peers that wait for no more than they may, unless too much waits for the disk.
     pub(super) fn read_on(&mut self) {
+        if self.is_disk_full() {
+            return;
+        }
         for (conn, entry) in &mut self.conns {
             if !self.engine.is_swamped(*conn) {
                 entry.turn = None;

@@ -52,7 +52,10 @@ impl Torrent {
                 item = ends.inbox.next() => self.left(item, ends),
                 Some(peers) = named(&mut ends.gossip) => self.found(Source::Gossip, peers),
                 done = Hands::next(&mut self.hands, &mut batch) => {
-                    self.disk_done(done);
+                    if !done.is_empty() {
+                        self.disk_done(done);
+                        self.read_on();
+                    }
                     for fact in batch.drain(..) {
                         self.fact(fact, ends)?;
                     }
