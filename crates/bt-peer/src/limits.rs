@@ -178,6 +178,10 @@ pub const DIALS_MAX: usize = 24;
 /// that new, the oldest of them goes, so that a flood drives out its own.
 pub const EVICT_GRACE: Duration = Duration::from_secs(3);
 
+/// A full torrent gives a place to a peer of a higher rank no more often than this. Where everybody comes at once all rank all
+/// others, and each place that changes hands makes somebody dial again.
+pub const OUTRANK_EVERY: Duration = Duration::from_secs(10);
+
 /// Two connections with one peer: within this span of the first one's opening both ends decide by their ids, later the
 /// older one stays.
 pub const DUPLICATE_RACE: Duration = Duration::from_secs(10);

@@ -77,6 +77,8 @@ type Turn = (Time, u64, SocketAddr);
 struct Entry {
     /// Failures in a row.
     failures: u32,
+    /// It had all that it wanted, and so had we.
+    redundant: bool,
     standing: Standing,
 }
 
@@ -108,8 +110,12 @@ impl PeerList {
         };
         let turn = (from, self.rank(addr, rng), addr);
         self.waiting.insert(turn);
-        let standing = Standing::Waiting(turn);
-        self.known.insert(addr, Entry { failures, standing });
+        let entry = Entry {
+            failures,
+            redundant: false,
+            standing: Standing::Waiting(turn),
+        };
+        self.known.insert(addr, entry);
         true
     }
 
@@ -144,6 +150,30 @@ impl PeerList {
     /// The dial came to nothing: the address waits, longer each time.
     pub fn failed(&mut self, now: Time, addr: SocketAddr, rng: &mut Rng) {
         self.wait(now, addr, rng, |failures| failures.saturating_add(1));
+    }
+
+    /// The connection is over, since both sides have what they want: the address waits for [`BACK_OFF_MAX`], give or take a
+    /// quarter, or until [`recall_redundant`](Self::recall_redundant).
+    pub fn redundant(&mut self, now: Time, addr: SocketAddr, rng: &mut Rng) {
+        self.wait_for(now, addr, rng, 0, BACK_OFF_MAX);
+        if let Some(entry) = self.known.get_mut(&canonical(addr)) {
+            entry.redundant = true;
+        }
+    }
+
+    /// Something is missing here: who was [`redundant`](Self::redundant) may be dialled at once.
+    pub fn recall_redundant(&mut self, now: Time, rng: &mut Rng) {
+        let redundant = self.known.iter().filter(|(_, entry)| entry.redundant);
+        for addr in redundant.map(|(addr, _)| *addr).collect::<Vec<_>>() {
+            let turn = (now, self.rank(addr, rng), addr);
+            let entry = self.known.get_mut(&addr);
+            if let Some(entry) =
+                entry.filter(|entry| matches!(entry.standing, Standing::Waiting(_)))
+            {
+                entry.redundant = false;
+                self.set_standing(addr, Standing::Waiting(turn));
+            }
+        }
     }
 
     /// There is a connection with the peer that listens at this address.
@@ -275,6 +305,22 @@ impl PeerList {
     }
 
     fn wait(&mut self, now: Time, addr: SocketAddr, rng: &mut Rng, count: impl FnOnce(u32) -> u32) {
+        let failures = self.known.get(&canonical(addr)).map(|entry| entry.failures);
+        let failures = count(failures.unwrap_or(0));
+        let doublings = failures.saturating_sub(1).min(16);
+        let span = BACK_OFF_MIN.saturating_mul(1 << doublings);
+        self.wait_for(now, addr, rng, failures, span.min(BACK_OFF_MAX));
+    }
+
+    /// The address waits so long, give or take a quarter.
+    fn wait_for(
+        &mut self,
+        now: Time,
+        addr: SocketAddr,
+        rng: &mut Rng,
+        failures: u32,
+        span: Duration,
+    ) {
         let addr = canonical(addr);
         let Some(entry) = self.known.get_mut(&addr) else {
             return;
@@ -282,8 +328,9 @@ impl PeerList {
         if matches!(entry.standing, Standing::Ourselves) {
             return;
         }
-        entry.failures = count(entry.failures);
-        let from = now + back_off(entry.failures, rng);
+        (entry.failures, entry.redundant) = (failures, false);
+        let percent = 75 + u32::try_from(rng.below(51)).unwrap_or(0);
+        let from = now + span * percent / 100;
         let turn = (from, self.rank(addr, rng), addr);
         self.set_standing(addr, Standing::Waiting(turn));
     }
@@ -307,14 +354,6 @@ impl PeerList {
             .copied()
             .filter(|end| *end > now)
     }
-}
-
-/// How long to wait after so many failures in a row: doubled with each, give or take a quarter.
-fn back_off(failures: u32, rng: &mut Rng) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
-    let span = BACK_OFF_MIN.saturating_mul(1 << doublings);
-    let percent = 75 + u32::try_from(rng.below(51)).unwrap_or(0);
-    span.min(BACK_OFF_MAX) * percent / 100
 }
 
 /// What a ban covers, and what gets one place by its rank: an IPv4 address, or the /64 that one IPv6 customer has at least.

@@ -56,6 +56,8 @@ pub struct Report {
     pub leechers: usize,
     /// How it went for each who came to download, whatever its nature.
     pub downloads: Vec<Download>,
+    /// How many connections were asked for.
+    pub dials: u64,
     /// How many things happened.
     pub steps: u64,
     /// A hash of all that happened.
@@ -247,6 +249,7 @@ impl Scenario {
                 .count(),
             leechers: leechers().count(),
             downloads: self.downloads(world),
+            dials: world.dials(),
             steps: world.steps(),
             trace: world.trace(),
         }
@@ -259,7 +262,7 @@ impl core::fmt::Display for Report {
         write!(
             f,
             "seed {}: {} leechers in {took:.1} s, {:.2} x the least; the seeders sent {:.2} copies; \
-             {:.2} % wasted, {} bad pieces, {} bans; {} steps, trace {:016x}",
+             {:.2} % wasted, {} bad pieces, {} bans; {} dials, {} steps, trace {:016x}",
             self.seed,
             self.leechers,
             took / least.max(f64::EPSILON),
@@ -267,6 +270,7 @@ impl core::fmt::Display for Report {
             self.wasted_percent,
             self.hash_failures,
             self.bans,
+            self.dials,
             self.steps,
             self.trace,
         )

@@ -268,6 +268,21 @@ fn a_newcomer_finds_a_place_where_all_are_taken() {
 }
 
 #[test]
+fn a_crowd_that_is_done_does_not_call_everybody_it_knows() {
+    // The tracker names all to each; once they are done nobody has anything to give to those it has no connection with.
+    let mut crowd = Scenario::flash_crowd(1, layout(1), 100, 1_000_000);
+    for (host, _) in &mut crowd.hosts {
+        host.peers_max = 16;
+    }
+    let mut world = crowd.build();
+    world.pass(Duration::from_secs(30));
+    assert!(world.is_done());
+    let each = world.dials() / 100;
+    println!("{each} dials each");
+    assert!(each <= 80, "{each} dials each");
+}
+
+#[test]
 fn links_are_enough_to_begin() {
     // BEP 9: the leechers know the hash alone, and take the info dictionary from the seeder or from each other.
     let mut crowd = Scenario::flash_crowd(7, layout(4), 6, 1_000_000);

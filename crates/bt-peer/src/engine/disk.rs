@@ -206,6 +206,14 @@ impl Engine {
         }
     }
 
+    /// Notices that something wanted is missing.
+    pub(super) fn check_complete(&mut self, now: Time) {
+        let was_complete = core::mem::replace(&mut self.complete, self.picker.is_complete());
+        if was_complete && !self.complete {
+            self.peers.recall_redundant(now, &mut self.rng);
+        }
+    }
+
     /// Notices the moment at which everything wanted is there.
     pub(super) fn note_completion(&mut self, now: Time) {
         if self.complete || !self.picker.is_complete() {
@@ -295,7 +303,7 @@ impl Engine {
                 let doubt = self.disk.doubted.remove(&piece);
                 self.counters.bytes_done -= u64::from(self.layout.piece_length(piece));
                 self.picker.checked(piece, false);
-                self.complete = self.picker.is_complete();
+                self.check_complete(now);
                 self.tell_upload_only(now);
                 if self.picker.needs(piece) {
                     self.piece_missed(now, piece);

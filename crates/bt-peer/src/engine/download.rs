@@ -322,6 +322,7 @@ impl Engine {
     pub(super) fn want(&mut self, now: Time, wanted: &Bitfield) {
         self.picker.set_wanted(wanted);
         self.recount_interest(now);
+        self.check_complete(now);
         self.complete = false;
         self.note_completion(now);
         self.tell_upload_only(now);

@@ -60,8 +60,14 @@ pub struct Engine {
     dials: BTreeMap<ConnId, SocketAddr>,
     /// The number of the next dial; even.
     next_conn: u64,
+    /// How many addresses may be dialled now although nothing is missing: as many as there are places, and one a second from
+    /// there on. Whoever misses something dials by itself, and most of those known to a torrent that is done are done too:
+    /// without a pace all of a crowd would call all others.
+    idle_dials: usize,
     peers: PeerList,
     banned_ids: BTreeSet<PeerId>,
+    /// When a place last went to a peer of a higher rank.
+    outranked_at: Option<Time>,
     picker: Picker,
     smart_ban: SmartBan,
     choker: Choker,
@@ -139,8 +145,10 @@ impl Engine {
             conns: BTreeMap::new(),
             dials: BTreeMap::new(),
             next_conn: 0,
+            idle_dials: config.peers_max,
             peers: PeerList::new(),
             banned_ids: BTreeSet::new(),
+            outranked_at: None,
             picker,
             smart_ban: SmartBan::new(torrent.layout),
             choker: Choker::default(),

@@ -7,8 +7,8 @@ use super::upload::is_swamped;
 use super::{ConnId, Direction, Engine, Output, Phase, send};
 use crate::connection::Connection;
 use crate::limits::{
-    BANNED_IDS_MAX, DIALS_MAX, DUPLICATE_RACE, EVICT_GRACE, KEEP_ALIVE, PEERS_LOW, SILENCE_MAX,
-    SILENCE_OWING_MAX, TICK,
+    BANNED_IDS_MAX, DIALS_MAX, DUPLICATE_RACE, EVICT_GRACE, KEEP_ALIVE, OUTRANK_EVERY, PEERS_LOW,
+    SILENCE_MAX, SILENCE_OWING_MAX, TICK,
 };
 use crate::peers::{Source, network};
 use crate::{Account, CloseReason, Event};
@@ -169,6 +169,9 @@ impl Engine {
     /// on which one that is, so who is turned away here is welcome elsewhere. One whose priority cannot be known stays.
     /// Who has a place already gets no second one by its rank: many connections of one address would drive out all others.
     fn outrank(&mut self, now: Time, addr: SocketAddr) -> bool {
+        if self.outranked_at.is_some_and(|at| now - at < OUTRANK_EVERY) {
+            return false;
+        }
         let from = network(addr.ip());
         if self
             .conns
@@ -185,6 +188,7 @@ impl Engine {
         let Some((_, id)) = ranked.min().filter(|(lowest, _)| Some(*lowest) < new) else {
             return false;
         };
+        self.outranked_at = Some(now);
         self.close(now, id, CloseReason::Full);
         true
     }
@@ -204,9 +208,15 @@ impl Engine {
             if self.conns.len() + self.dials.len() >= places {
                 return;
             }
+            if self.complete && self.idle_dials == 0 {
+                return;
+            }
             let Some(addr) = self.peers.next_candidate(now) else {
                 return;
             };
+            if self.complete {
+                self.idle_dials -= 1;
+            }
             let conn = ConnId(self.next_conn);
             self.next_conn += 2;
             self.dials.insert(conn, addr);
@@ -258,8 +268,12 @@ impl Engine {
             spread.unsent(conn.uploads.pieces());
         }
         if let Some(addr) = conn.listen_addr {
-            let useful = useful && conn.down.total() + conn.up.total() > 0;
-            self.peers.closed(now, addr, useful, &mut self.rng);
+            if self.complete && conn.begun && conn.is_seeder() {
+                self.peers.redundant(now, addr, &mut self.rng);
+            } else {
+                let useful = useful && conn.down.total() + conn.up.total() > 0;
+                self.peers.closed(now, addr, useful, &mut self.rng);
+            }
         }
         if !conn.am_choking {
             self.fill_free_slots(now);
@@ -354,6 +368,7 @@ impl Engine {
             self.rechoke(now);
         }
         self.download.released = true;
+        self.idle_dials = (self.idle_dials + 1).min(self.config.peers_max);
         self.dial(now);
         self.need_peers(now);
     }

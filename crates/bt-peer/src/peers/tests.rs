@@ -70,14 +70,13 @@ fn each_is_dialled_once_and_the_untried_come_first() {
 
 #[test]
 fn the_wait_doubles_and_has_an_end() {
-    let mut rng = Rng::new(1);
     let mut waits = Vec::new();
     for seed in 0..20 {
         let mut list = PeerList::new();
         let mut rng = Rng::new(seed);
         let (mut now, mut times) = (at(0), Vec::new());
         list.add(nth(0), Source::Tracker, &mut rng);
-        for _ in 0..12 {
+        for _ in 0..40 {
             assert_eq!(list.next_candidate(now), Some(nth(0)));
             list.failed(now, nth(0), &mut rng);
             let ready = list.ready_at().unwrap();
@@ -86,13 +85,19 @@ fn the_wait_doubles_and_has_an_end() {
         }
         waits.push(times);
     }
-    for (failure, base) in [(0, 10.0), (1, 20.0), (2, 40.0), (5, 320.0), (11, 3_600.0)] {
+    for (failure, base) in [
+        (0, 10.0),
+        (1, 20.0),
+        (2, 40.0),
+        (5, 320.0),
+        (11, 3_600.0),
+        (39, 3_600.0),
+    ] {
         let drawn = waits.iter().map(|times| times[failure] / base);
         assert!(drawn.clone().all(|share| (0.75..=1.25).contains(&share)));
         let spread = drawn.clone().fold(0.0, f64::max) - drawn.fold(2.0, f64::min);
         assert!(spread > 0.2, "there is jitter after failure {failure}");
     }
-    assert!(back_off(u32::MAX, &mut rng) <= BACK_OFF_MAX * 125 / 100);
 }
 
 #[test]
@@ -114,6 +119,39 @@ fn a_useful_connection_is_forgiven_and_a_useless_one_is_a_failure() {
         list.closed(now, nth(0), useful, &mut rng);
         let wait = (list.ready_at().unwrap() - now).as_secs_f64();
         assert!((least..=most).contains(&wait), "{wait} after {useful}");
+    }
+}
+
+#[test]
+fn who_has_everything_is_called_again_late_or_once_something_is_missing() {
+    for missing in [false, true] {
+        let mut list = PeerList::new();
+        let mut rng = Rng::new(1);
+        for n in 0..3 {
+            list.add(nth(n), Source::Tracker, &mut rng);
+            list.next_candidate(at(0));
+            list.connected(nth(n));
+        }
+        list.redundant(at(0), nth(0), &mut rng);
+        list.closed(at(0), nth(1), true, &mut rng);
+        let after = BACK_OFF_MIN * 125 / 100;
+        if missing {
+            list.recall_redundant(at(5), &mut rng);
+            assert_eq!(list.ready_at(), Some(at(5)));
+            assert_eq!(list.next_candidate(at(5)), Some(nth(0)));
+        }
+        assert_eq!(list.next_candidate(at(0) + after), Some(nth(1)));
+        let expected = at(2_700)..=at(4_500);
+        assert_eq!(
+            list.ready_at()
+                .is_some_and(|ready| expected.contains(&ready)),
+            !missing
+        );
+        // Who is connected is not recalled, and whose wait ended otherwise counts as anybody.
+        list.recall_redundant(at(20), &mut rng);
+        list.recall_redundant(at(20), &mut rng);
+        assert_eq!(list.next_candidate(at(20)), (!missing).then(|| nth(0)));
+        assert_eq!(list.next_candidate(at(20)), None);
     }
 }
 

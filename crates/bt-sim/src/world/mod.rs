@@ -108,6 +108,7 @@ pub struct World {
     partitions: Vec<Partition>,
     rng: Rng,
     steps: u64,
+    dials: u64,
     trace: u64,
     /// Somebody came up, left or completed since it was last asked whether all are done.
     progressed: bool,
@@ -145,6 +146,7 @@ impl World {
             partitions: Vec::new(),
             rng,
             steps: 0,
+            dials: 0,
             trace: 0,
             progressed: true,
             out: Bitfield::new(settings.layout.pieces_count()),
@@ -208,6 +210,12 @@ impl World {
     #[must_use]
     pub const fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// How many connections were asked for.
+    #[must_use]
+    pub const fn dials(&self) -> u64 {
+        self.dials
     }
 
     /// A hash of all that has happened. Equal seeds give equal hashes.

@@ -105,6 +105,7 @@ impl World {
     fn dial(&mut self, dialler: usize, conn: ConnId, addr: SocketAddr) {
         let dialled = self.node_mut(dialler).ledger.dial(conn);
         self.insist(dialler, dialled);
+        self.dials += 1;
         let run = self.node(dialler).run;
         let target = self.number_of(addr.ip());
         let latency = self.latency(dialler, target.unwrap_or(dialler));

@@ -2,6 +2,7 @@
 
 use super::lone::*;
 use crate::engine::contract::*;
+use crate::limits::OUTRANK_EVERY;
 use crate::peers::Source;
 use crate::{CloseReason, Config};
 use bt_core::{Bitfield, PeerId};
@@ -385,6 +386,7 @@ fn when_all_places_are_taken_the_lowest_priority_goes() {
             let expected = if is_known { (None, full) } else { (full, None) };
             assert_eq!((new, old), expected, "known: {is_known}");
             // However high its rank, an address drives out nobody for a second place.
+            lone.pass(OUTRANK_EVERY);
             let again = ConnId(u64::from(*n) * 2 + 101);
             lone.handle(Input::Opened {
                 conn: again,
@@ -396,4 +398,40 @@ fn when_all_places_are_taken_the_lowest_priority_goes() {
             assert_eq!(lone.close_reason(again), Some(CloseReason::Full));
         }
     }
+}
+
+#[test]
+fn places_change_hands_one_at_a_time() {
+    let own: SocketAddr = ([10, 99, 0, 1], 6_881).into();
+    let from = |n: u8| SocketAddr::from(([10, n, 0, 1], 50_000));
+    let mut ranked: Vec<u8> = (1..=12).collect();
+    ranked.sort_by_key(|n| crate::priority::priority(own, from(*n)));
+    let mut config = Config::new(OWN_ID);
+    (config.peers_max, config.listen_port) = (2, own.port());
+    let mut lone = Lone::with(torrent(PIECES, Bitfield::new(PIECES)), config);
+    lone.handle(Input::ExternalIp(own.ip()));
+    let mut let_in = Vec::new();
+    for n in ranked {
+        lone.pass(OUTRANK_EVERY / 2);
+        let conn = ConnId(u64::from(n) * 2 + 1);
+        lone.handle(Input::Opened {
+            conn,
+            addr: from(n),
+            direction: Direction::Incoming,
+            peer_id: PeerId([n; 20]),
+            reserved: FAST,
+        });
+        let_in.push(lone.close_reason(conn).is_none());
+        if lone.close_reason(conn).is_none() {
+            lone.receive(conn, Message::HaveAll);
+        }
+    }
+    // Two places, and then each is of a higher rank than all before.
+    let every_other = [true, false].into_iter().cycle();
+    let expected: Vec<bool> = [true, true]
+        .into_iter()
+        .chain(every_other)
+        .take(12)
+        .collect();
+    assert_eq!(let_in, expected);
 }
