@@ -6,11 +6,12 @@ use crate::piece::PieceIndex;
 
 /// Which pieces of a torrent someone has. Its length is fixed when it is made.
 ///
-/// **Invariant:** spare bits of the last word are zero, so that counting and comparing need no mask.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// **Invariant:** spare bits of the last word are zero, so that counting needs no mask.
+#[derive(Debug)]
 pub struct Bitfield {
-    /// Piece 0 is the highest bit of the first word.
-    words: Vec<u64>,
+    /// Piece 0 is the highest bit of the first word. Empty as long as all bits are alike, which `ones` then tells: a seeder
+    /// of ten thousand torrents has several sets of each, all of them full or empty.
+    words: Box<[u64]>,
     pieces_count: u32,
     ones: u32,
 }
@@ -55,12 +56,32 @@ const fn place(piece: PieceIndex) -> (usize, u64) {
     (piece.index() / 64, HIGHEST >> (piece.get() % 64))
 }
 
+impl Clone for Bitfield {
+    fn clone(&self) -> Self {
+        let is_uniform = self.is_empty() || self.is_full();
+        let words = if is_uniform { &[] } else { &*self.words };
+        Self {
+            words: words.into(),
+            ..*self
+        }
+    }
+}
+
+impl PartialEq for Bitfield {
+    fn eq(&self, other: &Self) -> bool {
+        (self.pieces_count, self.ones) == (other.pieces_count, other.ones)
+            && (self.is_empty() || self.is_full() || self.words == other.words)
+    }
+}
+
+impl Eq for Bitfield {}
+
 impl Bitfield {
     /// The empty set.
     #[must_use]
     pub fn new(pieces_count: u32) -> Self {
         Self {
-            words: vec![0; pieces_count.div_ceil(64) as usize],
+            words: Box::default(),
             pieces_count,
             ones: 0,
         }
@@ -69,14 +90,10 @@ impl Bitfield {
     /// The set of all pieces.
     #[must_use]
     pub fn full(pieces_count: u32) -> Self {
-        let mut all = Self::new(pieces_count);
-        all.words.fill(u64::MAX);
-        let spare = (pieces_count.div_ceil(64) * 64) - pieces_count;
-        if let Some(last) = all.words.last_mut() {
-            *last &= u64::MAX << spare;
+        Self {
+            ones: pieces_count,
+            ..Self::new(pieces_count)
         }
-        all.ones = pieces_count;
-        all
     }
 
     /// The set that a `bitfield` message carries.
@@ -98,7 +115,7 @@ impl Bitfield {
         {
             return Err(BitfieldError::SpareBitsSet);
         }
-        let words: Vec<u64> = bytes
+        let words: Box<[u64]> = bytes
             .chunks(8)
             .map(|chunk| {
                 let mut word = [0; 8];
@@ -119,11 +136,7 @@ impl Bitfield {
     /// The bytes of a `bitfield` message.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes: Vec<u8> = self
-            .words
-            .iter()
-            .flat_map(|word| word.to_be_bytes())
-            .collect();
+        let mut bytes: Vec<u8> = self.words().flat_map(u64::to_be_bytes).collect();
         bytes.truncate(self.pieces_count.div_ceil(8) as usize);
         bytes
     }
@@ -156,7 +169,10 @@ impl Bitfield {
     #[must_use]
     pub fn get(&self, piece: PieceIndex) -> bool {
         let (word, bit) = place(piece);
-        self.words.get(word).is_some_and(|word| word & bit != 0)
+        match self.words.get(word) {
+            Some(word) => word & bit != 0,
+            None => !self.is_empty() && piece.get() < self.pieces_count,
+        }
     }
 
     /// Puts the piece into the set; true if it was not there before.
@@ -169,39 +185,34 @@ impl Bitfield {
             "piece {piece} of {}",
             self.pieces_count
         );
-        let (word, bit) = place(piece);
-        let changed = self.words.get_mut(word).is_some_and(|word| {
-            let before = *word;
-            *word |= bit;
-            before != *word
-        });
-        self.ones += u32::from(changed);
+        let changed = !self.get(piece);
+        if changed {
+            self.flip(piece);
+            self.ones += 1;
+        }
         changed
     }
 
     /// Takes the piece out of the set; true if it was there before.
     pub fn clear(&mut self, piece: PieceIndex) -> bool {
-        let (word, bit) = place(piece);
-        let changed = self.words.get_mut(word).is_some_and(|word| {
-            let before = *word;
-            *word &= !bit;
-            before != *word
-        });
-        self.ones -= u32::from(changed);
+        let changed = self.get(piece);
+        if changed {
+            self.flip(piece);
+            self.ones -= 1;
+        }
         changed
     }
 
     /// The pieces of the set in order.
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
-        ones(self.words.iter().copied())
+        ones(self.words())
     }
 
     /// The pieces of this set that are not in `other`, in order.
     pub fn iter_minus<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = PieceIndex> + 'a {
         ones(
-            self.words
-                .iter()
-                .zip(&other.words)
+            self.words()
+                .zip(other.words())
                 .map(|(mine, theirs)| mine & !theirs),
         )
     }
@@ -209,10 +220,45 @@ impl Bitfield {
     /// True if this set has a piece that is not in `other`.
     #[must_use]
     pub fn has_more_than(&self, other: &Self) -> bool {
-        self.words
-            .iter()
-            .zip(&other.words)
+        if self.is_empty() || other.is_full() {
+            return false;
+        }
+        self.words()
+            .zip(other.words())
             .any(|(mine, theirs)| mine & !theirs != 0)
+    }
+
+    /// All words, whether they are there or not.
+    fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..self.words_count()).map(|index| match self.words.get(index as usize) {
+            Some(word) => *word,
+            None => self.uniform(index),
+        })
+    }
+
+    fn flip(&mut self, piece: PieceIndex) {
+        if self.words.is_empty() {
+            self.words = self.words().collect();
+        }
+        let (word, bit) = place(piece);
+        if let Some(word) = self.words.get_mut(word) {
+            *word ^= bit;
+        }
+    }
+
+    /// A word of a set that is empty or full.
+    const fn uniform(&self, index: u32) -> u64 {
+        if self.is_empty() {
+            return 0;
+        }
+        match self.pieces_count - index * 64 {
+            bits @ 1..64 => !(u64::MAX >> bits),
+            _ => u64::MAX,
+        }
+    }
+
+    const fn words_count(&self) -> u32 {
+        self.pieces_count.div_ceil(64)
     }
 }
 
@@ -286,8 +332,39 @@ mod tests {
             let layout = Layout::new(u64::from(pieces_count), 1).unwrap();
             let mut set = Bitfield::new(pieces_count);
             layout.pieces().for_each(|piece| assert!(set.set(piece)));
-            assert_eq!(set, Bitfield::full(pieces_count));
-            assert!(set.is_full());
+            let full = Bitfield::full(pieces_count);
+            assert_eq!(set, full);
+            assert!(set.is_full() && set.iter().eq(full.iter()));
+            assert_eq!(set.to_bytes(), full.to_bytes());
+            layout.pieces().for_each(|piece| assert!(set.clear(piece)));
+            assert_eq!(set, Bitfield::new(pieces_count));
+        }
+    }
+
+    #[test]
+    fn what_is_all_alike_takes_no_room_and_forgets_nothing() {
+        let layout = Layout::new(100, 1).unwrap();
+        let (first, last) = (layout.piece(0).unwrap(), layout.piece(99).unwrap());
+        for mut set in [Bitfield::new(100), Bitfield::full(100)] {
+            let whole = set.is_full();
+            assert_eq!((set.get(first), set.get(last)), (whole, whole));
+            assert!(!set.get(PieceIndex::new(100)));
+            let turn = if whole {
+                Bitfield::clear
+            } else {
+                Bitfield::set
+            };
+            let back = if whole {
+                Bitfield::set
+            } else {
+                Bitfield::clear
+            };
+            assert!(!back(&mut set, last) && set.words.is_empty());
+            assert!(turn(&mut set, last) && !set.words.is_empty());
+            assert_eq!((set.get(first), set.get(last)), (whole, !whole));
+            assert_eq!(set.clone(), set);
+            assert!(back(&mut set, last));
+            assert_eq!((set.get(last), set.clone().words.is_empty()), (whole, true));
         }
     }
 
@@ -312,6 +389,7 @@ mod tests {
             prop_assert!(full.iter_minus(&set).eq(missing.iter().copied()));
             prop_assert_eq!(full.has_more_than(&set), !missing.is_empty());
             prop_assert!(!set.has_more_than(&full));
+            prop_assert_eq!(set.clone(), set);
         }
     }
 }

@@ -10,29 +10,40 @@ const NANOS_PER_SECOND: u128 = 1_000_000_000;
 /// (Cohen 2003, "Incentives Build Robustness in BitTorrent", §3.2).
 #[derive(Clone, Debug, Default)]
 pub struct RateMeter {
-    /// Bytes per second of time, `second % WINDOW_SECONDS` being the slot. `None` before the first byte: of ten thousand
-    /// torrents most move none.
-    slots: Option<Box<[u64; WINDOW_SECONDS]>>,
-    started: Option<Time>,
-    newest_second: u64,
+    /// `None` before the first byte: of ten thousand torrents most move none.
+    window: Option<Box<Window>>,
     total: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Window {
+    /// Bytes per second of time, `second % WINDOW_SECONDS` being the slot.
+    slots: [u64; WINDOW_SECONDS],
+    /// When the first byte came.
+    started: Time,
+    newest_second: u64,
 }
 
 impl RateMeter {
     /// Counts `bytes` that moved at `now`.
     pub fn add(&mut self, now: Time, bytes: u64) {
-        self.started.get_or_insert(now);
         let second = second_of(now);
-        let slots = self.slots.get_or_insert_default();
+        let window = self.window.get_or_insert_with(|| {
+            Box::new(Window {
+                slots: [0; WINDOW_SECONDS],
+                started: now,
+                newest_second: second,
+            })
+        });
         // Those of the seconds that passed hold what is older than the window.
-        let passed = (self.newest_second..second).rev().take(WINDOW_SECONDS);
+        let passed = (window.newest_second..second).rev().take(WINDOW_SECONDS);
         for emptied in passed {
-            if let Some(slot) = slots.get_mut(slot_of(emptied + 1)) {
+            if let Some(slot) = window.slots.get_mut(slot_of(emptied + 1)) {
                 *slot = 0;
             }
         }
-        self.newest_second = self.newest_second.max(second);
-        if let Some(slot) = slots.get_mut(slot_of(self.newest_second)) {
+        window.newest_second = window.newest_second.max(second);
+        if let Some(slot) = window.slots.get_mut(slot_of(window.newest_second)) {
             *slot += bytes;
         }
         self.total += bytes;
@@ -41,20 +52,23 @@ impl RateMeter {
     /// Bytes per second, averaged over the last 20 s or over the time since the first byte if that is shorter.
     #[must_use]
     pub fn bytes_per_s(&self, now: Time) -> u64 {
-        let Some(started) = self.started else {
+        let Some(window) = &self.window else {
             return 0;
         };
+        let Window {
+            slots,
+            started,
+            newest_second,
+        } = &**window;
         let oldest = second_of(now).saturating_sub(WINDOW_SECONDS as u64 - 1);
-        let recent = oldest.max(self.newest_second.saturating_sub(WINDOW_SECONDS as u64 - 1));
-        let slots = self.slots.iter().flat_map(|slots| {
-            (recent..=self.newest_second).filter_map(|second| slots.get(slot_of(second)))
-        });
-        let bytes: u128 = slots.map(|slot| u128::from(*slot)).sum();
+        let recent = oldest.max(newest_second.saturating_sub(WINDOW_SECONDS as u64 - 1));
+        let counted = (recent..=*newest_second).filter_map(|second| slots.get(slot_of(second)));
+        let bytes: u128 = counted.map(|slot| u128::from(*slot)).sum();
         let second = u128::from(now.as_nanos()) % NANOS_PER_SECOND;
         let window = (WINDOW_SECONDS as u128 - 1) * NANOS_PER_SECOND + second;
         // A span under a second would turn the very first block into an absurd rate.
         let span = now
-            .since(started)
+            .since(*started)
             .as_nanos()
             .clamp(NANOS_PER_SECOND, window.max(NANOS_PER_SECOND));
         u64::try_from(bytes * NANOS_PER_SECOND / span).unwrap_or(u64::MAX)

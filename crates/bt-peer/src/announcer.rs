@@ -8,11 +8,10 @@ use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse};
 use bt_tracker::client::{self, Ask, Input};
 use std::net::IpAddr;
 
-/// The announcer of one torrent.
+/// The announcer of one torrent. What it says beside is told with each call, so that it is kept once.
 #[derive(Debug)]
 pub struct Announcer {
     client: client::Announcer,
-    identity: Identity,
     /// The schedule's own, kept because it is asked for with every fact and changes with few.
     deadline: Option<Time>,
 }
@@ -69,13 +68,9 @@ pub enum Action {
 impl Announcer {
     /// An announcer on that schedule.
     #[must_use]
-    pub fn new(client: client::Announcer, identity: Identity) -> Self {
+    pub fn new(client: client::Announcer) -> Self {
         let deadline = client.deadline();
-        Self {
-            client,
-            identity,
-            deadline,
-        }
+        Self { client, deadline }
     }
 
     /// Passes a fact on to the schedule.
@@ -91,34 +86,34 @@ impl Announcer {
     }
 
     /// The next action; to be drained to `None` after each fact.
-    pub fn poll(&mut self, numbers: Numbers) -> Option<Action> {
+    pub fn poll(&mut self, identity: &Identity, numbers: Numbers) -> Option<Action> {
         Some(match self.client.poll()? {
             client::Output::Ask(ask) => Action::Ask {
                 id: ask.id,
                 url: ask.url.clone(),
-                request: self.request(ask, numbers),
+                request: request(identity, ask, numbers),
             },
             client::Output::Answered { url, result, .. } => Action::Answered { url, result },
             client::Output::Stopped => Action::Stopped,
         })
     }
+}
 
-    fn request(&self, ask: Ask, numbers: Numbers) -> AnnounceRequest {
-        AnnounceRequest {
-            info_hash: self.identity.info_hash,
-            peer_id: self.identity.peer_id,
-            port: self.identity.port,
-            uploaded: numbers.uploaded,
-            downloaded: numbers.downloaded,
-            left: numbers.left,
-            event: ask.event,
-            numwant: Some(ask.numwant),
-            key: Some(self.identity.key),
-            tracker_id: ask.tracker_id,
-            ip: self.identity.ip,
-            // Some trackers answer nothing but compact, and refuse those that do not ask for it.
-            compact: Some(true),
-            no_peer_id: true,
-        }
+fn request(identity: &Identity, ask: Ask, numbers: Numbers) -> AnnounceRequest {
+    AnnounceRequest {
+        info_hash: identity.info_hash,
+        peer_id: identity.peer_id,
+        port: identity.port,
+        uploaded: numbers.uploaded,
+        downloaded: numbers.downloaded,
+        left: numbers.left,
+        event: ask.event,
+        numwant: Some(ask.numwant),
+        key: Some(identity.key),
+        tracker_id: ask.tracker_id,
+        ip: identity.ip,
+        // Some trackers answer nothing but compact, and refuse those that do not ask for it.
+        compact: Some(true),
+        no_peer_id: true,
     }
 }

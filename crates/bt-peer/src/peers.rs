@@ -66,7 +66,7 @@ pub struct PeerList {
     /// Ends of bans by network, see [`network`].
     bans: BTreeMap<IpAddr, Time>,
     /// Where others see us, by IPv4 and by IPv6.
-    own: [Option<SocketAddr>; 2],
+    own: [Option<Box<SocketAddr>>; 2],
     ban_ends: BTreeSet<(Time, IpAddr)>,
 }
 
@@ -235,7 +235,7 @@ impl PeerList {
         let own = canonical(own);
         let [v4, v6] = &mut self.own;
         let place = if own.is_ipv4() { v4 } else { v6 };
-        if place.replace(own) == Some(own) {
+        if place.replace(Box::new(own)).as_deref() == Some(&own) {
             return;
         }
         for (from, _, addr) in core::mem::take(&mut self.waiting) {
@@ -247,9 +247,9 @@ impl PeerList {
     /// How much we should be connected to the peer at this address, if that can be known (BEP 40).
     #[must_use]
     pub fn priority(&self, addr: SocketAddr) -> Option<u32> {
-        let [v4, v6] = self.own;
+        let [v4, v6] = &self.own;
         let own = if canonical(addr).is_ipv4() { v4 } else { v6 };
-        priority(own?, addr)
+        priority(**own.as_ref()?, addr)
     }
 
     /// Lower comes first. The rest is a lot, so that nobody can foresee it all.

@@ -12,6 +12,15 @@ use bt_core::{Bitfield, Layout, PieceIndex, Rng};
 /// Which pieces went out.
 #[derive(Clone, Debug)]
 pub struct Spread {
+    layout: Layout,
+    /// Draws the order.
+    lot: Rng,
+    /// `None` until the first piece goes out: a seeder may have ten thousand torrents for which nobody has asked.
+    state: Option<Box<State>>,
+}
+
+#[derive(Clone, Debug)]
+struct State {
     /// All pieces by lot, in the order in which they are offered.
     order: Vec<PieceIndex>,
     /// How far the order is used up.
@@ -28,48 +37,54 @@ impl Spread {
     /// Nothing has gone out yet.
     #[must_use]
     pub fn new(layout: &Layout, rng: &mut Rng) -> Self {
-        let mut order: Vec<_> = layout.pieces().collect();
-        rng.shuffle(&mut order);
+        let lot = rng.clone();
+        // What is drawn from `rng` next must not depend on when the order is needed.
+        rng.shuffle(&mut vec![(); layout.pieces_count() as usize]);
         Self {
-            order,
-            next: 0,
-            returned: Vec::new(),
-            offered: Bitfield::new(layout.pieces_count()),
-            asked: Bitfield::new(layout.pieces_count()),
+            layout: *layout,
+            lot,
+            state: None,
         }
     }
 
     /// Somebody asks for the piece.
     pub fn asked(&mut self, piece: PieceIndex) {
-        self.asked.set(piece);
+        self.state().asked.set(piece);
     }
 
     /// Who was told of these pieces cannot ask for them any more.
     pub fn withdraw(&mut self, offered: impl Iterator<Item = PieceIndex>) {
+        let Some(state) = &mut self.state else {
+            return;
+        };
         for piece in offered {
-            if !self.asked.get(piece) && self.offered.clear(piece) {
-                self.returned.push(piece);
+            if !state.asked.get(piece) && state.offered.clear(piece) {
+                state.returned.push(piece);
             }
         }
     }
 
     /// Who asked for these pieces is not going to get them.
     pub fn unsent(&mut self, asked: impl Iterator<Item = PieceIndex>) {
+        let Some(state) = &mut self.state else {
+            return;
+        };
         for piece in asked {
-            if self.asked.clear(piece) {
-                self.offered.clear(piece);
-                self.returned.push(piece);
+            if state.asked.clear(piece) {
+                state.offered.clear(piece);
+                state.returned.push(piece);
             }
         }
     }
 
     /// The next piece to offer. `elsewhere` says whether another peer has it, which then needs no offer.
     pub fn offer(&mut self, elsewhere: impl Fn(PieceIndex) -> bool) -> Option<PieceIndex> {
+        let state = self.state();
         loop {
-            let returned = self.returned.pop();
-            let piece = returned.or_else(|| self.order.get(self.next).copied())?;
-            self.next += usize::from(returned.is_none());
-            if !self.asked.get(piece) && !elsewhere(piece) && self.offered.set(piece) {
+            let returned = state.returned.pop();
+            let piece = returned.or_else(|| state.order.get(state.next).copied())?;
+            state.next += usize::from(returned.is_none());
+            if !state.asked.get(piece) && !elsewhere(piece) && state.offered.set(piece) {
                 return Some(piece);
             }
         }
@@ -78,7 +93,25 @@ impl Spread {
     /// True if nothing is left to offer.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.next == self.order.len() && self.returned.is_empty()
+        match &self.state {
+            Some(state) => state.next == state.order.len() && state.returned.is_empty(),
+            None => self.layout.pieces_count() == 0,
+        }
+    }
+
+    fn state(&mut self) -> &mut State {
+        let Self { layout, lot, state } = self;
+        state.get_or_insert_with(|| {
+            let mut order: Vec<_> = layout.pieces().collect();
+            lot.shuffle(&mut order);
+            Box::new(State {
+                order,
+                next: 0,
+                returned: Vec::new(),
+                offered: Bitfield::new(layout.pieces_count()),
+                asked: Bitfield::new(layout.pieces_count()),
+            })
+        })
     }
 }
 
@@ -114,7 +147,7 @@ mod tests {
     #[test]
     fn what_is_asked_for_or_elsewhere_is_not_offered() {
         let mut spread = spread(10, 1);
-        let order = spread.order.clone();
+        let order = spread.state().order.clone();
         spread.asked(order[0]);
         let offered = spread.offer(|piece| piece == order[1]);
         assert_eq!(offered, Some(order[2]));
@@ -123,7 +156,7 @@ mod tests {
     #[test]
     fn what_was_not_sent_is_offered_again_and_first() {
         let mut spread = spread(10, 1);
-        let (suggested, asked) = (spread.offer(|_| false).unwrap(), spread.order[5]);
+        let (suggested, asked) = (spread.offer(|_| false).unwrap(), spread.state().order[5]);
         spread.asked(asked);
         spread.withdraw([suggested].into_iter());
         spread.unsent([asked, asked].into_iter());

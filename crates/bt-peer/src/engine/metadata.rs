@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub(super) enum Info {
     /// Its info hash.
-    Wanted(Fetch),
+    Wanted(Box<Fetch>),
     /// The info dictionary; its files are being opened.
     Opening(Served),
     /// Everything.
@@ -41,7 +41,8 @@ pub(super) enum Info {
 #[derive(Debug)]
 pub(super) struct Served {
     bytes: Bytes,
-    /// Each piece as a whole message, once somebody asked for it: a peer that asks and does not read costs us no copy.
+    /// Each piece as a whole message, once somebody asked for it: a peer that asks and does not read costs us no copy. Empty
+    /// until anybody asks.
     messages: Vec<Option<Bytes>>,
 }
 
@@ -101,11 +102,10 @@ impl Info {
 }
 
 impl Served {
-    fn new(bytes: Bytes) -> Self {
-        let pieces = bytes.len().div_ceil(PIECE_BYTES as usize);
+    const fn new(bytes: Bytes) -> Self {
         Self {
             bytes,
-            messages: vec![None; pieces],
+            messages: Vec::new(),
         }
     }
 
@@ -120,6 +120,7 @@ impl Served {
     /// The message with that piece; `None` if there is no such piece.
     fn message(&mut self, piece: u32) -> Option<Bytes> {
         let length = self.length_bytes();
+        self.messages.resize(self.pieces_count() as usize, None);
         let message = self.messages.get_mut(piece as usize)?;
         if message.is_none() {
             let begin = piece as usize * PIECE_BYTES as usize;
@@ -149,7 +150,7 @@ impl Engine {
             wanted: Bitfield::new(0),
         };
         let mut engine = Self::new(nothing, config, seed);
-        engine.info = Info::Wanted(Fetch::new(unknown.info_hash));
+        engine.info = Info::Wanted(Box::new(Fetch::new(unknown.info_hash)));
         engine.complete = false;
         engine
     }

@@ -27,7 +27,7 @@ mod tests;
 
 pub use contract::{Command, ConnId, Direction, Input, Output, RESERVED, Torrent, Unknown};
 
-use crate::announcer::{Announcer, Identity};
+use crate::announcer::Announcer;
 use crate::choker::Choker;
 use crate::connection::Connection;
 use crate::spread::Spread;
@@ -119,13 +119,6 @@ impl Engine {
         } else {
             torrent.trackers
         };
-        let identity = Identity {
-            info_hash: torrent.info_hash,
-            peer_id: config.peer_id,
-            port: config.listen_port,
-            key: config.key,
-            ip: config.announce_ip,
-        };
         let schedule = client::Announcer::new(trackers, rng.fork());
         let lengths = torrent
             .have
@@ -152,7 +145,7 @@ impl Engine {
             picker,
             smart_ban: SmartBan::new(torrent.layout),
             choker: Choker::default(),
-            announcer: Announcer::new(schedule, identity),
+            announcer: Announcer::new(schedule),
             download: Download::new(RateLimiter::new(config.down_limit)),
             upload: Upload::new(RateLimiter::new(config.up_limit)),
             disk: Disk::default(),

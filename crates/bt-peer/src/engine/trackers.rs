@@ -1,7 +1,7 @@
 //! The engine's trackers: what they are told, and what they answer.
 
 use super::{Engine, Output, Phase};
-use crate::announcer::{Action, Numbers};
+use crate::announcer::{Action, Identity, Numbers};
 use crate::event::TrackerStatus;
 use crate::peers::Source;
 use crate::{Event, limits};
@@ -22,7 +22,7 @@ impl Engine {
     /// Passes a fact to the announcer, and does what it then says.
     pub(super) fn announce(&mut self, now: Time, input: client::Input) {
         self.announcer.handle(now, input);
-        while let Some(action) = self.announcer.poll(self.numbers()) {
+        while let Some(action) = self.announcer.poll(&self.identity(), self.numbers()) {
             match action {
                 Action::Ask { id, url, request } => {
                     self.out.push_back(Output::Announce { id, url, request });
@@ -62,6 +62,16 @@ impl Engine {
             self.peers_found(now, others.map(|peer| peer.addr).collect(), Source::Tracker);
             // An answer ends the wish, satisfied or not, and a torrent that has nobody to dial has no tick to renew it.
             self.need_peers(now);
+        }
+    }
+
+    const fn identity(&self) -> Identity {
+        Identity {
+            info_hash: self.info_hash,
+            peer_id: self.config.peer_id,
+            port: self.config.listen_port,
+            key: self.config.key,
+            ip: self.config.announce_ip,
         }
     }
 
