@@ -75,7 +75,7 @@ struct Stderr;
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(writer) = WRITER.get() {
-            return writer.say(bytes.to_vec(), Kind::News).map(|()| bytes.len());
+            return writer.say(bytes, Kind::News).map(|()| bytes.len());
         }
         // They are drawn again at their next step. `suspend` would panic if the terminal has gone.
         progress::bars().clear()?;

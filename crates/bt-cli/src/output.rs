@@ -63,7 +63,7 @@ impl Output {
         if self.json {
             return Ok(());
         }
-        self.say(format!("{}\n", line.as_ref()).into_bytes(), Kind::News)?;
+        self.say(format!("{}\n", line.as_ref()).as_bytes(), Kind::News)?;
         if let Some(writer) = self.writer.filter(|_| io::stdout().is_terminal()) {
             // Whoever took bars out of the way draws them again after this.
             writer.settle();
@@ -162,13 +162,13 @@ impl Output {
         }
         let mut line = serde_json::to_vec(object).context("cannot write the result as JSON")?;
         line.push(b'\n');
-        self.say(line, kind)
+        self.say(&line, kind)
     }
 
-    fn say(self, line: Vec<u8>, kind: Kind) -> Result<(), Failure> {
+    fn say(self, line: &[u8], kind: Kind) -> Result<(), Failure> {
         match self.writer {
             Some(writer) => written(writer.say(line, kind)),
-            None => self.bytes(&line),
+            None => self.bytes(line),
         }
     }
 

@@ -7,8 +7,8 @@ use crate::handle::{Failure, Phase, TorrentEvent};
 use crate::session::Shared;
 use crate::state::{Found, Keeper, StateDir};
 use crate::status::StatusIn;
-use bt_core::{Bitfield, InfoHash, PeerId, Rng};
-use bt_metainfo::{Info, Metainfo};
+use bt_core::{Bitfield, PeerId, Rng};
+use bt_metainfo::Metainfo;
 use bt_storage::{Access, Control, FilePool, HashProgress, OpenOptions, Standing, TorrentStore};
 use bytes::Bytes;
 use std::num::NonZeroUsize;
@@ -77,12 +77,10 @@ pub(crate) async fn open(
 ) -> Result<Opened, Failure> {
     let cancel = Arc::new(AtomicBool::new(false));
     let _cancel = CancelOnDrop(Arc::clone(&cancel));
-    let info_hash = metainfo.info_hash;
     let looking = Looking {
         pool: Arc::clone(&shared.files),
         state_dir: Arc::clone(&shared.state_dir),
-        info: metainfo.info.clone(),
-        info_hash,
+        metainfo,
         dir,
         options: options.clone(),
         status: status.clone(),
@@ -98,6 +96,7 @@ pub(crate) async fn open(
         looked = on_pool(&shared.hash_permits, hashing).await?;
     }
     let Looked {
+        metainfo,
         store,
         keeper,
         found,
@@ -107,7 +106,7 @@ pub(crate) async fn open(
     let Found { have, notes, .. } = found;
     let metadata = Bytes::copy_from_slice(metainfo.info_bytes());
     let torrent = bt_peer::Torrent {
-        info_hash,
+        info_hash: metainfo.info_hash,
         layout,
         private: metainfo.info.is_private(),
         trackers: metainfo.trackers,
@@ -142,8 +141,7 @@ async fn on_pool<T: Send + 'static>(
 struct Looking {
     pool: Arc<FilePool>,
     state_dir: Arc<StateDir>,
-    info: Info,
-    info_hash: InfoHash,
+    metainfo: Metainfo,
     dir: PathBuf,
     options: TorrentOptions,
     status: StatusIn,
@@ -151,6 +149,7 @@ struct Looking {
 
 /// A torrent on its way: its files are open, and some of what is there is known.
 struct Looked {
+    metainfo: Metainfo,
     store: TorrentStore,
     keeper: Keeper,
     found: Found,
@@ -160,7 +159,8 @@ struct Looked {
 
 impl Looking {
     fn open(self) -> Result<Looked, Failure> {
-        let (info, seed_only) = (&self.info, self.options.seed_only);
+        let info = &self.metainfo.info;
+        let seed_only = self.options.seed_only;
         let open_options = OpenOptions {
             pool: self.pool,
             access: if seed_only {
@@ -171,7 +171,12 @@ impl Looking {
             allocation: self.options.allocation,
         };
         let store = TorrentStore::open(info, &self.dir, &open_options).map_err(Failure::Disk)?;
-        let mut keeper = Keeper::open(&self.state_dir, self.info_hash, &self.dir, seed_only)?;
+        let mut keeper = Keeper::open(
+            &self.state_dir,
+            self.metainfo.info_hash,
+            &self.dir,
+            seed_only,
+        )?;
         let mut found = keeper.load(&store);
         if self.options.trusted {
             let pieces_count = info.layout().pieces_count();
@@ -183,6 +188,7 @@ impl Looking {
             };
         }
         let looked = Looked {
+            metainfo: self.metainfo,
             store,
             keeper,
             found,

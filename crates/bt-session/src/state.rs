@@ -41,7 +41,7 @@ struct Named {
     dir: PathBuf,
     /// Device and inode: another folder may get its name.
     identity: (u64, u64),
-    name: String,
+    folder: Arc<Path>,
 }
 
 impl StateDir {
@@ -53,23 +53,23 @@ impl StateDir {
     }
 
     /// Where the state of torrents is kept whose data lies in `dir`.
-    fn folder(&self, dir: &Path) -> Option<PathBuf> {
+    fn folder(&self, dir: &Path) -> Option<Arc<Path>> {
         let path = self.path.as_ref()?;
         let Ok(found) = std::fs::metadata(dir) else {
-            return Some(path.join(name_of(dir)));
+            return Some(path.join(name_of(dir)).into());
         };
         let identity = (found.dev(), found.ino());
         let mut last = lock(&self.last);
         let is_same = |named: &&mut Named| named.dir == dir && named.identity == identity;
         if let Some(named) = last.as_mut().filter(is_same) {
-            return Some(path.join(&named.name));
+            return Some(Arc::clone(&named.folder));
         }
         let named = last.insert(Named {
             dir: dir.to_owned(),
             identity,
-            name: name_of(dir),
+            folder: path.join(name_of(dir)).into(),
         });
-        Some(path.join(&named.name))
+        Some(Arc::clone(&named.folder))
     }
 }
 
@@ -120,7 +120,8 @@ pub(crate) struct Found {
 
 #[derive(Debug)]
 struct Place {
-    folder: PathBuf,
+    /// Shared by the torrents of one data folder.
+    folder: Arc<Path>,
     _lock: TorrentLock,
 }
 
@@ -321,7 +322,7 @@ impl Keeper {
         self.due = None;
         self.saves += 1;
         let number = self.saves;
-        let folder = self.place.as_ref().map(|place| place.folder.clone());
+        let folder = self.place.as_ref().map(|place| Arc::clone(&place.folder));
         let state = Resume {
             have,
             uploaded: self.uploaded_before + stats.uploaded,
@@ -394,7 +395,7 @@ mod tests {
         let (one, two) = (temp.path().join("one"), temp.path().join("two"));
         let link = temp.path().join("link");
         let state_dir = StateDir::new(Some("/state".into()));
-        let there = |dir: &Path| Some(Path::new("/state").join(name_of(dir)));
+        let there = |dir: &Path| Some(Path::new("/state").join(name_of(dir)).into());
         for real in [&one, &two] {
             std::fs::create_dir(real).unwrap();
             std::os::unix::fs::symlink(real, &link).unwrap();

@@ -44,14 +44,16 @@ pub(crate) enum Kind {
 }
 
 struct Line {
-    bytes: Vec<u8>,
+    /// Its part of the text.
+    length_bytes: usize,
     kind: Kind,
 }
 
 #[derive(Default)]
 struct State {
     lines: VecDeque<Line>,
-    queue_bytes: usize,
+    /// All of them in one piece: ten thousand small ones among what lives longer leave holes when they are gone.
+    text: VecDeque<u8>,
     /// How many of the lines are [`Kind::Numbers`].
     numbers: usize,
     /// The thread has nothing to write, and is woken when it has: that takes a system call.
@@ -102,16 +104,16 @@ impl Writer {
     ///
     /// # Errors
     /// If one of those could not be written.
-    pub(crate) fn say(&self, bytes: Vec<u8>, kind: Kind) -> io::Result<()> {
+    pub(crate) fn say(&self, bytes: &[u8], kind: Kind) -> io::Result<()> {
         let mut state = self.state();
-        let line = Line { bytes, kind };
-        if state.queue_bytes + line.queue_bytes() > self.queue_bytes_max {
+        let line_bytes = bytes.len() + size_of::<Line>();
+        if state.queue_bytes() + line_bytes > self.queue_bytes_max {
             // What is news goes first.
             state.overtake();
         }
-        if state.queue_bytes + line.queue_bytes() <= self.queue_bytes_max {
+        if state.queue_bytes() + line_bytes <= self.queue_bytes_max {
             self.close_gap(&mut state);
-            state.push(line);
+            state.push(bytes, kind);
             self.wake(&mut state);
         } else if kind == Kind::News {
             state.lost += 1;
@@ -194,9 +196,8 @@ impl Writer {
     /// Says how many lines are lost here. One more line above the bound is no harm.
     fn close_gap(&self, state: &mut State) {
         if let (Some(gap), 1..) = (self.gap, state.gap) {
-            let bytes = gap(core::mem::take(&mut state.gap)).into_bytes();
-            let kind = Kind::News;
-            state.push(Line { bytes, kind });
+            let told = gap(core::mem::take(&mut state.gap));
+            state.push(told.as_bytes(), Kind::News);
         }
     }
 
@@ -217,28 +218,41 @@ impl Writer {
 }
 
 impl State {
-    fn push(&mut self, line: Line) {
-        self.queue_bytes += line.queue_bytes();
-        self.numbers += usize::from(line.kind == Kind::Numbers);
-        self.lines.push_back(line);
+    fn push(&mut self, bytes: &[u8], kind: Kind) {
+        self.text.extend(bytes);
+        self.numbers += usize::from(kind == Kind::Numbers);
+        self.lines.push_back(Line {
+            length_bytes: bytes.len(),
+            kind,
+        });
+    }
+
+    /// What waits, with what each line takes beside its text.
+    fn queue_bytes(&self) -> usize {
+        self.text.len() + self.lines.len() * size_of::<Line>()
     }
 
     /// Moves lines that make one write into `batch`: at least one.
     fn take(&mut self, batch: &mut Vec<u8>) {
-        batch.clear();
-        let mut lines = 0;
+        let (mut lines, mut length_bytes) = (0, 0);
         while let Some(line) = self.lines.front()
-            && (lines == 0 || batch.len() + line.bytes.len() <= BATCH_BYTES)
+            && (lines == 0 || length_bytes + line.length_bytes <= BATCH_BYTES)
         {
-            batch.extend_from_slice(&line.bytes);
-            self.queue_bytes -= line.queue_bytes();
+            length_bytes += line.length_bytes;
             self.numbers -= usize::from(line.kind == Kind::Numbers);
             self.lines.pop_front();
             lines += 1;
         }
+        batch.clear();
+        let (front, back) = self.text.as_slices();
+        for part in [front, back] {
+            let (taken, _) = part.split_at(part.len().min(length_bytes - batch.len()));
+            batch.extend_from_slice(taken);
+        }
+        self.text.drain(..length_bytes);
         if self.lines.is_empty() {
             // What a burst took is given back.
-            self.lines = VecDeque::new();
+            (self.lines, self.text) = Default::default();
         }
         self.writing = Some((lines, Instant::now()));
     }
@@ -247,8 +261,18 @@ impl State {
         if self.numbers == 0 {
             return;
         }
-        self.lines.retain(|line| line.kind == Kind::News);
-        self.queue_bytes = self.lines.iter().map(Line::queue_bytes).sum();
+        let mut text = &*self.text.make_contiguous();
+        let mut news = VecDeque::new();
+        self.lines.retain(|line| {
+            let (bytes, later) = text.split_at(line.length_bytes);
+            text = later;
+            let is_news = line.kind == Kind::News;
+            if is_news {
+                news.extend(bytes);
+            }
+            is_news
+        });
+        self.text = news;
         self.numbers = 0;
     }
 
@@ -260,12 +284,6 @@ impl State {
     fn writing_since(&self) -> Option<Instant> {
         let since = self.writing.map(|(_, since)| since);
         since.or_else(|| (!self.lines.is_empty()).then(Instant::now))
-    }
-}
-
-impl Line {
-    const fn queue_bytes(&self) -> usize {
-        self.bytes.len() + size_of::<Self>()
     }
 }
 
@@ -318,7 +336,7 @@ mod tests {
         };
         let line = size_of::<Line>() + 1;
         let writer = Writer::with_bound("gate", gate, line * 5, gap).unwrap();
-        writer.say(b"first".to_vec(), Kind::News).unwrap();
+        writer.say(b"first", Kind::News).unwrap();
         entered.recv().unwrap();
         (writer, Reader { entered, go, seen })
     }
@@ -330,7 +348,7 @@ mod tests {
             } else {
                 Kind::News
             };
-            writer.say(letter.to_string().into_bytes(), kind).unwrap();
+            writer.say(letter.to_string().as_bytes(), kind).unwrap();
         }
     }
 
@@ -432,10 +450,7 @@ mod tests {
     /// Says a line, whatever became of those before.
     fn say_anyway(writer: &Writer) {
         let mut state = writer.state();
-        state.push(Line {
-            bytes: b"x".to_vec(),
-            kind: Kind::News,
-        });
+        state.push(b"x", Kind::News);
         writer.wake(&mut state);
     }
 
