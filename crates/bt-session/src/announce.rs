@@ -37,8 +37,9 @@ const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a scrape may take, since somebody waits for it: over UDP two tries of 15 s (BEP 15).
 const SCRAPE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long one of a host's trackers (BEP 34) may be silent before the next one is asked as well. As for its addresses.
-const NEXT_AFTER: Duration = Duration::from_secs(2);
+/// How long one of a host's trackers (BEP 34), or one of a tracker's addresses over UDP, may be silent before the next one is
+/// asked as well. Longer than an answer takes.
+pub(crate) const NEXT_AFTER: Duration = Duration::from_secs(2);
 
 /// Host names among a tracker's peers that are looked up, and addresses of each that are used.
 const NAMES_MAX: usize = 50;
@@ -100,8 +101,35 @@ fn host_of(url: &str) -> String {
 }
 
 /// A refusal is one too.
-const fn is_answer(result: &Result<AnnounceResponse, AnnounceFailure>) -> bool {
+const fn is_answer<T>(result: &Result<T, AnnounceFailure>) -> bool {
     !matches!(result, Err(AnnounceFailure::Unreachable { .. }))
+}
+
+/// Asks in the first of these places, and in the next too if nothing has come from there for [`NEXT_AFTER`]: the first answer
+/// counts. `None` without a place.
+pub(crate) async fn any_answer<T, F>(
+    mut places: impl Iterator<Item = F>,
+) -> Option<Result<T, AnnounceFailure>>
+where
+    F: Future<Output = Result<T, AnnounceFailure>>,
+{
+    let mut asking = pin!(places.next()?);
+    let mut others = Box::pin(any_answer(places));
+    match tokio::time::timeout(NEXT_AFTER, asking.as_mut()).await {
+        Ok(result) if is_answer(&result) => return Some(result),
+        Ok(result) => return Some(others.await.unwrap_or(result)),
+        // Maybe it is only slow.
+        Err(_) => {}
+    }
+    Some(tokio::select! {
+        result = &mut asking => {
+            if is_answer(&result) { result } else { others.await.unwrap_or(result) }
+        }
+        result = &mut others => match result.filter(is_answer) {
+            Some(result) => result,
+            None => asking.await,
+        },
+    })
 }
 
 /// An announce under way.
@@ -113,27 +141,11 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// Asks at the first of these URLs, all of one host, and at the next too if nothing has come from there for
-    /// [`NEXT_AFTER`]: the first answer counts. A refusal is an answer.
+    /// Asks at these URLs, all of one host.
     async fn ask_any(&self, urls: &[String]) -> Result<AnnounceResponse, AnnounceFailure> {
-        let Some((first, rest)) = urls.split_first() else {
-            return Err(unreachable(HttpError::Location));
-        };
-        let mut asking = pin!(self.ask_at(first));
-        if rest.is_empty() {
-            return asking.await;
-        }
-        let mut others = Box::pin(self.ask_any(rest));
-        match tokio::time::timeout(NEXT_AFTER, asking.as_mut()).await {
-            Ok(result) if is_answer(&result) => return result,
-            Ok(_) => return others.await,
-            // Maybe it is only slow.
-            Err(_) => {}
-        }
-        tokio::select! {
-            result = &mut asking => if is_answer(&result) { result } else { others.await },
-            result = &mut others => if is_answer(&result) { result } else { asking.await },
-        }
+        let answer = any_answer(urls.iter().map(|url| self.ask_at(url)));
+        let nowhere = || Err(unreachable(HttpError::Location));
+        answer.await.unwrap_or_else(nowhere)
     }
 
     async fn ask_at(&self, url: &str) -> Result<AnnounceResponse, AnnounceFailure> {

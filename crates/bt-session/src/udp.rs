@@ -2,8 +2,9 @@
 //!
 //! **Invariant:** a packet reaches the question whose tracker's address and transaction id it has, and no other. A
 //! session that asks no UDP tracker opens no socket for them. Of a host's addresses of one family the next is asked when one
-//! has been silent for [`NEXT_AFTER`]; the first answer counts.
+//! has been silent for [`NEXT_AFTER`](crate::announce::NEXT_AFTER); the first answer counts.
 
+use crate::announce::any_answer;
 use crate::clock::{Clock, random_seed};
 use crate::reach::Names;
 use bt_core::Rng;
@@ -12,7 +13,6 @@ use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse};
 use bt_tracker::client::transaction::{Answer, Connections, Output, Question, Transaction};
 use bt_tracker::scrape::{ScrapeResponse, ScrapedTorrent};
 use bt_tracker::udp::{Family, PACKET_MAX_BYTES, SCRAPE_MAX, TransactionId};
-use core::pin::pin;
 use core::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeMap;
@@ -32,9 +32,6 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Addresses of one family that are tried: enough for a host with several, too few to make us a scanner.
 const ADDRESSES_MAX: usize = 4;
-
-/// How long an address may be silent before the next one is asked as well.
-const NEXT_AFTER: Duration = Duration::from_secs(2);
 
 /// Answers that wait for one question. More than one is a repetition.
 const ANSWERS_MAX: usize = 4;
@@ -238,25 +235,8 @@ impl Udp {
         trackers: &[SocketAddr],
         question: &Question,
     ) -> Result<Answer, AnnounceFailure> {
-        let (first, rest) = trackers.split_first().ok_or_else(silent)?;
-        let mut asking = pin!(self.ask(*first, question.clone()));
-        if rest.is_empty() {
-            return asking.await;
-        }
-        let is_answer = |result: &Result<Answer, AnnounceFailure>| {
-            !matches!(result, Err(AnnounceFailure::Unreachable { .. }))
-        };
-        let mut others = Box::pin(self.ask_any(rest, question));
-        match tokio::time::timeout(NEXT_AFTER, asking.as_mut()).await {
-            Ok(result) if is_answer(&result) => return result,
-            Ok(_) => return others.await,
-            // Maybe it is only slow.
-            Err(_) => {}
-        }
-        tokio::select! {
-            result = &mut asking => if is_answer(&result) { result } else { others.await },
-            result = &mut others => if is_answer(&result) { result } else { asking.await },
-        }
+        let answer = any_answer(trackers.iter().map(|at| self.ask(*at, question.clone())));
+        answer.await.unwrap_or_else(|| Err(silent()))
     }
 
     /// One question to one address, until it is answered.

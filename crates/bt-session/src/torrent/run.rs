@@ -28,6 +28,9 @@ impl Torrent {
     ) -> Result<(), Failure> {
         self.inputs
             .push_back(Input::PeersFound(Source::User, peers));
+        self.settle(ends);
+        // Its first tick is due: who has nothing to do rests at once, and sets no timer for that.
+        self.timeout(ends);
         loop {
             // On the heap, and given back before it rests.
             Box::pin(self.attend(ends)).await?;

@@ -1,8 +1,10 @@
 use super::*;
+use crate::announce::NEXT_AFTER;
 use bt_core::{InfoHash, PeerId};
 use bt_tracker::udp::ConnectionId;
 use bt_tracker::udp::request::{self, Request};
 use bt_tracker::udp::response::{self, AnnounceHead};
+use core::pin::pin;
 
 fn udp() -> Udp {
     Udp::new(
