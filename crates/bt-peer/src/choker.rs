@@ -3,7 +3,8 @@
 //! Every ten seconds the interested peers are ranked, as a downloader by what they give us, as a seeder by what we give
 //! them, and the best are unchoked (BEP 3, "choking and optimistic unchoking"; Cohen 2003, §3). One slot is the optimistic
 //! unchoke: a peer by lot, whatever its rate, another every thirty seconds, new peers with triple chance. Slots that find
-//! no peer who deserves them are given by lot too, so none stays empty while somebody is interested.
+//! no peer who deserves them are given by lot too, so none stays empty while somebody is interested. Those who take and give
+//! nothing come last: as a downloader one of them gets the optimistic unchoke at most, as a seeder they wait for the others.
 //!
 //! **Invariant:** at most `slots` interested peers are unchoked after a round; a peer that is better than the worst of
 //! them but not interested is unchoked as well, and takes a slot as soon as it becomes interested and a round passes.
@@ -36,6 +37,8 @@ pub struct Candidate {
     pub snubbed: bool,
     /// It connected a short while ago.
     pub new: bool,
+    /// It takes, and gives nothing: to us while we download, to anybody while we seed.
+    pub only_takes: bool,
 }
 
 /// How peers are ranked.
@@ -70,7 +73,7 @@ impl Choker {
         rng.shuffle(&mut ranked);
         match mode {
             Mode::Leech => ranked.sort_by_key(|peer| (peer.snubbed, Reverse(peer.rate))),
-            Mode::Seed => ranked.sort_by_key(seed_rank),
+            Mode::Seed => ranked.sort_by_key(|peer| (peer.only_takes, seed_rank(peer))),
         }
         let mut unchoked = BTreeSet::new();
         let regular = slots.saturating_sub(1).max(1).min(slots);
@@ -89,8 +92,28 @@ impl Choker {
             }
         }
         let lots = left + (slots - regular);
-        self.draw(lots, rotate, &ranked, &mut unchoked, rng);
+        let mut waiting: Vec<Candidate> = ranked
+            .iter()
+            .filter(|peer| peer.interested && !unchoked.contains(&peer.conn))
+            .copied()
+            .collect();
+        match mode {
+            Mode::Leech => self.keep_one_taker(rotate, &mut waiting),
+            Mode::Seed => keep_givers(lots, &mut waiting),
+        }
+        self.draw(lots, rotate, waiting, &mut unchoked, rng);
         unchoked
+    }
+
+    /// Of those who only take one remains, who may be the optimistic unchoke: the one that is, or when it changes another.
+    fn keep_one_taker(&self, rotate: bool, waiting: &mut Vec<Candidate>) {
+        let takers = || waiting.iter().filter(|peer| peer.only_takes);
+        let is_optimistic = |peer: &&Candidate| Some(peer.conn) == self.optimistic;
+        let stays = takers().find(|peer| is_optimistic(peer) && !rotate);
+        let next = || takers().find(|peer| !is_optimistic(peer));
+        let one = stays.or_else(next).or_else(|| takers().next());
+        let one = one.map(|peer| peer.conn);
+        waiting.retain(|peer| !peer.only_takes || Some(peer.conn) == one);
     }
 
     /// Fills the remaining slots by lot among the interested peers.
@@ -98,15 +121,10 @@ impl Choker {
         &mut self,
         mut lots: usize,
         rotate: bool,
-        ranked: &[Candidate],
+        mut waiting: Vec<Candidate>,
         unchoked: &mut BTreeSet<ConnId>,
         rng: &mut Rng,
     ) {
-        let mut waiting: Vec<Candidate> = ranked
-            .iter()
-            .filter(|peer| peer.interested && !unchoked.contains(&peer.conn))
-            .copied()
-            .collect();
         if !rotate {
             // Between rotations whoever holds a slot by lot keeps it: no fibrillation.
             waiting.sort_by_key(|peer| (Some(peer.conn) != self.optimistic, !peer.unchoked));
@@ -135,6 +153,13 @@ impl Choker {
             unchoked.insert(chosen);
             waiting.retain(|peer| peer.conn != chosen);
         }
+    }
+}
+
+/// Those who only take get what the others leave.
+fn keep_givers(lots: usize, waiting: &mut Vec<Candidate>) {
+    if waiting.iter().filter(|peer| !peer.only_takes).count() >= lots {
+        waiting.retain(|peer| !peer.only_takes);
     }
 }
 

@@ -8,7 +8,10 @@ use crate::Account;
 use crate::engine::pex::Exchange;
 use crate::engine::super_seed::Shown;
 use crate::engine::{ConnId, Direction};
-use crate::limits::{ALLOWED_FAST_BYTES_MAX, ALLOWED_FAST_MAX, FAULTS_MAX, NEW_PEER, SNUB};
+use crate::limits::{
+    ALLOWED_FAST_BYTES_MAX, ALLOWED_FAST_MAX, FAULTS_MAX, HELD_BACK, NEW_PEER, SNUB,
+    TAKEN_PER_GIVEN,
+};
 use crate::requests::Requests;
 use crate::uploads::Uploads;
 use bt_core::{Bitfield, Block, Layout, PeerId, PieceIndex, RateMeter, Time};
@@ -194,6 +197,10 @@ pub(crate) struct Connection {
     pub(crate) faults: u32,
     /// For the user, when it ends; what was uploaded is in `up`.
     pub(crate) account: Account,
+    /// It had something for us for [`HELD_BACK`], and has given nothing since.
+    pub(crate) holds_back: bool,
+    /// Until when it could not have given anything.
+    blameless_until: Time,
     /// It waits in the engine's queue for a chance to request.
     pub(crate) in_fill: bool,
     /// It waits in the engine's queue for a chance to be sent something.
@@ -251,6 +258,8 @@ impl Connection {
             asked_ahead: false,
             faults: 0,
             account: Account::default(),
+            holds_back: false,
+            blameless_until: now,
             in_fill: false,
             in_upload: false,
         }
@@ -276,6 +285,24 @@ impl Connection {
     /// Anti-snubbing (Cohen 2003, §3.4): we have been interested for a minute, and got nothing.
     pub(crate) fn snubs_us(&self, now: Time) -> bool {
         self.am_interested && now - self.gave_at >= SNUB
+    }
+
+    /// True if it took more of us than `free_bytes`, and gave next to nothing back though it could have.
+    pub(crate) fn only_takes(&self, free_bytes: u64) -> bool {
+        let taken = self.up.total();
+        self.holds_back && taken > free_bytes && self.down.total() < taken / TAKEN_PER_GIVEN
+    }
+
+    /// Looks whether it has had something for us for a while, and gave nothing. Who lets us ask, and is asked for nothing,
+    /// holds nothing back.
+    pub(crate) fn note_holding_back(&mut self, now: Time) {
+        let may_ask = !self.peer_choking && self.requests.is_empty();
+        if may_ask || !self.am_interested {
+            self.holds_back &= !may_ask;
+            self.blameless_until = now;
+        }
+        let since = self.gave_at.max(self.blameless_until);
+        self.holds_back |= now - since >= HELD_BACK;
     }
 
     pub(crate) fn is_new(&self, now: Time) -> bool {

@@ -94,6 +94,7 @@ pub mod choker;
 pub mod config;
 mod connection;
 pub mod engine;
+pub mod entrusted;
 pub mod event;
 pub mod limits;
 pub mod local;

@@ -76,6 +76,9 @@ pub const UPLOAD_WINDOW_MIN_BYTES: u64 = 32 * 1024;
 /// The most that may be ordered ahead, in bytes; bounds what a peer that does not read holds.
 pub const UPLOAD_WINDOW_MAX_BYTES: u64 = 1024 * 1024;
 
+/// What is ordered on a connection and has not moved for so long holds up nobody else: its peer does not read.
+pub const UPLOAD_STUCK: Duration = Duration::from_secs(1);
+
 /// How long a rate limit that was used up keeps what it lets pass, to hand it out several blocks at a time: each hand-out
 /// wakes this program and those of the peers. One seeder and eight leechers at 10 MB/s each took 13.0 CPU s with a
 /// hand-out for each block, 8.5 with 25 ms, 7.8 with 50 ms, all in the same time. Half of what a limiter keeps
@@ -167,6 +170,36 @@ pub const IDLE_TICKS: u32 = 2;
 /// A peer that has said nothing for this long has nothing, for a super-seeder. Without the fast extension it need not say
 /// so (BEP 3, "bitfield"), and would wait for somebody to have something.
 pub const SILENT_NEWCOMER: Duration = Duration::from_secs(5);
+
+/// A piece that a seeder gave to one peer alone is kept by it if nobody else has it after this long, and what it takes to send
+/// the piece on: others have to hear of it, to be unchoked, and to have asked for everything before it.
+pub const ENTRUSTED_PATIENCE: Duration = Duration::from_secs(4);
+
+/// What a peer sends to one of several others, in bytes per second, for the same purpose: a slow line in a few slots. So a
+/// piece of 1 MiB is kept after 20 s.
+pub const ENTRUSTED_RATE_BYTES_PER_S: u64 = 64 * 1024;
+
+/// So many pieces kept, and more than were passed on, show a peer that keeps what it gets. One may be chance.
+pub const ENTRUSTED_KEPT_MIN: u32 = 2;
+
+/// A seeder suggests nothing more to a peer with so many pieces that nobody else has, and serves others before it, until it
+/// has passed on more than that: enough for the moment, and what one that gives nothing costs the swarm.
+pub const ENTRUSTED_MAX: usize = 2;
+
+/// A peer that has had something for us for this long and gave nothing holds it back. A round of slots: who has nothing that
+/// we want, as who came late, cannot give.
+pub const HELD_BACK: Duration = Duration::from_secs(10);
+
+/// What a peer may take of a leecher before it is asked what it gave: one part in this many of the payload. Of fifty leechers
+/// it gets a twentieth that way.
+pub const TAKEN_FREE_PART: u64 = 1_024;
+
+/// The least that it may take, in bytes: a newcomer needs some blocks before it has something to give.
+pub const TAKEN_FREE_MIN_BYTES: u64 = 256 * 1024;
+
+/// Who gave less than one part in this many of what it took gives nothing. Little, as who has a slow line gives to few,
+/// and is served by many.
+pub const TAKEN_PER_GIVEN: u64 = 32;
 
 /// The most upload slots that are chosen by measurement.
 pub const UPLOAD_SLOTS_MAX: usize = 100;

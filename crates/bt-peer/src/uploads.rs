@@ -7,7 +7,8 @@
 //! block are ordered and not yet sent.
 
 use crate::limits::{
-    UPLOAD_AHEAD, UPLOAD_WINDOW_MAX_BYTES, UPLOAD_WINDOW_MIN_BYTES, UPLOAD_WINDOW_START_BYTES,
+    UPLOAD_AHEAD, UPLOAD_STUCK, UPLOAD_WINDOW_MAX_BYTES, UPLOAD_WINDOW_MIN_BYTES,
+    UPLOAD_WINDOW_START_BYTES,
 };
 use bt_core::{Block, Time};
 use core::time::Duration;
@@ -23,6 +24,8 @@ pub struct Uploads {
     window_bytes: u64,
     span_started: Time,
     span_bytes: u64,
+    /// When an order was carried out last, or the first one was given.
+    moved_at: Time,
 }
 
 /// The shortest span over which the rate is measured.
@@ -36,6 +39,7 @@ impl Default for Uploads {
             window_bytes: UPLOAD_WINDOW_START_BYTES,
             span_started: Time::ZERO,
             span_bytes: 0,
+            moved_at: Time::ZERO,
         }
     }
 }
@@ -79,6 +83,7 @@ impl Uploads {
             // The time without anything to send says nothing about the rate.
             self.span_started = now;
             self.span_bytes = 0;
+            self.moved_at = now;
         }
         self.ordered_bytes += u64::from(block.length);
         Some(block)
@@ -88,6 +93,7 @@ impl Uploads {
     pub fn done(&mut self, now: Time, block: Block) {
         self.ordered_bytes = self.ordered_bytes.saturating_sub(u64::from(block.length));
         self.span_bytes += u64::from(block.length);
+        self.moved_at = now;
         let span = now - self.span_started;
         if span >= SPAN {
             let bytes = u128::from(self.span_bytes) * UPLOAD_AHEAD.as_nanos() / span.as_nanos();
@@ -102,6 +108,12 @@ impl Uploads {
     #[must_use]
     pub const fn ordered_bytes(&self) -> u64 {
         self.ordered_bytes
+    }
+
+    /// True if something is on its way, and the peer takes it.
+    #[must_use]
+    pub fn is_moving(&self, now: Time) -> bool {
+        self.ordered_bytes > 0 && now - self.moved_at < UPLOAD_STUCK
     }
 
     /// How many requests wait.
@@ -170,6 +182,19 @@ mod tests {
         let dropped = uploads.clear(|block| block == all[99]);
         assert_eq!(dropped.len(), 100 - 9 - 1 - 1);
         assert_eq!(uploads.len(), 1);
+    }
+
+    #[test]
+    fn what_is_not_taken_for_a_while_does_not_move() {
+        let (mut uploads, start) = (Uploads::default(), Time::from_secs(100));
+        let all = blocks(9);
+        assert!(all.iter().all(|block| uploads.push(*block, 9)));
+        assert!(!uploads.is_moving(start), "nothing is on its way");
+        assert_eq!(order_all(&mut uploads, start).len(), 8);
+        assert!(uploads.is_moving(start + UPLOAD_STUCK / 2));
+        assert!(!uploads.is_moving(start + UPLOAD_STUCK));
+        uploads.done(start + UPLOAD_STUCK, all[0]);
+        assert!(uploads.is_moving(start + UPLOAD_STUCK));
     }
 
     #[test]

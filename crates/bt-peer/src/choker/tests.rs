@@ -10,6 +10,7 @@ fn peer(conn: u64, rate: u64) -> Candidate {
         rate,
         snubbed: false,
         new: false,
+        only_takes: false,
     }
 }
 
@@ -199,5 +200,39 @@ fn slots_grow_with_the_line() {
             expected,
             "{measured} {limit:?}"
         );
+    }
+}
+
+#[test]
+fn of_those_who_only_take_one_gets_the_optimistic_unchoke_of_a_leecher() {
+    let mut candidates: Vec<Candidate> = (1..=10).map(|n| peer(n, 0)).collect();
+    for peer in candidates.iter_mut().skip(3) {
+        peer.only_takes = true;
+    }
+    let (mut choker, mut rng) = (Choker::default(), Rng::new(5));
+    let mut lucky = BTreeSet::new();
+    for _ in 0..60 {
+        let unchoked = choker.round(Mode::Leech, 8, &candidates, &mut rng);
+        apply(&mut candidates, &unchoked);
+        let ids = ids(&unchoked);
+        assert!([1, 2, 3].iter().all(|n| ids.contains(n)), "{ids:?}");
+        let takers: Vec<u64> = ids.into_iter().filter(|n| *n > 3).collect();
+        assert!(takers.len() <= 1, "slots stay free: {takers:?}");
+        lucky.extend(takers);
+    }
+    assert!(lucky.len() > 2, "it goes round: {lucky:?}");
+}
+
+#[test]
+fn those_who_only_take_wait_for_the_others_of_a_seeder() {
+    let mut candidates: Vec<Candidate> = (1..=10).map(|n| peer(n, n)).collect();
+    for peer in candidates.iter_mut().take(5) {
+        (peer.only_takes, peer.unchoked) = (true, true);
+    }
+    for (slots, takers) in [(3, 0), (5, 0), (8, 3), (10, 5)] {
+        let unchoked = Choker::default().round(Mode::Seed, slots, &candidates, &mut Rng::new(9));
+        let ids = ids(&unchoked);
+        assert_eq!(ids.len(), slots);
+        assert_eq!(ids.iter().filter(|n| **n <= 5).count(), takers, "{ids:?}");
     }
 }

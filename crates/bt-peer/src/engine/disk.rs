@@ -181,7 +181,8 @@ impl Engine {
         self.note_completion(now);
     }
 
-    /// Announces the piece to those who lack it; those who have it have one thing less that we want.
+    /// Announces the piece to those who lack it, and to those who have everything: they see by it who passes on what they
+    /// gave. Those who have it have one thing less that we want.
     fn tell_have(&mut self, now: Time, piece: PieceIndex, was_needed: bool) {
         let mut sated: Vec<ConnId> = Vec::new();
         // Whoever hears first asks first: always the same order would give the same peers all first slots.
@@ -192,9 +193,10 @@ impl Engine {
                 continue;
             };
             let has = conn.has.get(piece);
-            if !has && !self.upload.super_seeding {
+            if (!has || conn.has.is_full()) && !self.upload.super_seeding {
                 tell(&mut self.out, now, conn, piece);
-            } else if has && was_needed {
+            }
+            if has && was_needed {
                 conn.interesting -= 1;
                 if conn.interesting == 0 {
                     sated.push(conn.id);

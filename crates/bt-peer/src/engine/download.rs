@@ -222,6 +222,7 @@ impl Engine {
             return conn.fault(Fault::UnaskedBlock);
         };
         conn.gave_at = now;
+        conn.holds_back = false;
         if answer == Answer::Expected {
             self.download.outstanding -= 1;
         }

@@ -193,6 +193,7 @@ impl Engine {
         let needed = self.picker.needs(piece);
         conn.interesting += u32::from(needed);
         self.note_helped(now, id);
+        self.upload.entrusted.seen(id, piece);
         self.note_passed_on(now, id, piece);
         if needed {
             self.update_interest(now, id);

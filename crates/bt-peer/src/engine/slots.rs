@@ -7,9 +7,14 @@ use super::upload::reject;
 use super::{ConnId, Engine, send};
 use crate::choker::{Candidate, Mode, slots_for_rate};
 use crate::connection::Connection;
-use crate::limits::{RECHOKE, SLOT_GRACE, SUGGESTED_AHEAD, UPLOAD_QUEUE_MAX};
-use bt_core::{BLOCK_BYTES, PieceIndex, Time};
+use crate::entrusted::Entrusted;
+use crate::limits::{
+    ENTRUSTED_PATIENCE, ENTRUSTED_RATE_BYTES_PER_S, RECHOKE, SLOT_GRACE, SUGGESTED_AHEAD,
+    TAKEN_FREE_MIN_BYTES, TAKEN_FREE_PART, UPLOAD_QUEUE_MAX,
+};
+use bt_core::{BLOCK_BYTES, Block, PieceIndex, Time};
 use bt_wire::Message;
+use core::time::Duration;
 
 impl Engine {
     /// A round of the choker (BEP 3: every ten seconds).
@@ -32,7 +37,7 @@ impl Engine {
         let candidates: Vec<Candidate> = self
             .conns
             .values()
-            .map(|conn| candidate(conn, mode, now))
+            .map(|conn| candidate(conn, mode, now, self.only_takes(conn)))
             .collect();
         let chosen = self.choker.round(mode, slots, &candidates, &mut self.rng);
         for candidate in &candidates {
@@ -41,6 +46,50 @@ impl Engine {
                 (true, false) => self.choke(now, candidate.conn),
                 (true, true) | (false, false) => {}
             }
+        }
+    }
+
+    /// True if the peer takes and gives nothing: of a seeder what nobody else has, of a leecher what it does not pay for.
+    pub(super) fn only_takes(&self, conn: &Connection) -> bool {
+        if self.complete {
+            return self.upload.entrusted.keeps(conn.id);
+        }
+        let free_bytes = self.layout.total_length() / TAKEN_FREE_PART;
+        conn.only_takes(free_bytes.max(TAKEN_FREE_MIN_BYTES))
+    }
+
+    /// True if a leecher gives the peer no slot between rounds, and what nobody else wants.
+    fn is_taker(&self, conn: &Connection) -> bool {
+        !self.complete && self.only_takes(conn)
+    }
+
+    /// True if the peer is served when nothing is on its way to others: of a leecher who only takes, of a seeder who has
+    /// yet to pass on what it got alone.
+    pub(super) fn comes_last(&self, conn: &Connection) -> bool {
+        let waits = self.upload.entrusted.has_enough(conn.id);
+        self.only_takes(conn) || (self.complete && waits)
+    }
+
+    /// The seeder sent a block. With the last one of a piece that nobody has the peer is entrusted with it.
+    pub(super) fn note_entrusted(&mut self, now: Time, id: ConnId, block: Block) {
+        let is_last = block.begin + block.length == self.layout.piece_length(block.piece);
+        let piece = block.piece;
+        let is_rare = self.picker.availability(piece) == 0 || self.upload.entrusted.is_kept(piece);
+        if self.upload.spread.is_some() && !self.is_super_seeding() && is_last && is_rare {
+            self.upload.entrusted.give(now, id, piece);
+        }
+    }
+
+    /// What was given to one peer alone, and kept by it, is offered to others.
+    pub(super) fn tend_entrusted(&mut self, now: Time) {
+        if let Some(spread) = &mut self.upload.spread {
+            let piece_bytes = u64::from(self.layout.piece_length_max());
+            let passing_on = Duration::from_secs(piece_bytes / ENTRUSTED_RATE_BYTES_PER_S);
+            let kept = self
+                .upload
+                .entrusted
+                .overdue(now, ENTRUSTED_PATIENCE + passing_on);
+            spread.unsent(kept.into_iter());
         }
     }
 
@@ -55,6 +104,9 @@ impl Engine {
     fn slots_taken(&self, now: Time) -> usize {
         let strict = self.gives_turns() || self.config.upload_slots.is_some();
         let takes = |conn: &Connection| {
+            if self.is_taker(conn) && self.config.upload_slots.is_none() {
+                return false;
+            }
             let may_ask = !conn.am_choking && conn.peer_interested;
             let fresh = strict || now - conn.choke_changed_at < SLOT_GRACE;
             (may_ask && fresh) || (!strict && conn.uploads.is_active())
@@ -83,8 +135,9 @@ impl Engine {
 
     /// Unchokes a peer that has just become interested, if a slot is free: it need not wait for the next round.
     pub(super) fn unchoke_if_free(&mut self, now: Time, id: ConnId) {
-        let choked = self.conns.get(&id).is_some_and(|conn| conn.am_choking);
-        if choked && self.slots_to_give(now) > 0 {
+        let may = |conn: &Connection| conn.am_choking && !self.is_taker(conn);
+        let may = self.conns.get(&id).is_some_and(|conn| may(conn));
+        if may && self.slots_to_give(now) > 0 {
             self.unchoke_between_rounds(now, id);
         }
     }
@@ -98,15 +151,15 @@ impl Engine {
         if free == 0 {
             return;
         }
-        let waiting = self
-            .conns
-            .values()
-            .filter(|conn| conn.am_choking && conn.peer_interested);
+        let waits = |conn: &Connection| conn.am_choking && conn.peer_interested;
+        let waiting = self.conns.values();
+        let waiting = waiting.filter(|conn| waits(conn) && !self.is_taker(conn));
         let mut waiting: Vec<(Time, ConnId)> = waiting
             .map(|conn| (conn.choke_changed_at, conn.id))
             .collect();
         if self.complete {
-            waiting.sort_unstable();
+            let keeps = |id| self.upload.entrusted.keeps(id);
+            waiting.sort_unstable_by_key(|(since, id)| (keeps(*id), *since, *id));
         } else {
             self.rng.shuffle(&mut waiting);
         }
@@ -142,13 +195,16 @@ impl Engine {
         let Some(spread) = &mut self.upload.spread else {
             return;
         };
-        if let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.fast) {
+        let entrusted = &self.upload.entrusted;
+        let may = |conn: &Connection| conn.fast && !entrusted.has_enough(conn.id);
+        if let Some(conn) = self.conns.get_mut(&id).filter(|conn| may(conn)) {
             let blocks = self.layout.piece_length_max().div_ceil(BLOCK_BYTES) as usize;
             let ahead = SUGGESTED_AHEAD + conn.uploads.len() / blocks;
             while conn.suggested.len() < ahead {
                 let (picker, disk) = (&self.picker, &self.disk);
                 let is_here = |piece| picker.have().get(piece) && disk.trusts(piece);
-                let passed_over = |piece| picker.availability(piece) > 0 || !is_here(piece);
+                let is_out = |piece| picker.availability(piece) > 0 && !entrusted.is_kept(piece);
+                let passed_over = |piece| is_out(piece) || conn.has.get(piece) || !is_here(piece);
                 let Some(piece) = spread.offer(passed_over) else {
                     break;
                 };
@@ -157,8 +213,10 @@ impl Engine {
                 send(&mut self.out, now, conn, message);
             }
         }
-        if spread.is_over() {
+        if spread.is_over() && entrusted.is_settled() {
             self.upload.spread = None;
+            // From now on all take turns.
+            self.upload.entrusted = Entrusted::default();
         }
     }
 
@@ -175,8 +233,10 @@ impl Engine {
     }
 
     /// Chokes, and then rejects what was asked (BEP 6), but for pieces that are allowed fast. The piece that is under way
-    /// becomes one: half a piece is of no use to the swarm.
+    /// becomes one: half a piece is of no use to the swarm, unless its holder gives nothing anyway.
     fn choke(&mut self, now: Time, id: ConnId) {
+        let conn = self.conns.get(&id);
+        let is_taker = conn.is_some_and(|conn| self.is_taker(conn));
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
@@ -185,6 +245,7 @@ impl Engine {
         conn.asked_ahead = !conn.fast && conn.uploads.len() >= UPLOAD_QUEUE_MAX / 2;
         if let Some(next) = conn.uploads.front()
             && conn.fast
+            && !is_taker
             && next.begin > 0
         {
             let rest = self.layout.piece_length(next.piece) - next.begin;
@@ -211,7 +272,7 @@ impl Engine {
     }
 }
 
-fn candidate(conn: &Connection, mode: Mode, now: Time) -> Candidate {
+fn candidate(conn: &Connection, mode: Mode, now: Time, only_takes: bool) -> Candidate {
     let meter = match mode {
         Mode::Leech => &conn.down,
         Mode::Seed => &conn.up,
@@ -224,5 +285,6 @@ fn candidate(conn: &Connection, mode: Mode, now: Time) -> Candidate {
         rate: meter.bytes_per_s(now),
         snubbed: conn.snubs_us(now),
         new: conn.is_new(now),
+        only_takes,
     }
 }

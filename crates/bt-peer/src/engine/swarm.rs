@@ -266,6 +266,7 @@ impl Engine {
         if let Some(spread) = &mut self.upload.spread {
             spread.withdraw(conn.suggested.iter().copied());
             spread.unsent(conn.uploads.pieces());
+            spread.unsent(self.upload.entrusted.gone(conn.id).into_iter());
         }
         if let Some(addr) = conn.listen_addr {
             if self.complete && conn.begun && conn.is_seeder() {
@@ -362,6 +363,7 @@ impl Engine {
             self.tend(now, id);
         }
         self.tend_shown(now);
+        self.tend_entrusted(now);
         self.disk_tick(now);
         self.tell_peers(now);
         if now >= self.upload.rechoke_at {
@@ -400,6 +402,7 @@ impl Engine {
         if now - conn.sent_at >= KEEP_ALIVE {
             send(&mut self.out, now, conn, Message::KeepAlive);
         }
+        conn.note_holding_back(now);
         if conn.requests.is_stalled(now) {
             conn.account.over_claim(conn.requests.len());
             conn.requests.snub();

@@ -6,6 +6,7 @@ use super::download::address;
 use super::{ConnId, Engine, Output, send};
 use crate::Event;
 use crate::connection::{Connection, Fault, Violation};
+use crate::entrusted::Entrusted;
 use crate::limits::{
     CHOKED_REQUESTS_AHEAD_MAX, CHOKED_REQUESTS_MAX, GRANT, REQUEST_BYTES_MAX, UPLOAD_OVERRUN_MAX,
     UPLOAD_QUEUE_MAX,
@@ -23,11 +24,15 @@ pub(super) struct Upload {
     pub(super) limiter: RateLimiter,
     /// Connections with something to send; each is in here once.
     line: VecDeque<ConnId>,
+    /// The same of those who come last; a connection is in one of the two.
+    last: VecDeque<ConnId>,
     /// When the up limit hands out blocks again, if somebody waits for them; none before.
     pub(super) at: Option<Time>,
     pub(super) rechoke_at: Time,
     /// What goes out first, until each piece has gone out once.
     pub(super) spread: Option<Spread>,
+    /// What was given to one peer alone meanwhile.
+    pub(super) entrusted: Entrusted,
     /// We were complete from the start, and show each peer a piece or two at a time (BEP 16).
     pub(super) super_seeding: bool,
     /// At how many looks in a row nobody waited for anything of us; counted while super-seeding.
@@ -39,13 +44,15 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    pub(super) const fn new(limiter: RateLimiter) -> Self {
+    pub(super) fn new(limiter: RateLimiter) -> Self {
         Self {
             limiter,
             line: VecDeque::new(),
+            last: VecDeque::new(),
             at: None,
             rechoke_at: Time::ZERO,
             spread: None,
+            entrusted: Entrusted::default(),
             super_seeding: false,
             idle_ticks: 0,
             slots: None,
@@ -148,6 +155,7 @@ impl Engine {
             Ok(()) => {
                 self.counters.up.add(now, u64::from(block.length));
                 self.note_sent(now, id, block);
+                self.note_entrusted(now, id, block);
             }
             Err(error) => self.doubt(now, block.piece, error),
         }
@@ -171,8 +179,30 @@ impl Engine {
             && conn.uploads.is_ready()
         {
             conn.in_upload = true;
+            self.stand_in_line(id);
+        }
+    }
+
+    fn stand_in_line(&mut self, id: ConnId) {
+        let conn = self.conns.get(&id);
+        if conn.is_some_and(|conn| self.comes_last(conn)) {
+            self.upload.last.push_back(id);
+        } else {
             self.upload.line.push_back(id);
         }
+    }
+
+    /// Whose turn it is: those who come last have theirs when nothing is on its way to others, or has not moved for a while.
+    fn next_in_line(&mut self, now: Time) -> Option<ConnId> {
+        if self.upload.line.is_empty() {
+            let is_served =
+                |conn: &Connection| conn.uploads.is_moving(now) && !self.comes_last(conn);
+            if !self.upload.last.is_empty() && !self.conns.values().any(|conn| is_served(conn)) {
+                let next = self.upload.last.pop_front();
+                self.upload.line.extend(next);
+            }
+        }
+        self.upload.line.front().copied()
     }
 
     /// Orders blocks to be sent, in turns, as many as windows and the up limit allow.
@@ -182,7 +212,7 @@ impl Engine {
             return;
         }
         self.upload.at = None;
-        while let Some(id) = self.upload.line.front().copied() {
+        while let Some(id) = self.next_in_line(now) {
             if self.is_upload_goal_ordered() {
                 return;
             }
@@ -201,7 +231,7 @@ impl Engine {
             }
             conn.in_upload = conn.uploads.is_ready();
             if conn.in_upload {
-                self.upload.line.push_back(id);
+                self.stand_in_line(id);
             }
         }
     }

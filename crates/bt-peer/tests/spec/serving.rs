@@ -115,6 +115,8 @@ fn nothing_that_is_not_verified_is_announced_or_served() {
     // FAULTS: an invariant of the engine; BTP/1.0, 7.6.
     let mut script = Script::new([0]);
     let (leech, seed) = (script.open_leecher(1, FAST), script.open_seeder(2, PLAIN));
+    let peer = script.open_leecher(3, FAST);
+    script.hear(peer, Message::Have { piece: 1 });
     script.told(leech);
     script.hear(leech, Message::Request(block(4)));
     assert_eq!(
@@ -126,11 +128,12 @@ fn nothing_that_is_not_verified_is_announced_or_served() {
     assert_eq!(script.told(leech), [Message::Have { piece: 1 }]);
     script.hear(leech, Message::Request(block(4)));
     assert_eq!(script.served(leech).len(), 1);
-    let told = script.told(seed);
-    let again = told
-        .iter()
-        .any(|message| matches!(message, Message::Have { .. }));
-    assert!(!again, "who has the piece is not told");
+    let have = Message::Have { piece: 1 };
+    assert!(!script.told(peer).contains(&have), "who has it is not told");
+    assert!(
+        script.told(seed).contains(&have),
+        "a seeder sees who passes on what it gave"
+    );
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub(super) const PLANTS: &[Plant] = plants! {
         "!self.disk.takes_more()" => "self.disk.is_failing()";
     // What peers are told.
     "have lost" in "crates/bt-peer/src/engine/disk.rs":
-        "if «!has» && !self" => "!has && conn.peer_interested";
+        "if («!has» || conn.has.is_full()) && !self" => "(!has && conn.peer_interested)";
     "interest not told when a have comes" in "crates/bt-peer/src/engine/receive.rs":
         "if needed {\n            «self.update_interest(now, id);»" => "";
     "fast extension not negotiated" in "crates/bt-peer/src/engine/receive.rs":
@@ -183,7 +183,7 @@ pub(super) const PLANTS: &[Plant] = plants! {
         "ranked.sort_by_key(|peer| (peer.snubbed, Reverse(peer.rate)))" => "ranked.sort_by_key(|peer| peer.rate)";
     // Haves that nobody needs.
     "a have goes to who has the piece" in "crates/bt-peer/src/engine/disk.rs":
-        "} else if has && was_needed {\n                «conn.interesting -= 1;»" => "conn.interesting -= 1;\n tell(&mut self.out, now, conn, piece);";
+        "if has && was_needed {\n                «conn.interesting -= 1;»" => "conn.interesting -= 1;\n tell(&mut self.out, now, conn, piece);";
     "a have is said twice" in "crates/bt-peer/src/engine/dont_have.rs":
         "if «conn.told.set(piece)» {\n        let message = Message::Have" => "conn.told.set(piece) || piece.get() % 2 == 0";
     // Order.

@@ -324,14 +324,16 @@ fn who_says_late_how_to_hear_of_it_hears_of_what_was_lost() {
 #[test]
 fn who_lost_a_piece_is_told_that_it_is_here() {
     let mut lone = Lone::leecher(PIECES);
-    let [first, second] = [1, 2].map(|n| lone.open_seeder(n, SPEAKS));
+    let first = lone.open_seeder(1, SPEAKS);
     let asked = lone.requests(first);
     let piece = asked[0].piece;
+    let have = Message::Have { piece: piece.get() };
+    let second = lone.open(2, SPEAKS);
+    lone.receive(second, have.clone());
     for block in asked.iter().filter(|block| block.piece == piece) {
         lone.deliver(first, *block);
     }
     lone.run_disk(|_| Verdict::Good);
-    let have = Message::Have { piece: piece.get() };
     let word = |sent: Vec<Message>| sent.iter().filter(|sent| **sent == have).count();
     assert_eq!(word(lone.sent(second)), 0, "it has the piece itself");
     lone.receive(second, lost(piece.get()));

@@ -6,6 +6,7 @@ mod disk_faults;
 mod dont_have;
 mod doubts;
 mod downloading;
+mod givers;
 mod idle_dials;
 mod lone;
 mod magnet;
