@@ -201,6 +201,8 @@ pub(crate) struct Connection {
     pub(crate) holds_back: bool,
     /// Until when it could not have given anything.
     blameless_until: Time,
+    /// Pieces of which it told a seeder that it has got them, in bytes.
+    pub(crate) got: RateMeter,
     /// It waits in the engine's queue for a chance to request.
     pub(crate) in_fill: bool,
     /// It waits in the engine's queue for a chance to be sent something.
@@ -259,6 +261,7 @@ impl Connection {
             faults: 0,
             account: Account::default(),
             holds_back: false,
+            got: RateMeter::default(),
             blameless_until: now,
             in_fill: false,
             in_upload: false,

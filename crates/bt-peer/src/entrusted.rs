@@ -8,7 +8,7 @@
 //! **Invariant:** a piece is entrusted to one peer at a time; one that was kept is named once only as such.
 
 use crate::ConnId;
-use crate::limits::{ENTRUSTED_KEPT_MIN, ENTRUSTED_MAX};
+use crate::limits::{ENTRUSTED_KEPT_MIN, ENTRUSTED_MAX, ENTRUSTED_PER_PASSED_ON};
 use bt_core::{PieceIndex, Time};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,19 +110,29 @@ impl Entrusted {
         alone
     }
 
+    /// Nothing is entrusted to anybody any more; what peers did stays known.
+    pub fn settle(&mut self) {
+        self.open.clear();
+        self.late.clear();
+        self.kept.clear();
+        for record in self.records.values_mut() {
+            record.open = 0;
+        }
+    }
+
     /// How many pieces the peer is known to have alone.
     #[must_use]
     pub fn count(&self, conn: ConnId) -> usize {
         self.records.get(&conn).map_or(0, |record| record.open)
     }
 
-    /// True if the peer has as much alone as it may have before it is known to pass on more than that.
+    /// True if the peer has, or kept, as much alone as it may have for what it passed on.
     #[must_use]
     pub fn has_enough(&self, conn: ConnId) -> bool {
         let record = self.records.get(&conn);
         record.is_some_and(|record| {
-            let proven = record.passed_on as usize > record.open + record.kept as usize;
-            record.open >= ENTRUSTED_MAX && !proven
+            let not_passed_on = record.open + record.kept as usize;
+            not_passed_on >= ENTRUSTED_MAX + ENTRUSTED_PER_PASSED_ON * record.passed_on as usize
         })
     }
 
@@ -139,6 +149,13 @@ impl Entrusted {
         record.is_some_and(|record| {
             record.kept >= ENTRUSTED_KEPT_MIN && record.kept > record.passed_on
         })
+    }
+
+    /// True if what the peer has may as well be nowhere: it kept no less than it passed on.
+    #[must_use]
+    pub fn is_doubtful(&self, conn: ConnId) -> bool {
+        let record = self.records.get(&conn);
+        record.is_some_and(|record| record.kept > 0 && record.kept >= record.passed_on)
     }
 
     /// True if it is known of all pieces what became of them.

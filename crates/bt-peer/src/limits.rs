@@ -182,9 +182,13 @@ pub const ENTRUSTED_RATE_BYTES_PER_S: u64 = 64 * 1024;
 /// So many pieces kept, and more than were passed on, show a peer that keeps what it gets. One may be chance.
 pub const ENTRUSTED_KEPT_MIN: u32 = 2;
 
-/// A seeder suggests nothing more to a peer with so many pieces that nobody else has, and serves others before it, until it
-/// has passed on more than that: enough for the moment, and what one that gives nothing costs the swarm.
+/// A seeder serves others before a peer with so many pieces that nobody else has: enough for the moment, and what one that
+/// gives nothing costs the swarm.
 pub const ENTRUSTED_MAX: usize = 2;
+
+/// So many more it may have for each piece that it has passed on. Passing on takes three seconds or so, in which a seeder
+/// sends it several: with fewer the swarm's first minute is spent waiting, as all are new to the seeder then.
+pub const ENTRUSTED_PER_PASSED_ON: usize = 2;
 
 /// A peer that has had something for us for this long and gave nothing holds it back. A round of slots: who has nothing that
 /// we want, as who came late, cannot give.
@@ -200,6 +204,14 @@ pub const TAKEN_FREE_MIN_BYTES: u64 = 256 * 1024;
 /// Who gave less than one part in this many of what it took gives nothing. Little, as who has a slow line gives to few,
 /// and is served by many.
 pub const TAKEN_PER_GIVEN: u64 = 32;
+
+/// A seeder spares its line while leechers get so many times as much from others: it would add a quarter at most, and less
+/// where their own lines are full.
+pub const SPARING_FACTOR: u64 = 4;
+
+/// Who is connected to a seeder that spares its line for this long, and gets next to nothing from others, was left behind by
+/// them: a newcomer has been through two rounds of their slots.
+pub const LEFT_BEHIND: Duration = Duration::from_secs(20);
 
 /// The most upload slots that are chosen by measurement.
 pub const UPLOAD_SLOTS_MAX: usize = 100;

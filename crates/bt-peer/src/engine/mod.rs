@@ -17,6 +17,7 @@ mod metadata;
 pub(crate) mod pex;
 mod receive;
 mod slots;
+mod sparing;
 pub(crate) mod super_seed;
 mod swarm;
 mod trackers;
@@ -270,6 +271,7 @@ impl Engine {
         if complete && self.config.upload_slots != Some(0) {
             self.upload.spread = Some(Spread::new(&self.layout, &mut self.rng));
         }
+        self.upload.sparing.may = complete;
         self.upload.super_seeding = complete && self.config.super_seed;
         self.announce(now, client::Input::Start { complete });
         if self.complete {

@@ -152,14 +152,14 @@ impl Engine {
     }
 
     /// A peer with next to nothing may have a few pieces while it is choked (BEP 6, "allowed fast"). Not before each
-    /// piece has gone out once: a crowd of newcomers would ask for the same ones, and for all of our line.
+    /// piece has gone out once: a crowd of newcomers would ask for the same ones, and for all of our line. Nor while we spare it.
     fn offer_allowed_fast(&mut self, now: Time, id: ConnId) {
         let have = self.picker.have();
+        let holds_back = self.upload.spread.is_some() || self.upload.super_seeding || self.spares();
         let Some(conn) = self
             .conns
             .get_mut(&id)
-            .filter(|conn| conn.fast && !have.is_empty() && self.upload.spread.is_none())
-            .filter(|_| !self.upload.super_seeding)
+            .filter(|conn| conn.fast && !have.is_empty() && !holds_back)
         else {
             return;
         };
@@ -190,6 +190,10 @@ impl Engine {
             return Ok(());
         }
         self.picker.peer_has(piece);
+        if self.complete {
+            let length = self.layout.piece_length(piece);
+            conn.got.add(now, u64::from(length));
+        }
         let needed = self.picker.needs(piece);
         conn.interesting += u32::from(needed);
         self.note_helped(now, id);

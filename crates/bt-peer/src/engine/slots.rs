@@ -7,7 +7,6 @@ use super::upload::reject;
 use super::{ConnId, Engine, send};
 use crate::choker::{Candidate, Mode, slots_for_rate};
 use crate::connection::Connection;
-use crate::entrusted::Entrusted;
 use crate::limits::{
     ENTRUSTED_PATIENCE, ENTRUSTED_RATE_BYTES_PER_S, RECHOKE, SLOT_GRACE, SUGGESTED_AHEAD,
     TAKEN_FREE_MIN_BYTES, TAKEN_FREE_PART, UPLOAD_QUEUE_MAX,
@@ -34,12 +33,18 @@ impl Engine {
         } else {
             Mode::Leech
         };
+        self.look_at_need(now);
         let candidates: Vec<Candidate> = self
             .conns
             .values()
             .map(|conn| candidate(conn, mode, now, self.only_takes(conn)))
             .collect();
-        let chosen = self.choker.round(mode, slots, &candidates, &mut self.rng);
+        let mut served = candidates.clone();
+        if self.spares() {
+            let behind = self.left_behind(now);
+            served.retain(|peer| behind.contains(&peer.conn));
+        }
+        let chosen = self.choker.round(mode, slots, &served, &mut self.rng);
         for candidate in &candidates {
             match (candidate.unchoked, chosen.contains(&candidate.conn)) {
                 (false, true) => self.unchoke(now, candidate.conn),
@@ -52,10 +57,15 @@ impl Engine {
     /// True if the peer takes and gives nothing: of a seeder what nobody else has, of a leecher what it does not pay for.
     pub(super) fn only_takes(&self, conn: &Connection) -> bool {
         if self.complete {
-            return self.upload.entrusted.keeps(conn.id);
+            return self.keeps(conn.id);
         }
         let free_bytes = self.layout.total_length() / TAKEN_FREE_PART;
         conn.only_takes(free_bytes.max(TAKEN_FREE_MIN_BYTES))
+    }
+
+    /// True if the peer keeps pieces that it got alone, as long as not all are out. From then on all take turns.
+    fn keeps(&self, id: ConnId) -> bool {
+        self.upload.spread.is_some() && self.upload.entrusted.keeps(id)
     }
 
     /// True if a leecher gives the peer no slot between rounds, and what nobody else wants.
@@ -66,8 +76,8 @@ impl Engine {
     /// True if the peer is served when nothing is on its way to others: of a leecher who only takes, of a seeder who has
     /// yet to pass on what it got alone.
     pub(super) fn comes_last(&self, conn: &Connection) -> bool {
-        let waits = self.upload.entrusted.has_enough(conn.id);
-        self.only_takes(conn) || (self.complete && waits)
+        let waits = self.complete && self.upload.spread.is_some();
+        self.only_takes(conn) || (waits && self.upload.entrusted.has_enough(conn.id))
     }
 
     /// The seeder sent a block. With the last one of a piece that nobody has the peer is entrusted with it.
@@ -124,6 +134,9 @@ impl Engine {
     /// turns by changing its mind; whoever is gone has given its turn back, also if it wanted nothing any more when it
     /// left. A leecher's line is everybody's who asks for something.
     fn slots_to_give(&self, now: Time) -> usize {
+        if self.spares() {
+            return 0;
+        }
         let slots = self.slots();
         let free = slots.saturating_sub(self.slots_taken(now));
         if !self.gives_turns() {
@@ -158,8 +171,7 @@ impl Engine {
             .map(|conn| (conn.choke_changed_at, conn.id))
             .collect();
         if self.complete {
-            let keeps = |id| self.upload.entrusted.keeps(id);
-            waiting.sort_unstable_by_key(|(since, id)| (keeps(*id), *since, *id));
+            waiting.sort_unstable_by_key(|(since, id)| (self.keeps(*id), *since, *id));
         } else {
             self.rng.shuffle(&mut waiting);
         }
@@ -196,7 +208,7 @@ impl Engine {
             return;
         };
         let entrusted = &self.upload.entrusted;
-        let may = |conn: &Connection| conn.fast && !entrusted.has_enough(conn.id);
+        let may = |conn: &Connection| conn.fast && !entrusted.keeps(conn.id);
         if let Some(conn) = self.conns.get_mut(&id).filter(|conn| may(conn)) {
             let blocks = self.layout.piece_length_max().div_ceil(BLOCK_BYTES) as usize;
             let ahead = SUGGESTED_AHEAD + conn.uploads.len() / blocks;
@@ -215,8 +227,9 @@ impl Engine {
         }
         if spread.is_over() && entrusted.is_settled() {
             self.upload.spread = None;
-            // From now on all take turns.
-            self.upload.entrusted = Entrusted::default();
+            self.upload.entrusted.settle();
+            // From now on all take turns, or none.
+            self.upload.rechoke_at = now;
         }
     }
 

@@ -267,6 +267,8 @@ impl Engine {
             spread.withdraw(conn.suggested.iter().copied());
             spread.unsent(conn.uploads.pieces());
             spread.unsent(self.upload.entrusted.gone(conn.id).into_iter());
+        } else {
+            self.upload.entrusted.gone(conn.id);
         }
         if let Some(addr) = conn.listen_addr {
             if self.complete && conn.begun && conn.is_seeder() {

@@ -56,6 +56,7 @@ impl Engine {
         };
         self.emit(Event::Tracker { url, status });
         if let Ok(response) = result {
+            self.upload.sparing.told_of_seeders(response.complete);
             let own = self.config.peer_id;
             let peers = response.peers.into_iter().take(limits::TRACKER_PEERS_MAX);
             let others = peers.filter(|peer| peer.peer_id != Some(own));

@@ -3,6 +3,7 @@
 //! BEP 3 ("request"), BEP 6 ("reject request"). Peers with queued requests and an open window take turns, a block each.
 
 use super::download::address;
+use super::sparing::Sparing;
 use super::{ConnId, Engine, Output, send};
 use crate::Event;
 use crate::connection::{Connection, Fault, Violation};
@@ -37,6 +38,8 @@ pub(super) struct Upload {
     pub(super) super_seeding: bool,
     /// At how many looks in a row nobody waited for anything of us; counted while super-seeding.
     pub(super) idle_ticks: u32,
+    /// Whether leechers can do without us.
+    pub(super) sparing: Sparing,
     /// Slots of the last round.
     pub(super) slots: Option<usize>,
     /// The user was told that the upload goal is reached.
@@ -55,6 +58,7 @@ impl Upload {
             entrusted: Entrusted::default(),
             super_seeding: false,
             idle_ticks: 0,
+            sparing: Sparing::default(),
             slots: None,
             goal_told: false,
         }

@@ -14,6 +14,7 @@ mod messages;
 mod pex;
 mod round_trips;
 mod slots;
+mod sparing;
 mod super_seed;
 mod swarm;
 mod transfers;

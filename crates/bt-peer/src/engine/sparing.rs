@@ -1,0 +1,93 @@
+//! A seeder that spares its line while leechers feed each other.
+//!
+//! Once everything is out, what a seeder sends takes the place of what leechers would send each other, as long as these
+//! lack nothing: their lines are full. So it sends nothing while they get many times what its line could add, and serves
+//! those alone whom the others leave behind. It sees what they get by the pieces that they tell it of.
+//!
+//! **Invariant:** it spares its line only while each piece is with somebody who passes on what he gets, and while no other
+//! seeder is known: of several that feed a few leechers each would take the others for those.
+
+use super::{ConnId, Engine};
+use crate::connection::Connection;
+use crate::limits::{LEFT_BEHIND, SPARING_FACTOR};
+use bt_core::{Bitfield, Time};
+
+/// Whether a seeder sends, and what that goes by.
+#[derive(Debug, Default)]
+pub(super) struct Sparing {
+    /// We were complete from the start: the one seeder of a new swarm, as far as we know.
+    pub(super) may: bool,
+    /// Nothing is sent but to those who are left behind.
+    spares: bool,
+    /// The most that our line was seen to carry, in bytes per second.
+    line_bytes_per_s: u64,
+    /// A tracker told of other seeders.
+    others: bool,
+}
+
+impl Sparing {
+    /// A tracker said how many have everything; we are one of them.
+    pub(super) fn told_of_seeders(&mut self, complete: Option<u32>) {
+        if let Some(complete) = complete {
+            self.others = complete > 1;
+        }
+    }
+}
+
+impl Engine {
+    /// True if nothing is sent but to those who are left behind.
+    pub(super) const fn spares(&self) -> bool {
+        self.upload.sparing.spares
+    }
+
+    /// Looks, at the beginning of a round, whether the leechers need the seeder's line.
+    pub(super) fn look_at_need(&mut self, now: Time) {
+        if !self.upload.sparing.may {
+            return;
+        }
+        let line = self.counters.up.bytes_per_s(now);
+        let line = self.upload.sparing.line_bytes_per_s.max(line);
+        self.upload.sparing.line_bytes_per_s = line;
+        let enough: u64 = self.conns.values().map(|conn| from_others(conn, now)).sum();
+        let is_fed = enough >= line.saturating_mul(SPARING_FACTOR) && line > 0;
+        self.upload.sparing.spares = is_fed && self.may_spare();
+    }
+
+    fn may_spare(&self) -> bool {
+        let has_wish = self.is_super_seeding() || self.config.upload_goal.is_some();
+        let is_out = self.upload.spread.is_none() && self.is_with_givers();
+        self.complete && !has_wish && !self.upload.sparing.others && is_out
+    }
+
+    /// True if each piece is with somebody who is not known to keep what he gets.
+    fn is_with_givers(&self) -> bool {
+        let mut with_givers = Bitfield::new(self.layout.pieces_count());
+        let doubtful = |conn: &Connection| self.upload.entrusted.is_doubtful(conn.id);
+        for conn in self.conns.values().filter(|conn| !doubtful(conn)) {
+            for piece in conn.has.iter_minus(&with_givers).collect::<Vec<_>>() {
+                with_givers.set(piece);
+            }
+        }
+        with_givers.is_full()
+    }
+
+    /// Those who get less from others than their part of our line would be, though they have been there for a while and
+    /// are not known to keep what they get.
+    pub(super) fn left_behind(&self, now: Time) -> Vec<ConnId> {
+        let interested = self.conns.values().filter(|conn| conn.peer_interested);
+        let part = self.upload.sparing.line_bytes_per_s / (interested.count() as u64).max(1);
+        let is_behind = |conn: &Connection| {
+            now - conn.opened_at >= LEFT_BEHIND
+                && !self.upload.entrusted.keeps(conn.id)
+                && from_others(conn, now) < part
+        };
+        let behind = self.conns.values().filter(|conn| is_behind(conn));
+        behind.map(|conn| conn.id).collect()
+    }
+}
+
+/// What the peer gets from others, in bytes per second.
+fn from_others(conn: &Connection, now: Time) -> u64 {
+    let got = conn.got.bytes_per_s(now);
+    got.saturating_sub(conn.up.bytes_per_s(now))
+}

@@ -1,0 +1,152 @@
+//! A seeder spares its line while leechers feed each other, and only then.
+
+use super::lone::*;
+use crate::engine::contract::*;
+use crate::limits::{LEFT_BEHIND, RECHOKE, SPARING_FACTOR};
+use crate::{CloseReason, Command, Config};
+use bt_core::{BLOCK_BYTES, Bitfield, Block};
+use bt_wire::Message;
+
+const PIECES: u32 = 4_000;
+/// Each gets a piece each second from the others, in [`Swarm::pass`].
+const FED: u8 = 4;
+
+/// A seeder of which all has gone out, and who wants something of it.
+struct Swarm {
+    lone: Lone,
+    /// They tell of what they get.
+    fed: Vec<ConnId>,
+    /// They tell of nothing more; the first takes what the seeder sends.
+    idle: Vec<ConnId>,
+    next: u32,
+}
+
+impl Swarm {
+    fn new(config: Config) -> Self {
+        let mut lone = Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config);
+        let idle: Vec<ConnId> = (1..=3).map(|n| lone.open_leecher(n, FAST)).collect();
+        for piece in 0..PIECES - 1 {
+            lone.receive(idle[0], Message::Have { piece });
+        }
+        // What they have from before is not what they get now.
+        lone.pass_secs(60);
+        let last = Message::Have { piece: PIECES - 1 };
+        lone.receive(idle[1], last);
+        let fed = (4..4 + FED).map(|n| lone.open_leecher(n, FAST));
+        let fed = fed.collect();
+        Self {
+            lone,
+            fed,
+            idle,
+            next: 0,
+        }
+    }
+
+    /// Time passes. The seeder sends so many blocks a second, and the others so many pieces to each of those that are fed.
+    fn pass(&mut self, seconds: u64, blocks: u32, pieces: u32) {
+        for _ in 0..seconds {
+            let taker = self.idle[2];
+            let wanted: Vec<Block> = (0..blocks).map(|n| self.block(self.next + n)).collect();
+            ask(&mut self.lone, taker, &wanted);
+            for block in self.lone.uploads(taker) {
+                self.lone.handle(Input::Uploaded {
+                    conn: taker,
+                    block,
+                    result: Ok(()),
+                });
+            }
+            for piece in self.next..self.next + pieces {
+                for conn in self.fed.clone() {
+                    self.lone.receive(conn, Message::Have { piece });
+                }
+            }
+            self.next += pieces.max(1);
+            self.lone.pass_secs(1);
+        }
+    }
+
+    fn block(&self, piece: u32) -> Block {
+        let block = self.lone.layout.block(piece % PIECES, 0, BLOCK_BYTES);
+        block.expect("in range")
+    }
+
+    fn is_unchoked(&self, conn: ConnId) -> bool {
+        !self.lone.engine.conns[&conn].am_choking
+    }
+
+    fn spares(&self) -> bool {
+        !self.fed.iter().any(|conn| self.is_unchoked(*conn))
+    }
+}
+
+/// Blocks a second that a line sends of which the fed get so many times as much, a piece a second each.
+fn line(times: u64) -> u32 {
+    let fed = u64::from(FED) * u64::from(PIECE_BYTES / BLOCK_BYTES);
+    u32::try_from(fed / times).expect("a few")
+}
+
+#[test]
+fn who_gets_much_more_from_others_is_not_served() {
+    for (times, spares) in [(SPARING_FACTOR / 2, false), (SPARING_FACTOR * 2, true)] {
+        let mut swarm = Swarm::new(Config::new(OWN_ID));
+        swarm.pass(5 * RECHOKE.as_secs(), line(times), 1);
+        assert_eq!(swarm.spares(), spares, "{times} times");
+    }
+}
+
+#[test]
+fn who_is_left_behind_is_served_and_who_comes_later_waits() {
+    let mut swarm = Swarm::new(Config::new(OWN_ID));
+    swarm.pass(50, line(SPARING_FACTOR * 2), 1);
+    assert!(swarm.spares());
+    assert!(swarm.is_unchoked(swarm.idle[0]), "it gets nothing");
+    let late = swarm.lone.open(20, FAST);
+    swarm.lone.receive(late, Message::HaveNone);
+    swarm.lone.receive(late, Message::Interested);
+    assert!(!swarm.is_unchoked(late), "others may serve it");
+    let allowed = |message: &Message| matches!(message, Message::AllowedFast { .. });
+    assert!(!swarm.lone.sent(late).iter().any(allowed));
+    let behind = LEFT_BEHIND.as_secs() + RECHOKE.as_secs() + 1;
+    swarm.pass(behind, line(SPARING_FACTOR * 2), 1);
+    assert!(swarm.spares() && swarm.is_unchoked(late), "they do not");
+}
+
+#[test]
+fn when_leechers_are_not_fed_any_more_all_are_served() {
+    let mut swarm = Swarm::new(Config::new(OWN_ID));
+    swarm.pass(50, line(SPARING_FACTOR * 2), 1);
+    assert!(swarm.spares());
+    swarm.pass(40, line(SPARING_FACTOR * 2), 0);
+    assert!(!swarm.spares());
+}
+
+#[test]
+fn nothing_is_spared_when_a_piece_is_nowhere_else() {
+    let mut swarm = Swarm::new(Config::new(OWN_ID));
+    swarm.pass(50, line(SPARING_FACTOR * 2), 1);
+    assert!(swarm.spares());
+    let conn = swarm.idle[1];
+    swarm.lone.handle(Input::Closed {
+        conn,
+        reason: CloseReason::Gone,
+    });
+    swarm.pass(RECHOKE.as_secs() + 1, line(SPARING_FACTOR * 2), 1);
+    assert!(!swarm.spares(), "it alone had the last piece");
+}
+
+#[test]
+fn who_wants_to_send_so_much_or_is_one_of_many_spares_nothing() {
+    for row in ["a goal", "others", "none"] {
+        let mut swarm = Swarm::new(Config::new(OWN_ID));
+        match row {
+            "a goal" => {
+                let goal = Command::SetUploadGoal(Some(1 << 40));
+                swarm.lone.handle(Input::Command(goal));
+            }
+            "others" => swarm.lone.engine.upload.sparing.told_of_seeders(Some(2)),
+            _ => swarm.lone.engine.upload.sparing.told_of_seeders(Some(1)),
+        }
+        swarm.pass(50, line(SPARING_FACTOR * 2), 1);
+        assert_eq!(swarm.spares(), row == "none", "{row}");
+    }
+}
