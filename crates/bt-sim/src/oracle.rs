@@ -51,6 +51,9 @@ pub struct Monitor {
     /// Requests of the other end without an answer, and how many times each: a request may overtake the answer to the
     /// cancelled one before it.
     owed: BTreeMap<BlockAddress, u32>,
+    /// Those of them that were cancelled, and those whose answer waits for the disk's word on a read that failed.
+    cancelled: BTreeSet<BlockAddress>,
+    unread: BTreeSet<BlockAddress>,
 }
 
 macro_rules! demand {
@@ -85,6 +88,8 @@ impl Monitor {
             dont_have_there: None,
             asked: BTreeSet::new(),
             owed: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
+            unread: BTreeSet::new(),
         }
     }
 
@@ -128,6 +133,21 @@ impl Monitor {
     #[must_use]
     pub fn owes(&self) -> bool {
         !self.owed.is_empty()
+    }
+
+    /// A request of the other end that should have been rejected by now: cancelled, or of a piece that it may not ask for since
+    /// it is choked (BEP 6, "reject request").
+    #[must_use]
+    pub fn overdue(&self) -> Option<BlockAddress> {
+        let is_due = |address: &&BlockAddress| {
+            let barred = self.choking && !self.granted.contains(&address.piece);
+            barred || self.cancelled.contains(address)
+        };
+        let owed = self
+            .owed
+            .keys()
+            .filter(|address| !self.unread.contains(address));
+        owed.filter(|_| self.fast).find(is_due).copied()
     }
 
     /// How many requests of this end have no answer.
@@ -245,6 +265,11 @@ impl Monitor {
         Ok(())
     }
 
+    /// A block that this end wanted to upload could not be read: its answer comes once the engine knows.
+    pub fn failed_to_read(&mut self, block: Block) {
+        self.unread.insert(BlockAddress::from(block));
+    }
+
     /// This end hears a message. What the other end does wrong is its own monitor's affair.
     pub fn hear(&mut self, message: &Message) {
         self.begun |= !matches!(
@@ -284,6 +309,8 @@ impl Monitor {
                 // With the fast extension an answer is still due (BEP 6, "reject request").
                 if !self.fast {
                     self.settle(*address);
+                } else if self.owed.contains_key(address) {
+                    self.cancelled.insert(*address);
                 }
             }
             Message::Piece { piece, begin, data } => {
@@ -360,7 +387,9 @@ impl Monitor {
         *times -= 1;
         if *times == 0 {
             self.owed.remove(&address);
+            self.cancelled.remove(&address);
         }
+        self.unread.remove(&address);
         true
     }
 

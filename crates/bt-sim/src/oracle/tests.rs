@@ -269,3 +269,40 @@ fn what_a_choked_peer_may_get_is_counted_from_choke_to_choke() {
     let breach = give(&mut monitor, 6).unwrap_err();
     assert!(breach.0.contains("a piece each"), "{breach:?}");
 }
+
+#[test]
+fn what_is_to_be_rejected_at_once() {
+    let layout = Layout::new(3 * 16_384, 16_384).unwrap();
+    let block = layout.block(1, 0, 16_384).unwrap();
+    for fast in [false, true] {
+        let have = Bitfield::full(3);
+        let mut monitor = Monitor::new(layout, fast);
+        let opening = Message::Bitfield(have.to_bytes().into());
+        for sent in [opening, Message::Unchoke] {
+            monitor.send(&sent, &have).unwrap();
+        }
+        let due = fast.then_some(BLOCK);
+        monitor.hear(&Message::Request(BLOCK));
+        assert_eq!(monitor.overdue(), None, "an answer has time");
+        monitor.hear(&Message::Cancel(BLOCK));
+        assert_eq!(monitor.overdue(), due);
+        if fast {
+            let reject = Message::RejectRequest(BLOCK);
+            monitor.send(&reject, &have).unwrap();
+            assert_eq!(monitor.overdue(), None);
+        }
+        monitor.hear(&Message::Request(BLOCK));
+        monitor.send(&Message::Choke, &have).unwrap();
+        assert_eq!(monitor.overdue(), due);
+        if fast {
+            // It may have the piece though choked, or the disk has not said yet why it is not read.
+            let allowed = Message::AllowedFast { piece: 1 };
+            monitor.send(&allowed, &have).unwrap();
+            assert_eq!(monitor.overdue(), None);
+            monitor.hear(&Message::Cancel(BLOCK));
+            assert_eq!(monitor.overdue(), due);
+            monitor.failed_to_read(block);
+            assert_eq!(monitor.overdue(), None);
+        }
+    }
+}

@@ -163,6 +163,9 @@ impl World {
             Ok(data) => data,
             Err(error) => {
                 // Its request is not answered yet.
+                if let Phase::Open(monitor) = &mut link.end_mut(side).phase {
+                    monitor.failed_to_read(block);
+                }
                 let run = node.run;
                 let result = Err(error);
                 let failed = Input::Uploaded {

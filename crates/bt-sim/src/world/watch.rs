@@ -79,6 +79,11 @@ impl World {
             );
             let banned = node.ledger.banned.contains(&other);
             assert!(!banned, "node {number} talks to {other}, which it banned");
+            let overdue = monitor.overdue();
+            assert!(
+                overdue.is_none(),
+                "node {number} does not reject {overdue:?}"
+            );
             if monitor.has_begun() {
                 let mut news = monitor.heard().iter_minus(&node.verified);
                 let due = news.any(|piece| node.wanted.get(piece));
