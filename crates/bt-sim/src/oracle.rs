@@ -242,6 +242,8 @@ impl Monitor {
     /// [`Breach`] if it was not asked for, or is not verified.
     pub fn upload(&mut self, block: Block, have: &Bitfield) -> Result<(), Breach> {
         demand!(have.get(block.piece), "{block:?} is uploaded unverified");
+        let told = self.told.get(block.piece);
+        demand!(told, "{block:?} is uploaded, and it was never told of");
         if self.choking {
             let granted = self.granted.contains(&block.piece.get());
             demand!(granted, "{block:?} goes to a choked peer");

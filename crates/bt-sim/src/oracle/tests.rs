@@ -138,42 +138,61 @@ fn what_may_be_asked_for() {
 fn what_may_be_answered() {
     check(
         true,
-        &[">none", ">unchoke", "<request 0", ">upload 0"],
+        &[">bitfield", ">unchoke", "<request 0", ">upload 0"],
         None,
     );
     check(
         true,
-        &[">none", ">unchoke", "<request 1", ">upload 1"],
+        &[">bitfield", ">unchoke", "<request 1", ">upload 1"],
         Some("unverified"),
     );
     check(
         true,
-        &[">none", ">unchoke", ">upload 0"],
+        &[">bitfield", ">unchoke", ">upload 0"],
         Some("not asked for"),
     );
     check(
         true,
-        &[">none", ">unchoke", "<request 0", ">upload 0", ">upload 0"],
+        &[
+            ">bitfield",
+            ">unchoke",
+            "<request 0",
+            ">upload 0",
+            ">upload 0",
+        ],
         Some("not asked for"),
     );
     check(
         true,
-        &[">none", ">unchoke", "<request 0", ">choke", ">upload 0"],
+        &[">bitfield", ">unchoke", "<request 0", ">choke", ">upload 0"],
         Some("to a choked peer"),
     );
     check(
         true,
-        &[">none", ">allowed 0", "<request 0", ">upload 0"],
+        &[">bitfield", ">allowed 0", "<request 0", ">upload 0"],
         None,
     );
     check(
         false,
-        &[">unchoke", "<request 0", ">choke", ">unchoke", ">upload 0"],
+        &[
+            ">bitfield",
+            ">unchoke",
+            "<request 0",
+            ">choke",
+            ">unchoke",
+            ">upload 0",
+        ],
         Some("not asked for"),
     );
     check(
         false,
-        &[">unchoke", "<request 0", "<cancel 0", ">upload 0"],
+        &[
+            ">bitfield",
+            ">unchoke",
+            "<request 0",
+            "<cancel 0",
+            ">upload 0",
+        ],
         Some("not asked for"),
     );
     check(
@@ -181,8 +200,13 @@ fn what_may_be_answered() {
         &[">none", "<request 0", "<cancel 0", ">reject 0"],
         None,
     );
+    check(
+        true,
+        &[">none", ">unchoke", "<request 0", ">upload 0"],
+        Some("never told of"),
+    );
     let overtaken = [
-        ">none",
+        ">bitfield",
         ">unchoke",
         "<request 0",
         "<cancel 0",

@@ -1,0 +1,109 @@
+//! What a member owes to one that is silent, refuses, or is slow: swarms of two to four.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests: a failure is to be seen, and so are the numbers"
+)]
+
+use bt_core::Layout;
+use bt_sim::{DiskKind, Fault, Nature, Scenario, World};
+use core::time::Duration;
+use std::cell::Cell;
+use std::rc::Rc;
+
+fn layout(mebibytes: u64) -> Layout {
+    Layout::new(mebibytes << 20, 64 * 1024).unwrap()
+}
+
+/// Counts the lines of the trace that `fit` from here on.
+fn counted(world: &mut World, fits: impl Fn(&str) -> bool + 'static) -> Rc<Cell<usize>> {
+    let count = Rc::new(Cell::new(0));
+    let counter = Rc::clone(&count);
+    world.tell(move |line| counter.set(counter.get() + usize::from(fits(line))));
+    count
+}
+
+#[test]
+fn who_says_nothing_for_minutes_is_let_go() {
+    // Nobody has anything that another could want; node 1 is still connected, and silent.
+    let mut crowd = Scenario::flash_crowd(1, layout(1), 3, 1_000_000);
+    crowd.hosts.retain(|(host, _)| !host.seeder);
+    let span = Duration::from_secs(3_600);
+    let silence = Fault::Freeze { node: 1, span };
+    crowd.faults.push((Duration::from_secs(20), silence));
+    let mut world = crowd.build();
+    for (until, peers) in [(300, 2), (450, 1)] {
+        let now = world.now();
+        world.pass((World::START + Duration::from_secs(until)) - now);
+        for number in [0, 2] {
+            let found = world.stats(number).peers;
+            assert_eq!(found, peers, "node {number} after {until} s");
+        }
+    }
+}
+
+#[test]
+fn who_rejects_everything_is_asked_less_than_ten_times_a_second() {
+    let mut pair = Scenario::flash_crowd(2, layout(1), 1, 1_000_000);
+    let (boaster, _) = pair.hosts.first_mut().unwrap();
+    (boaster.seeder, boaster.nature) = (false, Nature::Boaster);
+    let mut world = pair.build();
+    let asked = counted(&mut world, |line| {
+        line.contains(" node 1: ") && line.contains(" send Request(")
+    });
+    let seconds = 60;
+    world.pass(Duration::from_secs(seconds));
+    println!("{} requests in {seconds} s", asked.get());
+    assert!((1..600).contains(&asked.get()), "{} requests", asked.get());
+}
+
+#[test]
+fn a_disk_that_takes_little_is_not_given_more_and_more() {
+    // The books of each node say how much may wait for its disk: less than the payload.
+    let mut pair = Scenario::flash_crowd(3, layout(96), 1, 20_000_000);
+    pair.settings.disk = DiskKind::Stamped;
+    let span = Duration::from_secs(30);
+    let slow = Fault::SlowDisk {
+        node: 1,
+        rate: 1_000_000,
+        span,
+    };
+    pair.faults.push((Duration::ZERO, slow));
+    pair.healed_after = span;
+    pair.bound += Duration::from_secs(120);
+    let mut world = pair.build();
+    world.pass(span / 2);
+    let waiting = world.stats(1).downloaded;
+    println!("{waiting} bytes after {:?}", span / 2);
+    assert!(waiting > 8 << 20, "it asks for nothing");
+    assert!(
+        waiting < 64 << 20,
+        "{waiting} bytes for a disk that took 15 MB"
+    );
+    pair.finish(world).unwrap();
+}
+
+#[test]
+fn a_seeder_names_pieces_that_it_has_not_sent_yet() {
+    // BEP 6, "suggest piece".
+    let crowd = Scenario::flash_crowd(4, layout(4), 4, 500_000);
+    let mut world = crowd.build();
+    let suggested = counted(&mut world, |line| {
+        line.contains(" node 0: ") && line.contains(" send SuggestPiece ")
+    });
+    crowd.finish(world).unwrap();
+    assert!(suggested.get() >= 8, "{} suggestions", suggested.get());
+}
+
+#[test]
+fn a_slot_for_luck_goes_from_one_to_the_next() {
+    // BEP 3: whoever gets nothing by what it gives gets its turn. One slot, six who have nothing to give for minutes.
+    let mut crowd = Scenario::flash_crowd(5, Layout::new(64 << 20, 1 << 22).unwrap(), 6, 50_000);
+    for (host, _) in &mut crowd.hosts {
+        host.slots = Some(1);
+    }
+    let mut world = crowd.build();
+    world.pass(Duration::from_secs(600));
+    let served = (1..7).filter(|number| world.stats(*number).downloaded > 0);
+    assert_eq!(served.count(), 6, "somebody never had a turn");
+}
