@@ -43,8 +43,9 @@ fn who_says_nothing_for_minutes_is_let_go() {
 }
 
 #[test]
-fn who_rejects_everything_is_asked_less_than_ten_times_a_second() {
-    let mut pair = Scenario::flash_crowd(2, layout(1), 1, 1_000_000);
+fn who_rejects_everything_is_asked_ever_more_seldom() {
+    // A queue of requests, and then one after pauses that double: not one a second, each time another piece.
+    let mut pair = Scenario::flash_crowd(2, layout(256), 1, 1_000_000);
     let (boaster, _) = pair.hosts.first_mut().unwrap();
     (boaster.seeder, boaster.nature) = (false, Nature::Boaster);
     let mut world = pair.build();
@@ -54,7 +55,7 @@ fn who_rejects_everything_is_asked_less_than_ten_times_a_second() {
     let seconds = 60;
     world.pass(Duration::from_secs(seconds));
     println!("{} requests in {seconds} s", asked.get());
-    assert!((1..600).contains(&asked.get()), "{} requests", asked.get());
+    assert!((1..40).contains(&asked.get()), "{} requests", asked.get());
 }
 
 #[test]
@@ -93,17 +94,4 @@ fn a_seeder_names_pieces_that_it_has_not_sent_yet() {
     });
     crowd.finish(world).unwrap();
     assert!(suggested.get() >= 8, "{} suggestions", suggested.get());
-}
-
-#[test]
-fn a_slot_for_luck_goes_from_one_to_the_next() {
-    // BEP 3: whoever gets nothing by what it gives gets its turn. One slot, six who have nothing to give for minutes.
-    let mut crowd = Scenario::flash_crowd(5, Layout::new(64 << 20, 1 << 22).unwrap(), 6, 50_000);
-    for (host, _) in &mut crowd.hosts {
-        host.slots = Some(1);
-    }
-    let mut world = crowd.build();
-    world.pass(Duration::from_secs(600));
-    let served = (1..7).filter(|number| world.stats(*number).downloaded > 0);
-    assert_eq!(served.count(), 6, "somebody never had a turn");
 }
