@@ -165,6 +165,10 @@ pub(crate) struct Connection {
     pub(crate) told: Bitfield,
     /// False until a message came before which a bitfield may come.
     pub(crate) begun: bool,
+    /// It had everything when it came.
+    pub(crate) came_complete: bool,
+    /// When it was last seen that it sends faster than we take it.
+    pub(crate) behind_at: Option<Time>,
     /// Pieces that it has and we need.
     pub(crate) interesting: u32,
     pub(crate) requests: Requests,
@@ -240,6 +244,8 @@ impl Connection {
             has: Bitfield::new(pieces_count),
             told: Bitfield::new(pieces_count),
             begun: false,
+            came_complete: false,
+            behind_at: None,
             interesting: 0,
             requests: Requests::default(),
             uploads: Uploads::default(),

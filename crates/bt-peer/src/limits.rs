@@ -49,6 +49,20 @@ pub const ENDGAME_PATIENCE_MIN: Duration = Duration::from_millis(100);
 /// The longest such while: what one slow peer may add to a download.
 pub const ENDGAME_PATIENCE_MAX: Duration = Duration::from_secs(2);
 
+/// A peer that sent faster than we took it counts as one that does for so long: a busy machine may not come back to its
+/// socket for a while.
+pub const BEHIND_SPAN: Duration = Duration::from_millis(500);
+
+/// Requests that leechers who send faster than we take it have to owe us, so that a seeder is spared: 1 MiB, some
+/// milliseconds' worth for one core.
+pub const SPARE_OWED_MIN: usize = 64;
+
+/// Over how long it is measured how fast leechers send, and how fast seeders do: many reads. Some of them count.
+pub const FLOW_SPAN: Duration = Duration::from_millis(100);
+
+/// How long a spared seeder is not looked at, unless what leechers owe runs low before: short beside [`BEHIND_SPAN`].
+pub const SPARE_LOOK: Duration = Duration::from_millis(50);
+
 /// The first pause after a peer rejected a request that it should have served. Doubles with each.
 pub const REJECT_PAUSE: Duration = Duration::from_secs(1);
 

@@ -92,6 +92,7 @@ fn draw_host(rng: &mut Rng, seeder: bool) -> Host {
         magnet: !seeder && rng.chance(20),
         half: !seeder && rng.chance(10),
         v6: rng.chance(30),
+        busy: !seeder && rng.chance(30),
     }
 }
 

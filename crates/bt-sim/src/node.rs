@@ -59,6 +59,8 @@ pub struct Host {
     pub half: bool,
     /// Its address is of IPv6. The network carries both families from everybody to everybody.
     pub v6: bool,
+    /// Its machine is busy: whatever is sent to it comes faster than it takes it.
+    pub busy: bool,
     /// Its upload slots; `None`: as many as the engine thinks right.
     pub slots: Option<usize>,
 }
@@ -80,6 +82,7 @@ impl Default for Host {
             magnet: false,
             half: false,
             v6: false,
+            busy: false,
             slots: None,
         }
     }

@@ -57,6 +57,12 @@ pub enum Input {
         /// What.
         message: Message,
     },
+    /// So much of what a peer sent lay ready when it was read that it sends faster than we take it. Told beside what came,
+    /// each time.
+    Behind {
+        /// Where.
+        conn: ConnId,
+    },
     /// An [`Output::Upload`] was carried out: its bytes are in the socket's buffer. Or it could not be read.
     Uploaded {
         /// The connection.

@@ -4,6 +4,7 @@
 //! the bound on all requests allow. **Invariant:** `outstanding` is the sum of the lengths of all request queues.
 
 use super::receive::has_room;
+use super::spare::Flow;
 use super::{ConnId, Engine, Output, send};
 use crate::connection::{Fault, Violation};
 use crate::limits::{
@@ -37,11 +38,14 @@ pub(super) struct Download {
     endgame_at: Option<Time>,
     /// Blocks became free that other connections could be asked for.
     pub(super) released: bool,
+    /// When a seeder of which less was asked than it has room for is looked at again, if there is one.
+    pub(super) spared_until: Option<Time>,
+    pub(super) flow: Flow,
     picked: Vec<Block>,
 }
 
 impl Download {
-    pub(super) const fn new(limiter: RateLimiter) -> Self {
+    pub(super) fn new(limiter: RateLimiter) -> Self {
         Self {
             limiter,
             line: VecDeque::new(),
@@ -51,6 +55,8 @@ impl Download {
             endgame: false,
             endgame_at: None,
             released: false,
+            spared_until: None,
+            flow: Flow::default(),
             picked: Vec::new(),
         }
     }
@@ -61,7 +67,8 @@ impl Download {
 
     /// When there is something to do that no fact will tell.
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.at.into_iter().chain(self.endgame_at).min()
+        let timers = [self.at, self.endgame_at, self.spared_until];
+        timers.into_iter().flatten().min()
     }
 
     /// Requests were given up with their connection.
@@ -92,6 +99,7 @@ impl Engine {
     /// Sends requests to those in line, as many as may be.
     pub(super) fn request_blocks(&mut self, now: Time) {
         self.mind_endgame(now);
+        self.end_sparing(now);
         if core::mem::take(&mut self.download.released) {
             let mut ids: Vec<_> = self.conns.keys().copied().collect();
             // Who was given up on comes last: it would take the same blocks again, and a piece on parole for good.
@@ -138,6 +146,7 @@ impl Engine {
     fn request_from(&mut self, now: Time, id: ConnId, count: usize) -> bool {
         let fair = self.fair_share();
         let first = self.first_piece();
+        let spares = self.leaves_to_leechers(now, id);
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.may_request()) else {
             return false;
         };
@@ -152,16 +161,23 @@ impl Engine {
         let picked = &mut self.download.picked;
         picked.clear();
         let count = room.min(count);
-        if count > 0 && self.download.endgame_at.is_none() {
+        if count > 0 && spares && only.is_none() {
+            self.picker
+                .pick_alone(id, &conn.has, count, &mut self.rng, picked);
+        } else if count > 0 && self.download.endgame_at.is_none() {
             self.picker
                 .pick(id, &conn.has, only, count, &mut self.rng, picked);
         }
         let found = !picked.is_empty();
+        let spared = spares && picked.len() < count;
         for block in picked.drain(..) {
             self.download.limiter.take(now, u64::from(block.length));
             self.download.outstanding += 1;
             conn.requests.sent(now, block);
             send(&mut self.out, now, conn, Message::Request(address(block)));
+        }
+        if spared {
+            self.spare(now);
         }
         found && room > count
     }
@@ -223,6 +239,8 @@ impl Engine {
         };
         conn.gave_at = now;
         conn.holds_back = false;
+        let from_leecher = !conn.came_complete;
+        self.download.flow.add(now, u64::from(length), from_leecher);
         if answer == Answer::Expected {
             self.download.outstanding -= 1;
         }
@@ -250,6 +268,7 @@ impl Engine {
             }
         }
         if low {
+            self.look_at_spared(now);
             self.wants_requests(now, id);
         }
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! A machine: facts go in by [`Engine::handle`], orders come out of [`Engine::poll`]. It knows no clock, no socket and no
 //! file. Its parts live in files of their own: [`contract`] (the plain data), `swarm` (connections come and go), `receive`
-//! (what peers say), `extended`, `metadata` (the info dictionary), `pex` (peers that peers name), `download` (what is asked
+//! (what peers say), `extended`, `metadata` (the info dictionary), `pex` (peers that peers name), `download` and `spare` (what is asked
 //! of them), `disk` (what becomes of blocks), `dont_have` (pieces that are lost again), `upload` (what they get), `slots` (who gets it), `super_seed`, and `trackers`.
 //!
 //! **Invariant:** a piece is announced, counted or uploaded only after its hash matched. What a stranger sends can close
@@ -17,6 +17,7 @@ mod metadata;
 pub(crate) mod pex;
 mod receive;
 mod slots;
+mod spare;
 mod sparing;
 pub(crate) mod super_seed;
 mod swarm;
@@ -173,6 +174,7 @@ impl Engine {
             } => self.opened(now, conn, addr, direction, peer_id, reserved),
             Input::DialFailed { conn } => self.dial_failed(now, conn),
             Input::Received { conn, message } => self.received(now, conn, message),
+            Input::Behind { conn } => self.behind(now, conn),
             Input::Uploaded {
                 conn,
                 block,

@@ -141,6 +141,7 @@ impl Engine {
         conn.begun = true;
         self.picker.add_peer(&has);
         conn.interesting = count(has.iter().filter(|piece| self.picker.needs(*piece)));
+        conn.came_complete = has.is_full();
         let starting = (has.count_ones() as usize) < ALLOWED_FAST_COUNT;
         conn.has = has;
         self.update_interest(now, id);

@@ -78,6 +78,11 @@ impl Availability {
         self.seeders + u32::from(self.count(piece))
     }
 
+    /// True if somebody has the piece who came without it.
+    pub(super) fn is_elsewhere(&self, piece: PieceIndex) -> bool {
+        self.count(piece) > 0
+    }
+
     /// True if the piece may be begun.
     pub(super) fn is_open(&self, piece: PieceIndex) -> bool {
         !self.closed.get(piece)

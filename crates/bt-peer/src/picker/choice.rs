@@ -23,12 +23,8 @@ impl Picker {
         has: &Bitfield,
         rng: &mut Rng,
     ) -> Option<(PieceIndex, Side)> {
-        if let Some(current) = self.requests.current(conn) {
-            let owned = |partial: &Partial| partial.owner == Some(conn);
-            if self.unfinished.contains(&current) && self.partials.get(&current).is_some_and(owned)
-            {
-                return Some((current, Side::Front));
-            }
+        if let Some(current) = self.choose_current(conn) {
+            return Some((current, Side::Front));
         }
         let room = self.partials.len() < self.partials_max();
         if room && let Some(hinted) = self.choose_hinted(conn, has, rng) {
@@ -50,6 +46,35 @@ impl Picker {
         let idle = self.requests.count(conn) == 0;
         let new = idle.then(|| self.choose_new(has, rng)).flatten()?;
         Some((new, Side::Front))
+    }
+
+    /// The next piece for a seeder that is asked for nothing that anybody else can give.
+    pub(super) fn choose_alone(
+        &self,
+        conn: ConnId,
+        has: &Bitfield,
+        rng: &mut Rng,
+    ) -> Option<(PieceIndex, Side)> {
+        let room = self.partials.len() < self.partials_max();
+        let mut piece = self.choose_current(conn);
+        if room && piece.is_none() {
+            piece = self.choose_hinted(conn, has, rng);
+        }
+        piece = piece.or_else(|| self.choose_failed(has));
+        if room && piece.is_none() && !self.requests.has_hinted(conn) {
+            let is_elsewhere = |piece: &PieceIndex| self.availability.is_elsewhere(*piece);
+            let rarest = self.availability.rarest(has, rng);
+            piece = rarest.filter(|rarest| !is_elsewhere(rarest));
+        }
+        Some((piece?, Side::Front))
+    }
+
+    /// The piece that the connection began, if something of it is to be asked for and it is its own.
+    fn choose_current(&self, conn: ConnId) -> Option<PieceIndex> {
+        let current = self.requests.current(conn)?;
+        let owned = |partial: &Partial| partial.owner == Some(conn);
+        let is_on = self.unfinished.contains(&current);
+        (is_on && self.partials.get(&current).is_some_and(owned)).then_some(current)
     }
 
     /// The begun piece to go on with: one that is nobody else's and nearest to its end, or one where most is to do.

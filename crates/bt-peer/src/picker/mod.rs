@@ -166,22 +166,31 @@ impl Picker {
         out: &mut Vec<Block>,
     ) {
         let until = out.len() + count;
-        while out.len() < until {
-            let chosen = match only {
-                Some(only) => self.choose_among(conn, has, only),
-                None if self.sequential => self.choose_first(conn, has),
-                None => self.choose(conn, has, rng),
-            };
-            let Some((piece, side)) = chosen else {
-                break;
-            };
-            let before = out.len();
-            self.ask(conn, piece, side, until, out);
-            assert!(out.len() > before, "piece {piece} was chosen for nothing");
-        }
+        self.ask_while(conn, until, out, |picker| match only {
+            Some(only) => picker.choose_among(conn, has, only),
+            None if picker.sequential => picker.choose_first(conn, has),
+            None => picker.choose(conn, has, rng),
+        });
         if only.is_none() && out.len() < until && self.in_endgame() {
             self.ask_twice(conn, has, until, out);
         }
+    }
+
+    /// As [`pick`](Self::pick), of a seeder that is to be asked for no more than it alone can give: what it began, what it
+    /// suggests, what failed its hash, and pieces that no leecher has. Of these last none if it has ever suggested any: it would
+    /// suggest the others too if it did not send them to somebody else. No block is asked twice.
+    pub fn pick_alone(
+        &mut self,
+        conn: ConnId,
+        has: &Bitfield,
+        count: usize,
+        rng: &mut Rng,
+        out: &mut Vec<Block>,
+    ) {
+        let until = out.len() + count;
+        self.ask_while(conn, until, out, |picker| {
+            picker.choose_alone(conn, has, rng)
+        });
     }
 
     /// The connection suggests a piece (BEP 6): it is taken before others that are as rare.
@@ -324,6 +333,23 @@ impl Picker {
     #[must_use]
     pub fn failures(&self, piece: PieceIndex) -> u32 {
         self.failures.get(&piece).copied().unwrap_or(0)
+    }
+
+    /// Asks `conn` for what is chosen until `out` has `until` blocks or nothing is chosen.
+    fn ask_while(
+        &mut self,
+        conn: ConnId,
+        until: usize,
+        out: &mut Vec<Block>,
+        mut choose: impl FnMut(&Self) -> Option<(PieceIndex, Side)>,
+    ) {
+        while out.len() < until
+            && let Some((piece, side)) = choose(self)
+        {
+            let before = out.len();
+            self.ask(conn, piece, side, until, out);
+            assert!(out.len() > before, "piece {piece} was chosen for nothing");
+        }
     }
 
     /// Asks `conn` for missing blocks of the piece until `out` has `until` blocks or none is missing.

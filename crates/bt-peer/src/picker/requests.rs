@@ -25,6 +25,8 @@ struct Queue {
     current: Option<PieceIndex>,
     /// Pieces that the peer suggested, oldest first.
     hints: VecDeque<PieceIndex>,
+    /// It has suggested something, if only long ago.
+    has_hinted: bool,
 }
 
 impl Requests {
@@ -44,11 +46,18 @@ impl Requests {
 
     /// Notes that the connection suggests the piece.
     pub(super) fn add_hint(&mut self, conn: ConnId, piece: PieceIndex) {
-        let hints = &mut self.queues.entry(conn).or_default().hints;
+        let queue = self.queues.entry(conn).or_default();
+        queue.has_hinted = true;
+        let hints = &mut queue.hints;
         if hints.len() >= HINTS_MAX {
             hints.pop_front();
         }
         hints.push_back(piece);
+    }
+
+    /// True if the connection has ever suggested a piece.
+    pub(super) fn has_hinted(&self, conn: ConnId) -> bool {
+        self.queues.get(&conn).is_some_and(|queue| queue.has_hinted)
     }
 
     /// What the connection suggested is void.

@@ -417,6 +417,46 @@ fn pieces_under_way_are_bounded_but_block_nobody() {
 }
 
 #[test]
+fn of_a_seeder_that_is_spared_is_asked_what_nobody_else_has() {
+    let mut bench = Bench::new(10, 2);
+    let seeder = bench.seeder();
+    bench.peer(0..8);
+    let ask = |bench: &mut Bench, conn: u64| {
+        let mut out = Vec::new();
+        let rng = &mut bench.rng;
+        bench
+            .picker
+            .pick_alone(ConnId(conn), &seeder, 100, rng, &mut out);
+        bench.picker.assert_invariants();
+        out.iter()
+            .map(|block| block.piece.get())
+            .collect::<BTreeSet<_>>()
+    };
+    let suggested = |piece| bench.layout.piece(piece).unwrap();
+    let (taken, left) = (suggested(3), suggested(9));
+    bench.picker.suggested(ConnId(0), taken);
+    bench.picker.suggested(ConnId(0), left);
+    assert_eq!(
+        ask(&mut bench, 0),
+        [9].into(),
+        "one is not as rare, one not suggested"
+    );
+    assert_eq!(ask(&mut bench, 1), [8].into(), "who suggests nothing");
+    assert_eq!(ask(&mut bench, 1), [].into());
+    bench.picker.release_all(ConnId(1));
+    bench.picker.forget_suggested(ConnId(0));
+    assert_eq!(ask(&mut bench, 0), [].into(), "it did suggest once");
+    bench.pick(2, &seeder, 1);
+    bench.fetch(2, 8);
+    bench.checked(8, false);
+    assert_eq!(
+        ask(&mut bench, 0),
+        [8].into(),
+        "what failed comes first, from whomever"
+    );
+}
+
+#[test]
 fn the_rarest_is_found_behind_a_long_walk() {
     // 2 000 pieces that one other peer has are rarer than all that this peer has.
     let mut bench = Bench::with(4_000, 1, [3_999], false);

@@ -1,6 +1,7 @@
 //! What happened to a torrent, and what follows from it.
 
 use super::{Ends, Fact, Torrent, warn};
+use crate::buffers::READ_BYTES;
 use crate::conn::{self, Order};
 use crate::handle::Failure;
 use crate::handshake::Greeted;
@@ -15,6 +16,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+
+/// A peer of which so many bytes of blocks come with one read sends faster than we take it.
+const BEHIND_BYTES_MIN: usize = READ_BYTES * 3 / 4;
 
 impl Torrent {
     pub(super) fn fact(&mut self, fact: Fact, ends: &Ends) -> Result<(), Failure> {
@@ -66,9 +70,10 @@ impl Torrent {
         turn: Option<OwnedSemaphorePermit>,
         ends: &Ends,
     ) {
-        let brings_blocks = messages
-            .iter()
-            .any(|it| matches!(it, Message::Piece { .. }));
+        let payload_bytes = payload_bytes(&messages);
+        if payload_bytes >= BEHIND_BYTES_MIN && self.conns.contains_key(&conn) {
+            self.inputs.push_back(Input::Behind { conn });
+        }
         for message in messages {
             // The engine may have closed it at an earlier one.
             let Some(entry) = self.conns.get(&conn) else {
@@ -85,7 +90,7 @@ impl Torrent {
             hands.jobs.flush(&mut done);
         }
         self.disk_done(done);
-        if (self.engine.is_swamped(conn) || (brings_blocks && self.is_disk_full()))
+        if (self.engine.is_swamped(conn) || (payload_bytes > 0 && self.is_disk_full()))
             && let Some(entry) = self.conns.get_mut(&conn)
         {
             entry.turn = turn;
@@ -217,4 +222,15 @@ impl Torrent {
 /// The same stream, whose wake-ups come from the runtime of this task and not from that which accepted it.
 fn settled(stream: TcpStream) -> io::Result<TcpStream> {
     TcpStream::from_std(stream.into_std()?)
+}
+
+/// The blocks among the messages, in bytes.
+fn payload_bytes(messages: &[Message]) -> usize {
+    let block_bytes = |message: &Message| {
+        if let Message::Piece { data, .. } = message {
+            return data.len();
+        }
+        0
+    };
+    messages.iter().map(block_bytes).sum()
 }

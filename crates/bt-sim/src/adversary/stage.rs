@@ -16,6 +16,9 @@ use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
+/// How often a peer sends faster than it is read.
+const BEHIND_PERCENT: u32 = 10;
+
 /// Orders that one fact may bring: a request queue for each of a few peers, and haves, and more would be a loop.
 const ORDERS_MAX: usize = 20_000;
 
@@ -169,6 +172,9 @@ impl Stage {
                 Ok(Some(message)) => {
                     peer.heard(&message);
                     self.tally.messages += 1;
+                    if choices.chance(BEHIND_PERCENT) {
+                        self.feed(choices, Input::Behind { conn });
+                    }
                     self.feed(choices, Input::Received { conn, message });
                 }
                 Ok(None) => break,
@@ -274,6 +280,7 @@ impl Stage {
                 Verdict::Failed(_) => self.tally.disk_failures += 1,
             },
             Input::Received { .. }
+            | Input::Behind { .. }
             | Input::Uploaded { .. }
             | Input::Closed { .. }
             | Input::Described { .. }

@@ -224,7 +224,13 @@ impl World {
         while let Some((number, conn, came)) = self.next_message(id, side) {
             match came {
                 Came::Handshake(handshake) => self.opened(id, side, number, conn, &handshake),
-                Came::Message(message) => self.feed(number, Input::Received { conn, message }),
+                Came::Message(message) => {
+                    let is_block = matches!(message, Message::Piece { .. });
+                    self.feed(number, Input::Received { conn, message });
+                    if is_block && self.nodes.get(number).is_some_and(|node| node.host.busy) {
+                        self.feed(number, Input::Behind { conn });
+                    }
+                }
             }
         }
         if segment.finish {

@@ -64,6 +64,7 @@ impl World {
             Input::Opened { conn, .. } | Input::DialFailed { conn } => ledger.dialled(*conn),
             Input::DiskDone(Done::Wrote { block }) => ledger.wrote(block.length),
             Input::Received { .. }
+            | Input::Behind { .. }
             | Input::Uploaded { .. }
             | Input::Closed { .. }
             | Input::Described { .. }
@@ -333,6 +334,7 @@ pub(super) fn weigh_input(input: &Input) -> u64 {
         Input::Opened { conn, .. } => mix(10, conn.0),
         Input::DialFailed { conn } => mix(11, conn.0),
         Input::Received { conn, message } => mix(mix(12, conn.0), weigh(message)),
+        Input::Behind { conn } => mix(23, conn.0),
         Input::Uploaded { conn, block, .. } => mix(mix(13, conn.0), weigh_block(*block)),
         Input::Closed { conn, .. } => mix(14, conn.0),
         Input::Described { .. } => 20,

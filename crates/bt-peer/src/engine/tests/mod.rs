@@ -2,6 +2,7 @@
 
 mod account;
 mod admission;
+mod behind;
 mod disk_faults;
 mod dont_have;
 mod doubts;
