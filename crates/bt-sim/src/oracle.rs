@@ -389,8 +389,8 @@ impl Monitor {
         *times -= 1;
         if *times == 0 {
             self.owed.remove(&address);
-            self.cancelled.remove(&address);
         }
+        self.cancelled.remove(&address);
         self.unread.remove(&address);
         true
     }
