@@ -30,6 +30,23 @@ enum Came {
 }
 
 impl World {
+    /// Whether the node has a connection with the other beside the one from `addr`. Who went down and came back before that
+    /// was noticed has another id then, and its address counts as one that others use too.
+    pub(super) fn has_another(&self, number: usize, other: usize, addr: SocketAddr) -> bool {
+        let conns = self.node(number).conns.values();
+        let from = conns.filter_map(|(id, side)| {
+            let far = self.links.get(*id)?.end(side.other()).node;
+            let port = match side {
+                Side::Dialler => self.node(far).addr.port(),
+                Side::Listener => EPHEMERAL_PORT,
+            };
+            (far == other).then_some(port)
+        });
+        let from: Vec<u16> = from.collect();
+        let blamed = usize::from(from.contains(&addr.port()));
+        from.len() > blamed
+    }
+
     /// A dial reaches the other end, or nobody.
     pub(super) fn connect(&mut self, dialler: usize, run: u64, conn: ConnId, addr: SocketAddr) {
         if self.node(dialler).run != run {

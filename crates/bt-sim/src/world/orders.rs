@@ -295,7 +295,9 @@ impl World {
                 let deserved = banned.filter(|banned| self.is_liar(*banned));
                 let liar = deserved.unwrap_or_else(|| panic!("node {number} bans honest {ip}"));
                 self.bans.insert((number, liar));
-                self.node_mut(number).ledger.banned.insert(liar);
+                if !self.has_another(number, liar, *addr) {
+                    self.node_mut(number).ledger.banned.insert(liar);
+                }
             }
             Event::Stopped => {
                 self.save(number, true);
