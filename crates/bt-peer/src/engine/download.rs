@@ -3,8 +3,8 @@
 //! Connections with room in their request queue wait in line; each turn fills as many as the down limit, the disk and
 //! the bound on all requests allow. **Invariant:** `outstanding` is the sum of the lengths of all request queues.
 
+use super::behind::Flow;
 use super::receive::has_room;
-use super::spare::Flow;
 use super::{ConnId, Engine, Output, send};
 use crate::connection::{Fault, Violation};
 use crate::limits::{

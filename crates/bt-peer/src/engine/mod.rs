@@ -8,6 +8,7 @@
 //! **Invariant:** a piece is announced, counted or uploaded only after its hash matched. What a stranger sends can close
 //! its connection, and nothing else.
 
+mod behind;
 pub mod contract;
 mod disk;
 mod dont_have;
@@ -17,7 +18,6 @@ mod metadata;
 pub(crate) mod pex;
 mod receive;
 mod slots;
-mod spare;
 mod sparing;
 pub(crate) mod super_seed;
 mod swarm;

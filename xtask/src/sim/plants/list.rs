@@ -189,4 +189,17 @@ pub(super) const PLANTS: &[Plant] = plants! {
     // Order.
     "the order of a hash map" [alone] in "crates/bt-peer/src/engine/mod.rs":
         "use std::collections::{BTreeMap, BTreeSet, VecDeque};" => "use std::collections::{BTreeSet, HashMap as BTreeMap, VecDeque};";
+    // Sparing a line.
+    "a seeder never spares its line" in "crates/bt-peer/src/engine/sparing.rs":
+        "is_fed && self.may_spare()" => "false";
+    "a leecher never spares a seeder" in "crates/bt-peer/src/engine/behind.rs":
+        "self.download.flow.is_by_leechers() && owed >= SPARE_OWED_MIN" => "false";
+    "a seeder is spared for the sake of slow leechers" in "crates/bt-peer/src/engine/behind.rs":
+        "self.download.flow.is_by_leechers() && owed" => "owed";
+    "a spared seeder is not asked when the others run dry" in "crates/bt-peer/src/engine/behind.rs":
+        "self.download.spared_until.is_some() && !self.is_sated(now)" => "self.is_sated(now)";
+    "who is done calls everybody" in "crates/bt-peer/src/engine/swarm.rs":
+        "self.complete && self.idle_dials == 0" => "false";
+    "a high rank drives out all at once" in "crates/bt-peer/src/engine/swarm.rs":
+        "now - at < OUTRANK_EVERY" => "now < at";
 };

@@ -109,4 +109,24 @@ fn a_seeder_is_asked_again_when_leechers_stop() {
     let (conn, reason) = (stage.conns[0], crate::CloseReason::Gone);
     stage.lone.handle(Input::Closed { conn, reason });
     assert!(stage.flow(1, [0, 0], false) > 0, "it is gone");
+
+    // Whoever wakes us is late.
+    let mut stage = Stage::new(false);
+    stage.flow(60, [8, 8], true);
+    stage.lone.receive(stage.conns[0], Message::Choke);
+    stage.lone.now += SPARE_LOOK + Duration::from_millis(1);
+    stage.lone.receive(stage.conns[1], Message::KeepAlive);
+    assert!(stage.note_requests(1) > 0, "it is long over");
+}
+
+#[test]
+fn a_seeder_is_asked_at_once_when_what_leechers_owe_runs_out() {
+    let mut stage = Stage::new(false);
+    stage.flow(60, [8, 8], true);
+    stage.lone.receive(stage.conns[0], Message::Choke);
+    assert_eq!(stage.note_requests(1), 0, "what it owes is on its way");
+    for block in std::mem::take(&mut stage.owed[0]) {
+        stage.lone.deliver(stage.conns[0], block);
+    }
+    assert!(stage.note_requests(1) > 0);
 }
