@@ -9,8 +9,8 @@ use crate::piece::PieceIndex;
 /// **Invariant:** spare bits of the last word are zero, so that counting needs no mask.
 #[derive(Debug)]
 pub struct Bitfield {
-    /// Piece 0 is the highest bit of the first word. Empty as long as all bits are alike, which `ones` then tells: a seeder
-    /// of ten thousand torrents has several sets of each, all of them full or empty.
+    /// Piece 0 is the highest bit of the first word. Empty only if all bits are alike, which `ones` then tells: a seeder of ten
+    /// thousand torrents has several sets of each, all of them full or empty. A set that became so keeps its words.
     words: Box<[u64]>,
     pieces_count: u32,
     ones: u32,

@@ -136,7 +136,7 @@ impl TorrentHandle {
         self.status.get()
     }
 
-    /// The numbers as they change, at least once a second.
+    /// The numbers as they change, at most once a second; as long as nothing changes there is no word.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Status> {
         self.status.watch()

@@ -48,15 +48,19 @@ impl Hands {
         }
     }
 
-    /// What came next: facts, which are put into `batch`, or answers of the disk. Pending for ever without hands.
-    pub(crate) async fn next(hands: &mut Option<Box<Self>>, batch: &mut Vec<Fact>) -> Vec<Done> {
+    /// What came next: facts, which are put into `batch`, or an answer of the disk, which may be that it left everything to
+    /// another thread. Pending for ever without hands.
+    pub(crate) async fn next(
+        hands: &mut Option<Box<Self>>,
+        batch: &mut Vec<Fact>,
+    ) -> Option<Vec<Done>> {
         let Some(hands) = hands else {
             return core::future::pending().await;
         };
         let Self { facts, jobs, .. } = &mut **hands;
         tokio::select! {
-            _ = facts.recv_many(batch, TURN_FACTS) => Vec::new(),
-            Some(done) = jobs.answer() => done,
+            _ = facts.recv_many(batch, TURN_FACTS) => None,
+            Some(done) = jobs.answer() => Some(done),
         }
     }
 }

@@ -313,7 +313,7 @@ impl Storage for FileStorage {
     }
 
     fn is_hole(&self, file: FileIndex, offset: u64, length: u64) -> bool {
-        // Who asks is about to read it.
+        // Who asks is about to read it, or has done so: with what a check opened, which its end closes.
         let Ok(opened) = self.readable_once(file) else {
             return false;
         };

@@ -52,7 +52,10 @@ impl TorrentStore {
         have: &Bitfield,
     ) -> Vec<FileIndex> {
         let is_strange = |file: &FileIndex| self.is_strange(*file, standing, wanted, have);
-        standing.0.keys().copied().filter(is_strange).collect()
+        let strange = standing.0.keys().copied().filter(is_strange).collect();
+        // Whoever looks for holes opens the file as for a check.
+        self.files.storage.close_once();
+        strange
     }
 
     /// Cuts the files of wanted pieces that are longer than they should be, and says which.

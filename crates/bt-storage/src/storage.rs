@@ -90,7 +90,7 @@ pub trait Storage: Send + Sync {
         Ok(None)
     }
 
-    /// Closes what [`Storage::open_once`] opened. Who still reads opens it again.
+    /// Closes what [`Storage::open_once`] and [`Storage::is_hole`] opened. Who still reads opens it again.
     fn close_once(&self) {}
 
     /// True if the run surely was never written and so reads as zeros. `false` is always a correct answer.

@@ -108,6 +108,11 @@ impl Disk {
         !self.congested && !self.is_failing()
     }
 
+    /// More waits to be written than may: the shell reads nothing more of who brings blocks.
+    pub(super) const fn is_congested(&self) -> bool {
+        self.congested
+    }
+
     pub(super) const fn is_failing(&self) -> bool {
         matches!(self.health, Health::Failing { .. } | Health::Broken)
     }

@@ -390,7 +390,7 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
-        if is_swamped(conn) {
+        if is_swamped(conn) || self.disk.is_congested() {
             // Nothing is read of it meanwhile, so its silence is ours. The shell closes who takes nothing.
             conn.heard_at = now;
             conn.requests.excuse(now);

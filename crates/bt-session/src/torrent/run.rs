@@ -55,7 +55,7 @@ impl Torrent {
                 item = ends.inbox.next() => self.left(item, ends),
                 Some(peers) = named(&mut ends.gossip) => self.found(Source::Gossip, peers),
                 done = Hands::next(&mut self.hands, &mut batch) => {
-                    if !done.is_empty() {
+                    if let Some(done) = done {
                         self.disk_done(done);
                         self.read_on();
                     }

@@ -447,6 +447,41 @@ fn a_slow_disk_stops_the_requests() {
 }
 
 #[test]
+fn nobody_is_blamed_for_what_a_slow_disk_keeps_us_from_reading() {
+    let mut lone = Lone::leecher(2_000);
+    let (quick, waiting) = (lone.open_seeder(1, FAST), lone.open_seeder(2, FAST));
+    let mut written = Vec::new();
+    let owed = loop {
+        lone.pass(Duration::from_millis(10));
+        let asked = lone.requests(quick);
+        if asked.is_empty() {
+            break lone.requests(waiting);
+        }
+        for block in asked {
+            lone.deliver(quick, block);
+            written.push(block);
+        }
+        lone.jobs();
+    };
+    assert!(!owed.is_empty());
+    // What both have sent lies unread, keep-alives too.
+    let cancelled = |lone: &mut Lone| {
+        let sent = lone.sent(waiting).into_iter();
+        sent.filter(|message| matches!(message, Message::Cancel(_)))
+            .count()
+    };
+    lone.pass_secs(600);
+    assert_eq!(lone.close_reason(waiting), None);
+    assert_eq!(cancelled(&mut lone), 0);
+    // The disk is back, so their silence is their own again.
+    for block in written {
+        lone.handle(Input::DiskDone(Done::Wrote { block }));
+    }
+    lone.pass_secs(100);
+    assert!(cancelled(&mut lone) > 0 || lone.close_reason(waiting).is_some());
+}
+
+#[test]
 fn the_down_limit_paces_requests_exactly() {
     let mut config = crate::Config::new(OWN_ID);
     config.down_limit = Some(10 * u64::from(BLOCK_BYTES));
