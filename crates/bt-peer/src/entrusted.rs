@@ -103,7 +103,9 @@ impl Entrusted {
     /// The peer has left; the pieces that it had alone.
     pub fn gone(&mut self, conn: ConnId) -> Vec<PieceIndex> {
         self.records.remove(&conn);
-        let alone = self.open.iter().filter(|(_, trust)| trust.holder == conn);
+        let open = self.open.iter().map(|(piece, trust)| (piece, trust.holder));
+        let late = self.late.iter().map(|(piece, holder)| (piece, *holder));
+        let alone = open.chain(late).filter(|(_, holder)| *holder == conn);
         let alone: Vec<PieceIndex> = alone.map(|(piece, _)| *piece).collect();
         self.open.retain(|_, trust| trust.holder != conn);
         self.late.retain(|_, holder| *holder != conn);

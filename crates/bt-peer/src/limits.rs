@@ -60,6 +60,11 @@ pub const SPARE_OWED_MIN: usize = 64;
 /// Over how long it is measured how fast leechers send, and how fast seeders do: many reads. Some of them count.
 pub const FLOW_SPAN: Duration = Duration::from_millis(100);
 
+/// So often no seeder is spared for a moment, so that it is seen what seeders can send.
+pub const SPARE_ROUND: Duration = Duration::from_secs(5);
+/// That moment: several spans of [`FLOW_SPAN`].
+pub const SPARE_MEASURED: Duration = Duration::from_millis(300);
+
 /// How long a spared seeder is not looked at, unless what leechers owe runs low before: short beside [`BEHIND_SPAN`].
 pub const SPARE_LOOK: Duration = Duration::from_millis(50);
 

@@ -95,3 +95,62 @@ fn a_seeder_names_pieces_that_it_has_not_sent_yet() {
     crowd.finish(world).unwrap();
     assert!(suggested.get() >= 8, "{} suggestions", suggested.get());
 }
+
+/// When each who came to download was done, in seconds after it came.
+fn times(crowd: &Scenario) -> Vec<u64> {
+    let report = crowd.run().unwrap();
+    println!("{report}");
+    let times = report.downloads.iter();
+    times
+        .map(|download| download.took.unwrap().as_secs())
+        .collect()
+}
+
+#[test]
+fn a_slow_leecher_keeps_nobody_waiting() {
+    // The quick one is owed a copy at the seeder's pace, 27 s, whatever the slow one passes on.
+    let layout = Layout::new(128 << 20, 1 << 20).unwrap();
+    for slow_first in [true, false] {
+        let mut trio = Scenario::flash_crowd(6, layout, 2, 5_000_000);
+        let number = if slow_first { 1 } else { 2 };
+        let (slow, _) = trio.hosts.get_mut(number).unwrap();
+        (slow.up, slow.down) = (100_000, Some(100_000));
+        trio.bound += Duration::from_secs(2_400);
+        let times = times(&trio);
+        assert!(times[2 - number] < 60, "{times:?}");
+    }
+}
+
+#[test]
+fn who_was_alone_for_long_is_served_on_when_others_come() {
+    let mut trio = Scenario::flash_crowd(7, Layout::new(192 << 20, 1 << 20).unwrap(), 2, 5_000_000);
+    let (_, after) = trio.hosts.last_mut().unwrap();
+    *after = Duration::from_secs(20);
+    // A copy takes 40 s; the two share what is left.
+    let times = times(&trio);
+    assert!(times.iter().all(|seconds| *seconds < 90), "{times:?}");
+}
+
+#[test]
+fn who_can_reach_the_seeder_alone_is_served_by_it() {
+    let mut crowd = Scenario::flash_crowd(8, layout(64), 6, 2_000_000);
+    for (host, _) in crowd.hosts.iter_mut().skip(4) {
+        host.dialable = false;
+    }
+    // The two at the end reach everybody but each other; then two that reach nobody but the seeder.
+    let joined = times(&crowd);
+    let mut pair = Scenario::flash_crowd(8, layout(64), 2, 2_000_000);
+    for (host, _) in pair.hosts.iter_mut().skip(1) {
+        host.dialable = false;
+    }
+    let alone = times(&pair);
+    let copy = 64 * 1_048_576 / 2_000_000;
+    assert!(
+        joined.iter().all(|seconds| *seconds < copy * 2),
+        "{joined:?}"
+    );
+    assert!(
+        alone.iter().all(|seconds| *seconds < copy * 5 / 2),
+        "{alone:?}"
+    );
+}

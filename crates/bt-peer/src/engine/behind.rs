@@ -12,7 +12,9 @@
 
 use super::{ConnId, Engine};
 use crate::connection::Connection;
-use crate::limits::{BEHIND_SPAN, FLOW_SPAN, SPARE_LOOK, SPARE_OWED_MIN};
+use crate::limits::{
+    BEHIND_SPAN, FLOW_SPAN, SPARE_LOOK, SPARE_MEASURED, SPARE_OWED_MIN, SPARE_ROUND,
+};
 use bt_core::Time;
 use core::time::Duration;
 
@@ -22,6 +24,8 @@ pub(super) struct Flow {
     leechers: Rate,
     seeders: Rate,
     since: Time,
+    /// When the first block came.
+    begun: Time,
     /// A seeder was spared since then, so its rate says nothing of what it could send.
     spared: bool,
 }
@@ -51,6 +55,9 @@ impl Flow {
             false => &mut self.seeders,
         };
         from.bytes += bytes;
+        if self.begun == Time::ZERO {
+            self.begun = now;
+        }
         let span = now - self.since;
         if span >= FLOW_SPAN {
             self.leechers.settle(span);
@@ -62,9 +69,12 @@ impl Flow {
         }
     }
 
-    /// True if leechers bring at least half of what seeders can.
-    const fn is_by_leechers(&self) -> bool {
-        self.leechers.smoothed >= self.seeders.smoothed / 2
+    /// True if leechers bring at least half of what seeders can. Now and then nobody is spared, so that it is seen again what
+    /// seeders can: one may have come since.
+    fn is_by_leechers(&self, now: Time) -> bool {
+        let looks =
+            (now - self.begun).as_nanos() % SPARE_ROUND.as_nanos() < SPARE_MEASURED.as_nanos();
+        !looks && self.leechers.smoothed >= self.seeders.smoothed / 2
     }
 }
 
@@ -84,13 +94,16 @@ impl Engine {
 
     /// True if leechers that send faster than we take it owe us enough.
     fn is_sated(&self, now: Time) -> bool {
+        if !self.download.flow.is_by_leechers(now) {
+            return false;
+        }
         let is_ahead = |conn: &Connection| {
             let recent = |at| now - at < BEHIND_SPAN;
             !conn.came_complete && !conn.peer_choking && conn.behind_at.is_some_and(recent)
         };
         let owed = self.conns.values().filter(|conn| is_ahead(conn));
         let owed: usize = owed.map(|conn| conn.requests.len()).sum();
-        self.download.flow.is_by_leechers() && owed >= SPARE_OWED_MIN
+        owed >= SPARE_OWED_MIN
     }
 
     /// A seeder that was spared has room left: it is looked at again before what leechers owe can run out.

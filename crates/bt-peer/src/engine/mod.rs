@@ -292,6 +292,7 @@ impl Engine {
                 // What they waited for is to be reckoned anew.
                 (self.download.at, self.upload.at) = (None, None);
                 self.config.up_limit = up;
+                self.upload.sparing.forget_line();
             }
             Command::SetUploadGoal(goal) => self.config.upload_goal = goal,
             Command::SetPeersMax(peers_max) => self.set_peers_max(now, peers_max),

@@ -80,12 +80,24 @@ impl Engine {
         self.only_takes(conn) || (waits && self.upload.entrusted.has_enough(conn.id))
     }
 
-    /// The seeder sent a block. With the last one of a piece that nobody has the peer is entrusted with it.
+    /// The seeder sent a block. With the last one of a piece that nobody has the peer is entrusted with it, unless there is
+    /// nobody to pass it on to, or it has enough and got this one because nobody else wanted anything.
     pub(super) fn note_entrusted(&mut self, now: Time, id: ConnId, block: Block) {
         let is_last = block.begin + block.length == self.layout.piece_length(block.piece);
         let piece = block.piece;
         let is_rare = self.picker.availability(piece) == 0 || self.upload.entrusted.is_kept(piece);
-        if self.upload.spread.is_some() && !self.is_super_seeding() && is_last && is_rare {
+        if self.upload.spread.is_some()
+            && !self.is_super_seeding()
+            && is_last
+            && is_rare
+            && !self.upload.entrusted.has_enough(id)
+            && self
+                .conns
+                .values()
+                .filter(|conn| conn.peer_interested)
+                .count()
+                > 1
+        {
             self.upload.entrusted.give(now, id, piece);
         }
     }

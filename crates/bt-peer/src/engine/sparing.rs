@@ -32,6 +32,11 @@ impl Sparing {
             self.others = complete > 1;
         }
     }
+
+    /// The line is another from now on: what it carries is seen anew.
+    pub(super) fn forget_line(&mut self) {
+        (self.spares, self.line_bytes_per_s) = (false, 0);
+    }
 }
 
 impl Engine {
@@ -71,18 +76,23 @@ impl Engine {
         with_givers.is_full()
     }
 
-    /// Those who get less from others than their part of our line would be, though they have been there for a while and
-    /// are not known to keep what they get.
+    /// Those to whom their part of our line would be worth more than a quarter of what they get from others, though they have
+    /// been there for a while. Of those who are known to keep what they get, the one to whom least was sent: nobody else may
+    /// be in reach of it.
     pub(super) fn left_behind(&self, now: Time) -> Vec<ConnId> {
-        let interested = self.conns.values().filter(|conn| conn.peer_interested);
-        let part = self.upload.sparing.line_bytes_per_s / (interested.count() as u64).max(1);
-        let is_behind = |conn: &Connection| {
-            now - conn.opened_at >= LEFT_BEHIND
-                && !self.upload.entrusted.keeps(conn.id)
-                && from_others(conn, now) < part
-        };
-        let behind = self.conns.values().filter(|conn| is_behind(conn));
-        behind.map(|conn| conn.id).collect()
+        let interested = || self.conns.values().filter(|conn| conn.peer_interested);
+        let part = self.upload.sparing.line_bytes_per_s / (interested().count() as u64).max(1);
+        let enough = part.saturating_mul(SPARING_FACTOR);
+        let behind = interested()
+            .filter(|conn| now - conn.opened_at >= LEFT_BEHIND && from_others(conn, now) < enough);
+        let (keepers, mut behind): (Vec<_>, Vec<_>) =
+            behind.partition(|conn| self.upload.entrusted.keeps(conn.id));
+        behind.extend(
+            keepers
+                .into_iter()
+                .min_by_key(|conn| (conn.up.total(), conn.id)),
+        );
+        behind.into_iter().map(|conn| conn.id).collect()
     }
 }
 

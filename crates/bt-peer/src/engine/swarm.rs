@@ -366,6 +366,7 @@ impl Engine {
         }
         self.tend_shown(now);
         self.tend_entrusted(now);
+        self.tend_line();
         self.disk_tick(now);
         self.tell_peers(now);
         if now >= self.upload.rechoke_at {

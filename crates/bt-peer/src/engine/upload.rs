@@ -198,15 +198,24 @@ impl Engine {
 
     /// Whose turn it is: those who come last have theirs when nothing is on its way to others, or has not moved for a while.
     fn next_in_line(&mut self, now: Time) -> Option<ConnId> {
-        if self.upload.line.is_empty() {
+        if self.upload.line.is_empty() && !self.upload.last.is_empty() {
             let is_served =
                 |conn: &Connection| conn.uploads.is_moving(now) && !self.comes_last(conn);
-            if !self.upload.last.is_empty() && !self.conns.values().any(|conn| is_served(conn)) {
+            if !self.conns.values().any(|conn| is_served(conn)) {
                 let next = self.upload.last.pop_front();
                 self.upload.line.extend(next);
             }
         }
         self.upload.line.front().copied()
+    }
+
+    /// Who came last may not do so any more, and who is gone stands in no line.
+    pub(super) fn tend_line(&mut self) {
+        for id in core::mem::take(&mut self.upload.last) {
+            if self.conns.contains_key(&id) {
+                self.stand_in_line(id);
+            }
+        }
     }
 
     /// Orders blocks to be sent, in turns, as many as windows and the up limit allow.

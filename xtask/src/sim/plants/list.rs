@@ -193,9 +193,9 @@ pub(super) const PLANTS: &[Plant] = plants! {
     "a seeder never spares its line" in "crates/bt-peer/src/engine/sparing.rs":
         "is_fed && self.may_spare()" => "false";
     "a leecher never spares a seeder" in "crates/bt-peer/src/engine/behind.rs":
-        "self.download.flow.is_by_leechers() && owed >= SPARE_OWED_MIN" => "false";
+        "owed >= SPARE_OWED_MIN" => "false";
     "a seeder is spared for the sake of slow leechers" in "crates/bt-peer/src/engine/behind.rs":
-        "self.download.flow.is_by_leechers() && owed" => "owed";
+        "!self.download.flow.is_by_leechers(now)" => "false";
     "a spared seeder is not asked when the others run dry" in "crates/bt-peer/src/engine/behind.rs":
         "self.download.spared_until.is_some() && !self.is_sated(now)" => "self.is_sated(now)";
     "who is done calls everybody" in "crates/bt-peer/src/engine/swarm.rs":

@@ -183,3 +183,32 @@ fn what_one_peer_keeps_is_suggested_to_another() {
         assert_eq!(again, if passed_on { 0 } else { 2 }, "{named:?}");
     }
 }
+
+#[test]
+fn who_came_last_is_served_in_turn_again_once_it_has_passed_on() {
+    let most = u32::try_from(ENTRUSTED_MAX).unwrap();
+    let mut lone = Lone::seeder(PIECES);
+    let [holder, other, third] = [1, 2, 3].map(|n| lone.open_leecher(n, FAST));
+    let given = blocks(&lone, 0..most);
+    take(&mut lone, holder, &given);
+    has(&mut lone, holder, 0..most);
+    lone.sent(holder);
+    // It waits behind the other, whose line never empties; then it passes a piece on.
+    let [first, second] = [blocks(&lone, 4..12), blocks(&lone, 12..20)];
+    ask(&mut lone, other, &first);
+    ask(&mut lone, holder, &second);
+    assert_eq!(lone.uploads(holder), []);
+    let mut going = lone.uploads(other);
+    has(&mut lone, third, 0..1);
+    for _ in 0..5 {
+        lone.pass(Duration::from_millis(400));
+        going.extend(lone.uploads(other));
+        let next = going.remove(0);
+        sent(&mut lone, other, &[next]);
+    }
+    assert!(!going.is_empty(), "the other is served meanwhile");
+    assert!(
+        !lone.uploads(holder).is_empty(),
+        "it stood in line for good"
+    );
+}
