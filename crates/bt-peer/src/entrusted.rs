@@ -268,6 +268,9 @@ mod tests {
         assert_eq!(entrusted.gone(GIVER), [pieces[0]], "the first one has it");
         assert_eq!(entrusted.gone(GIVER), []);
         assert_eq!(entrusted.count(OTHER), 1);
+        // What it had alone for too long, too.
+        assert_eq!(entrusted.overdue(start + PATIENCE, PATIENCE), []);
+        assert_eq!(entrusted.gone(OTHER), [pieces[1]]);
     }
 
     #[test]

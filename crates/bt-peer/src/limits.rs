@@ -228,6 +228,9 @@ pub const TAKEN_PER_GIVEN: u64 = 32;
 /// where their own lines are full.
 pub const SPARING_FACTOR: u64 = 4;
 
+/// Rounds in which a seeder serves everybody after its upload limit was changed: as long as its rate is averaged.
+pub const SPARING_ROUNDS_OPEN: u32 = 3;
+
 /// Who is connected to a seeder that spares its line for this long, and gets next to nothing from others, was left behind by
 /// them: a newcomer has been through two rounds of their slots.
 pub const LEFT_BEHIND: Duration = Duration::from_secs(20);

@@ -9,7 +9,7 @@
 
 use super::{ConnId, Engine};
 use crate::connection::Connection;
-use crate::limits::{LEFT_BEHIND, SPARING_FACTOR};
+use crate::limits::{LEFT_BEHIND, SPARING_FACTOR, SPARING_ROUNDS_OPEN};
 use bt_core::{Bitfield, Time};
 
 /// Whether a seeder sends, and what that goes by.
@@ -21,6 +21,8 @@ pub(super) struct Sparing {
     spares: bool,
     /// The most that our line was seen to carry, in bytes per second.
     line_bytes_per_s: u64,
+    /// So many rounds more everybody is served, so that it is seen what the line carries.
+    rounds_open: u32,
     /// A tracker told of other seeders.
     others: bool,
 }
@@ -35,7 +37,8 @@ impl Sparing {
 
     /// The line is another from now on: what it carries is seen anew.
     pub(super) fn forget_line(&mut self) {
-        (self.spares, self.line_bytes_per_s) = (false, 0);
+        self.line_bytes_per_s = 0;
+        self.rounds_open = SPARING_ROUNDS_OPEN;
     }
 }
 
@@ -55,7 +58,9 @@ impl Engine {
         self.upload.sparing.line_bytes_per_s = line;
         let enough: u64 = self.conns.values().map(|conn| from_others(conn, now)).sum();
         let is_fed = enough >= line.saturating_mul(SPARING_FACTOR) && line > 0;
-        self.upload.sparing.spares = is_fed && self.may_spare();
+        let is_open = self.upload.sparing.rounds_open > 0;
+        self.upload.sparing.rounds_open = self.upload.sparing.rounds_open.saturating_sub(1);
+        self.upload.sparing.spares = is_fed && !is_open && self.may_spare();
     }
 
     fn may_spare(&self) -> bool {

@@ -191,7 +191,7 @@ pub(super) const PLANTS: &[Plant] = plants! {
         "use std::collections::{BTreeMap, BTreeSet, VecDeque};" => "use std::collections::{BTreeSet, HashMap as BTreeMap, VecDeque};";
     // Sparing a line.
     "a seeder never spares its line" in "crates/bt-peer/src/engine/sparing.rs":
-        "is_fed && self.may_spare()" => "false";
+        "is_fed && !is_open && self.may_spare()" => "false";
     "a leecher never spares a seeder" in "crates/bt-peer/src/engine/behind.rs":
         "owed >= SPARE_OWED_MIN" => "false";
     "a seeder is spared for the sake of slow leechers" in "crates/bt-peer/src/engine/behind.rs":

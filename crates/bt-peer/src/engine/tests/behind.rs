@@ -3,7 +3,7 @@
 use super::lone::*;
 use crate::Config;
 use crate::engine::contract::*;
-use crate::limits::{BEHIND_SPAN, SPARE_LOOK};
+use crate::limits::{BEHIND_SPAN, SPARE_LOOK, SPARE_MEASURED, SPARE_ROUND};
 use bt_core::disk::Verdict;
 use bt_core::{Bitfield, Block};
 use bt_wire::Message;
@@ -129,4 +129,14 @@ fn a_seeder_is_asked_at_once_when_what_leechers_owe_runs_out() {
         stage.lone.deliver(stage.conns[0], block);
     }
     assert!(stage.note_requests(1) > 0);
+}
+
+#[test]
+fn now_and_then_no_seeder_is_spared_so_that_its_pace_is_seen() {
+    let mut stage = Stage::new(false);
+    let spans = |span: Duration| u32::try_from(span.as_millis() / 10).unwrap();
+    stage.flow(60, [8, 8], true);
+    let left = SPARE_ROUND - Duration::from_millis(700);
+    assert_eq!(stage.flow(spans(left), [0, 0], true), 0);
+    assert!(stage.flow(spans(SPARE_MEASURED), [0, 0], true) > 0);
 }

@@ -150,3 +150,18 @@ fn who_wants_to_send_so_much_or_is_one_of_many_spares_nothing() {
         assert_eq!(swarm.spares(), row == "none", "{row}");
     }
 }
+
+#[test]
+fn another_limit_is_another_line() {
+    let mut swarm = Swarm::new(Config::new(OWN_ID));
+    swarm.pass(50, line(SPARING_FACTOR * 2), 1);
+    assert!(swarm.spares());
+    let (down, up) = (None, Some(1 << 30));
+    swarm
+        .lone
+        .handle(Input::Command(Command::SetLimits { down, up }));
+    swarm.pass(RECHOKE.as_secs() + 1, line(SPARING_FACTOR * 2), 1);
+    assert!(!swarm.spares(), "what it carried before says nothing");
+    swarm.pass(RECHOKE.as_secs() * 4, line(SPARING_FACTOR * 2), 1);
+    assert!(swarm.spares(), "it carries no more");
+}
