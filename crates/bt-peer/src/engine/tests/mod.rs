@@ -3,6 +3,7 @@
 mod account;
 mod admission;
 mod behind;
+mod blame;
 mod disk_faults;
 mod dont_have;
 mod doubts;
