@@ -43,12 +43,14 @@
 //! ```
 
 pub mod access;
+mod config;
 pub mod connection_id;
 mod eviction;
 mod hash;
 pub mod keys;
 pub mod learn;
 mod list;
+mod numbers;
 mod peer;
 mod picked;
 pub mod quota;
@@ -59,9 +61,11 @@ mod swarm;
 mod tests;
 
 pub use access::{Access, AccessError};
+pub use config::Config;
 pub use connection_id::ConnectionIds;
 pub use keys::{Keys, KeysError, is_key};
 pub use learn::{Heard, Standing};
+pub use numbers::{Numbers, Totals};
 pub use picked::{Picked, Scope, Wanted};
 pub use quota::{Quota, Quotas};
 
@@ -89,65 +93,6 @@ const LONE_PEERS: usize = 8;
 /// How long a swarm without peers is remembered for the sake of its count of completed downloads.
 const EMPTY_SWARM_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The settings of a tracker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// How often peers shall announce; each is told up to a tenth more, so that they do not come in waves.
-    pub interval: Duration,
-    /// How often they may.
-    pub min_interval: Duration,
-    /// How long a peer may be silent before it counts as gone, 18 hours at most. Two intervals and a tenth let one announce
-    /// get lost.
-    pub expiry: Duration,
-    /// Peers in an answer if the request names no number.
-    pub numwant_default: u32,
-    /// Most peers in an answer.
-    pub numwant_max: u32,
-    /// Most torrents.
-    pub torrents_max: usize,
-    /// Most peers of all torrents together.
-    pub peers_max: usize,
-    /// Keep the ids of peers, at 20 bytes each, for the clients that ask for dictionaries with them. Decided at the start.
-    pub peer_ids: bool,
-}
-
-impl Config {
-    /// The default settings for another interval.
-    #[must_use]
-    pub fn with_interval(interval: Duration) -> Self {
-        let mut config = Self::default();
-        config.set_interval(interval);
-        config
-    }
-
-    /// Another interval, and what follows from it: when a peer counts as gone, and that none must wait for longer.
-    pub fn set_interval(&mut self, interval: Duration) {
-        self.interval = interval;
-        self.min_interval = self.min_interval.min(interval);
-        self.expiry = interval.saturating_mul(2) + interval / 5 + Duration::from_secs(30);
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let interval = Duration::from_secs(30 * 60);
-        Self {
-            interval,
-            // A minute lets small swarms find each other quickly, and is what a client needs an answer to
-            // "may I ask for more?" for.
-            min_interval: Duration::from_secs(60),
-            expiry: interval * 2 + interval / 5 + Duration::from_secs(30),
-            numwant_default: 50,
-            numwant_max: 200,
-            // About 250 bytes each with one peer.
-            torrents_max: 1_000_000,
-            // About 40 bytes each.
-            peers_max: 4_000_000,
-            peer_ids: true,
-        }
-    }
-}
-
 /// Why an announce was refused; its text is for the peer's user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -157,43 +102,6 @@ pub enum Refusal {
     /// An address such as 0.0.0.0 or a multicast group.
     #[error("nobody can connect to your address")]
     NotDialable,
-}
-
-/// What a tracker keeps, in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Torrents with at least one peer, or with downloads to remember.
-    pub torrents: usize,
-    /// Peers that have everything.
-    pub seeders: usize,
-    /// The other peers.
-    pub leechers: usize,
-    /// Those of them that lack something and do not want it (BEP 21).
-    pub partial_seeds: usize,
-    /// Downloads completed.
-    pub downloaded: u64,
-}
-
-impl Totals {
-    const fn change(&mut self, before: ScrapeEntry, after: ScrapeEntry) {
-        self.seeders = self.seeders - before.complete as usize + after.complete as usize;
-        self.leechers = self.leechers - before.incomplete as usize + after.incomplete as usize;
-        self.partial_seeds = self.partial_seeds - before.partial_seeds() + after.partial_seeds();
-        self.downloaded = self.downloaded - before.downloaded as u64 + after.downloaded as u64;
-    }
-}
-
-/// The numbers of an answer to an announce.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Numbers {
-    /// When to announce again, in seconds.
-    pub interval_secs: u32,
-    /// When that may be done at the soonest, in seconds.
-    pub min_interval_secs: u32,
-    /// Seeders in the swarm.
-    pub complete: u32,
-    /// Leechers in the swarm.
-    pub incomplete: u32,
 }
 
 /// The swarms of a tracker.
