@@ -5,6 +5,7 @@
 //! they do not take in time is lost, and found again later.
 
 mod driver;
+mod names;
 mod socket;
 #[cfg(test)]
 mod tests;
