@@ -343,6 +343,17 @@ fn a_read_only_node_answers_nobody_and_is_in_no_table() {
     }
 }
 
+/// The node hears this answer to a question that it sent there.
+fn answer(node: &mut Node, from: SocketAddr, question: &[u8], response: Response) {
+    let packet = Message {
+        transaction: decode(question).unwrap().transaction,
+        body: Body::Response(Box::new(response)),
+    }
+    .encode();
+    let heard = Input::Received { from, packet };
+    node.handle(Time::from_millis(1), heard, None);
+}
+
 #[test]
 fn an_id_is_changed_when_enough_others_see_us_elsewhere() {
     let places: Vec<SocketAddr> = (1..=8_u8)
@@ -367,17 +378,7 @@ fn an_id_is_changed_when_enough_others_see_us_elsewhere() {
                 };
                 let mut response = Response::new(NodeId([ip.octets()[0]; 20]));
                 response.observed = Some(seen);
-                let transaction = decode(&packet).unwrap().transaction;
-                let packet = Message {
-                    transaction,
-                    body: Body::Response(Box::new(response)),
-                }
-                .encode();
-                node.handle(
-                    Time::from_millis(1),
-                    Input::Received { from: to, packet },
-                    None,
-                );
+                answer(&mut node, to, &packet, response);
             }
             Some(Output::Emit(Event::ExternalAddress { ip, id })) => told.push((ip, id)),
             Some(Output::Emit(_)) => {}

@@ -137,17 +137,7 @@ fn fault_133_nodes_at_home_are_nobodys_business_on_the_internet() {
             .map(poison)
             .to_vec(),
     );
-    let transaction = decode(&packet).unwrap().transaction;
-    let packet = Message {
-        transaction,
-        body: Body::Response(Box::new(response)),
-    }
-    .encode();
-    node.handle(
-        Time::from_millis(1),
-        Input::Received { from: to, packet },
-        None,
-    );
+    answer(&mut node, to, &packet, response);
     while let Some(output) = node.poll() {
         assert!(
             matches!(output, Output::Emit(Event::Ready { nodes: 1 })),

@@ -343,6 +343,22 @@ fn stopping_waits_for_the_tracker_but_not_for_ever() {
     assert_eq!(lone.events.last(), Some(&crate::Event::Stopped));
 }
 
+/// A peer that has everything connects to us, from there; it is turned away or not.
+fn come_in(lone: &mut Lone, conn: u64, addr: SocketAddr, id: u8) -> ConnId {
+    let conn = ConnId(conn);
+    lone.handle(Input::Opened {
+        conn,
+        addr,
+        direction: Direction::Incoming,
+        peer_id: PeerId([id; 20]),
+        reserved: FAST,
+    });
+    if lone.close_reason(conn).is_none() {
+        lone.receive(conn, Message::HaveAll);
+    }
+    conn
+}
+
 #[test]
 fn when_all_places_are_taken_the_lowest_priority_goes() {
     // BEP 40. All want something of each other, so nobody is idle.
@@ -359,20 +375,7 @@ fn when_all_places_are_taken_the_lowest_priority_goes() {
         if is_known {
             lone.handle(Input::ExternalIp(own.ip()));
         }
-        let open = |lone: &mut Lone, n: u8| {
-            let conn = ConnId(u64::from(n) * 2 + 1);
-            lone.handle(Input::Opened {
-                conn,
-                addr: from(n),
-                direction: Direction::Incoming,
-                peer_id: PeerId([n; 20]),
-                reserved: FAST,
-            });
-            if lone.close_reason(conn).is_none() {
-                lone.receive(conn, Message::HaveAll);
-            }
-            conn
-        };
+        let open = |lone: &mut Lone, n: u8| come_in(lone, u64::from(n) * 2 + 1, from(n), n);
         let middle = ranked[4..8].to_vec();
         let conns: Vec<ConnId> = middle.iter().map(|n| open(&mut lone, *n)).collect();
         for n in &ranked[..4] {
@@ -387,14 +390,7 @@ fn when_all_places_are_taken_the_lowest_priority_goes() {
             assert_eq!((new, old), expected, "known: {is_known}");
             // However high its rank, an address drives out nobody for a second place.
             lone.pass(OUTRANK_EVERY);
-            let again = ConnId(u64::from(*n) * 2 + 101);
-            lone.handle(Input::Opened {
-                conn: again,
-                addr: from(*n),
-                direction: Direction::Incoming,
-                peer_id: PeerId([n + 100; 20]),
-                reserved: FAST,
-            });
+            let again = come_in(&mut lone, u64::from(*n) * 2 + 101, from(*n), n + 100);
             assert_eq!(lone.close_reason(again), Some(CloseReason::Full));
         }
     }
@@ -413,18 +409,8 @@ fn places_change_hands_one_at_a_time() {
     let mut let_in = Vec::new();
     for n in ranked {
         lone.pass(OUTRANK_EVERY / 2);
-        let conn = ConnId(u64::from(n) * 2 + 1);
-        lone.handle(Input::Opened {
-            conn,
-            addr: from(n),
-            direction: Direction::Incoming,
-            peer_id: PeerId([n; 20]),
-            reserved: FAST,
-        });
+        let conn = come_in(&mut lone, u64::from(n) * 2 + 1, from(n), n);
         let_in.push(lone.close_reason(conn).is_none());
-        if lone.close_reason(conn).is_none() {
-            lone.receive(conn, Message::HaveAll);
-        }
     }
     // Two places, and then each is of a higher rank than all before.
     let every_other = [true, false].into_iter().cycle();

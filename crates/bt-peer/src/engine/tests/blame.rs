@@ -39,21 +39,25 @@ fn garbage_is_never_written() {
     assert_eq!(lone.jobs().len(), 1);
 }
 
+/// The peer sends the first piece of four blocks, which is bad, and is closed for it.
+fn send_bad_piece(lone: &mut Lone, liar: ConnId) {
+    let mut asked = lone.requests(liar);
+    asked.sort();
+    for block in asked.iter().take(4) {
+        lone.deliver(liar, *block);
+    }
+    lone.run_disk(|_| Verdict::Bad {
+        digests: vec![1, 2, 3, 4],
+    });
+    assert_eq!(lone.close_reason(liar), Some(CloseReason::BadData));
+}
+
 #[test]
 fn who_alone_sent_a_bad_piece_is_banned_at_once() {
     // FAULTS 66.
     let mut lone = Lone::leecher(2);
     let liar = lone.open_seeder(1, FAST);
-    let mut asked = lone.requests(liar);
-    asked.sort();
-    asked
-        .iter()
-        .take(4)
-        .for_each(|block| lone.deliver(liar, *block));
-    lone.run_disk(|_| Verdict::Bad {
-        digests: vec![1, 2, 3, 4],
-    });
-    assert_eq!(lone.close_reason(liar), Some(CloseReason::BadData));
+    send_bad_piece(&mut lone, liar);
     assert!(
         lone.events
             .iter()
@@ -82,16 +86,7 @@ fn a_ban_spares_those_behind_the_same_address() {
         reserved: FAST,
     };
     lone.handle(neighbour(bt_core::PeerId([77; 20])));
-    let mut asked = lone.requests(liar);
-    asked.sort();
-    asked
-        .iter()
-        .take(4)
-        .for_each(|block| lone.deliver(liar, *block));
-    lone.run_disk(|_| Verdict::Bad {
-        digests: vec![1, 2, 3, 4],
-    });
-    assert_eq!(lone.close_reason(liar), Some(CloseReason::BadData));
+    send_bad_piece(&mut lone, liar);
     assert_eq!(lone.close_reason(conn), None);
     // A connection that was never there before: that of the liar has a reason already.
     let again = lone.open_as(301, 9, direction, bt_core::PeerId([1; 20]), FAST);
@@ -108,12 +103,7 @@ fn a_ban_spares_those_behind_the_same_address() {
 fn who_is_banned_does_not_come_back_under_another_id() {
     let mut lone = Lone::leecher(2);
     let liar = lone.open_seeder(1, FAST);
-    let asked = lone.requests(liar);
-    asked.iter().for_each(|block| lone.deliver(liar, *block));
-    lone.run_disk(|_| Verdict::Bad {
-        digests: vec![1, 2, 3, 4],
-    });
-    assert_eq!(lone.close_reason(liar), Some(CloseReason::BadData));
+    send_bad_piece(&mut lone, liar);
     let rows = [(301, 1, Some(CloseReason::BadData)), (303, 2, None)];
     for (conn, host, expected) in rows {
         let peer_id = bt_core::PeerId([78; 20]);
