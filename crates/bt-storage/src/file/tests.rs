@@ -1,8 +1,9 @@
 use super::*;
 use crate::store::{OpenOptions, TorrentStore};
 use crate::testing::{Torrent, run, verdicts};
+use crate::verify::Control;
 use bt_core::disk::{DiskErrorKind, Verdict};
-use bt_core::{Block, Layout};
+use bt_core::{Bitfield, Block, Layout};
 use std::os::unix::fs::symlink;
 
 type Harm<'a> = &'a dyn Fn(&Path);
@@ -254,6 +255,49 @@ fn holes_are_only_where_nothing_was_written() {
             .is_hole(FileIndex(0), offset, 1024 * 1024)
     };
     assert_eq!([0, 1, 2, 3, 4].map(hole), [true, false, true, true, false]);
+}
+
+#[test]
+fn what_was_opened_once_is_closed_and_what_is_in_use_stays_open() {
+    let torrent = Torrent::new(&[1024 * 1024; 3], 1024 * 1024);
+    let temp = tempfile::tempdir().unwrap();
+    let options = options(10);
+    let store = torrent.open(temp.path(), &options);
+    let second = torrent.layout().piece(1).unwrap();
+    let blocks: Vec<_> = torrent.layout().blocks(second).collect();
+    assert_eq!(download(&torrent, &store, &blocks), [Verdict::Good]);
+    assert_eq!(options.pool.open_count(), 1);
+    let storage = &store.files.storage;
+    let open_once = |file| storage.open_once(FileIndex(file)).map(|it| it.is_some());
+    assert!(matches!(open_once(1), Ok(true)));
+    assert!(open_once(0).is_err(), "nobody has made it");
+    assert_eq!(options.pool.open_count(), 2, "one of them to be read once");
+    storage.close_once();
+    assert_eq!(options.pool.open_count(), 1);
+    // Who still reads opens it again; it is closed with the storage at the latest.
+    assert!(matches!(open_once(1), Ok(true)));
+    assert_eq!(options.pool.open_count(), 2);
+    drop(store);
+    assert_eq!(options.pool.open_count(), 0);
+}
+
+#[test]
+fn who_looks_for_what_stands_in_the_way_leaves_no_file_open() {
+    let torrent = Torrent::new(&[4 * 1024 * 1024, 10], 1024 * 1024);
+    let temp = tempfile::tempdir().unwrap();
+    // All of it is a hole.
+    let path = temp.path().join(&torrent.map.files()[0].path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let file = File::create(path).unwrap();
+    file.set_len(3 * 1024 * 1024).unwrap();
+    let options = options(10);
+    let store = torrent.open(temp.path(), &options);
+    let pieces = torrent.layout().pieces_count();
+    let (wanted, have) = (Bitfield::full(pieces), Bitfield::new(pieces));
+    assert_eq!(store.strange(&store.standing(), &wanted, &have), []);
+    assert_eq!(options.pool.open_count(), 0);
+    let all = store.verify_all(Control::default()).unwrap();
+    assert_eq!((all.good, options.pool.open_count()), (have, 0));
 }
 
 #[test]

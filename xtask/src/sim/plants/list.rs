@@ -189,7 +189,19 @@ pub(super) const PLANTS: &[Plant] = plants! {
     // Order.
     "the order of a hash map" [alone] in "crates/bt-peer/src/engine/mod.rs":
         "use std::collections::{BTreeMap, BTreeSet, VecDeque};" => "use std::collections::{BTreeSet, HashMap as BTreeMap, VecDeque};";
+    // What is entrusted.
+    "who is alone is entrusted with pieces" in "crates/bt-peer/src/engine/slots.rs":
+        "&& «self\n                .conns\n                .values()\n                .filter(|conn| conn.peer_interested)\n                .count()\n                > 1»" => "true";
+    "more is entrusted to a peer than it may have" in "crates/bt-peer/src/engine/slots.rs":
+        "&& «!self.upload.entrusted.has_enough(id)»\n            && self" => "true";
+    // A disk that is slow, and files that are read once.
+    "a slow disk's silence is the peers'" in "crates/bt-peer/src/engine/swarm.rs":
+        "if is_swamped(conn) || «self.disk.is_congested()»" => "false";
+    "what was opened to be read once stays open" in "crates/bt-storage/src/file.rs":
+        "self.pool.forget_owner(self.owner_once);" => "";
     // Sparing a line.
+    "all who keep what they get are served by a line that is spared" in "crates/bt-peer/src/engine/sparing.rs":
+        "behind.extend(\n            keepers\n                .into_iter()\n                .min_by_key(|conn| (conn.up.total(), conn.id)),\n        );" => "behind.extend(keepers);";
     "a seeder never spares its line" in "crates/bt-peer/src/engine/sparing.rs":
         "is_fed && !is_open && self.may_spare()" => "false";
     "a leecher never spares a seeder" in "crates/bt-peer/src/engine/behind.rs":

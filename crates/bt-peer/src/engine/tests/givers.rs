@@ -166,6 +166,38 @@ fn who_has_pieces_of_a_seeder_alone_comes_after_others_until_it_passes_one_on() 
 }
 
 #[test]
+fn who_was_alone_is_not_judged_by_what_nobody_could_have_taken_of_it() {
+    let mut lone = Lone::seeder(PIECES);
+    let first = lone.open_leecher(1, FAST);
+    let wanted = blocks(&lone, 0..8);
+    take(&mut lone, first, &wanted);
+    has(&mut lone, first, 0..8);
+    lone.pass(ENTRUSTED_PATIENCE * 2);
+    let [second, third] = [2, 3].map(|n| lone.open_leecher(n, FAST));
+    assert!(!comes_after(&mut lone, first, second), "it kept nothing");
+    let named = suggested(&mut lone, third);
+    assert!(
+        named.iter().all(|piece| *piece >= 8),
+        "{named:?}: others can have it from the first"
+    );
+}
+
+#[test]
+fn who_got_more_than_it_may_have_as_nobody_else_wanted_it_is_judged_by_that() {
+    let most = u32::try_from(ENTRUSTED_MAX).unwrap();
+    let mut lone = Lone::seeder(PIECES);
+    let [holder, other, third] = [1, 2, 3].map(|n| lone.open_leecher(n, FAST));
+    for piece in 0..4 * most {
+        let wanted = blocks(&lone, piece..piece + 1);
+        take(&mut lone, holder, &wanted);
+        has(&mut lone, holder, piece..piece + 1);
+    }
+    assert!(comes_after(&mut lone, holder, other));
+    has(&mut lone, third, 0..1);
+    assert!(!comes_after(&mut lone, holder, other), "it passes on");
+}
+
+#[test]
 fn what_one_peer_keeps_is_suggested_to_another() {
     for passed_on in [false, true] {
         let mut lone = Lone::seeder(PIECES);

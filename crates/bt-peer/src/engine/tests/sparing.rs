@@ -2,7 +2,7 @@
 
 use super::lone::*;
 use crate::engine::contract::*;
-use crate::limits::{LEFT_BEHIND, RECHOKE, SPARING_FACTOR};
+use crate::limits::{ENTRUSTED_KEPT_MIN, LEFT_BEHIND, RECHOKE, SPARING_FACTOR};
 use crate::{CloseReason, Command, Config};
 use bt_core::{BLOCK_BYTES, Bitfield, Block};
 use bt_wire::Message;
@@ -23,7 +23,11 @@ struct Swarm {
 
 impl Swarm {
     fn new(config: Config) -> Self {
-        let mut lone = Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config);
+        Self::of(Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config))
+    }
+
+    /// Whoever is there already may go on.
+    fn of(mut lone: Lone) -> Self {
         let idle: Vec<ConnId> = (1..=3).map(|n| lone.open_leecher(n, FAST)).collect();
         for piece in 0..PIECES - 1 {
             lone.receive(idle[0], Message::Have { piece });
@@ -109,6 +113,45 @@ fn who_is_left_behind_is_served_and_who_comes_later_waits() {
     let behind = LEFT_BEHIND.as_secs() + RECHOKE.as_secs() + 1;
     swarm.pass(behind, line(SPARING_FACTOR * 2), 1);
     assert!(swarm.spares() && swarm.is_unchoked(late), "they do not");
+}
+
+/// A peer takes these pieces, block for block.
+fn take(lone: &mut Lone, conn: ConnId, pieces: core::ops::Range<u32>) {
+    for piece in pieces {
+        let piece = lone.layout.piece(piece).expect("in range");
+        for block in lone.layout.blocks(piece).collect::<Vec<_>>() {
+            ask(lone, conn, &[block]);
+            let result = Ok(());
+            lone.handle(Input::Uploaded {
+                conn,
+                block,
+                result,
+            });
+        }
+    }
+}
+
+#[test]
+fn of_those_who_keep_what_they_get_one_is_served_at_a_time() {
+    let mut lone = Lone::seeder(PIECES);
+    let keepers = [8, 9, 10].map(|n| lone.open_leecher(n, FAST));
+    for (nth, keeper) in (0..).zip(keepers) {
+        let kept = nth * 10..nth * 10 + ENTRUSTED_KEPT_MIN + nth;
+        take(&mut lone, keeper, kept.clone());
+        kept.for_each(|piece| lone.receive(keeper, Message::Have { piece }));
+    }
+    lone.pass_secs(10);
+    let mut swarm = Swarm::of(lone);
+    swarm.pass(50, line(SPARING_FACTOR * 2), 1);
+    assert!(swarm.spares());
+    // The one that was sent least, until it was sent more than the next.
+    for expected in [[true, false, false], [false, true, false]] {
+        let served = keepers.map(|keeper| swarm.is_unchoked(keeper));
+        assert_eq!(served, expected);
+        take(&mut swarm.lone, keepers[0], 100..102);
+        swarm.pass(RECHOKE.as_secs() + 1, line(SPARING_FACTOR * 2), 1);
+        assert!(swarm.spares());
+    }
 }
 
 #[test]
