@@ -55,6 +55,11 @@ impl Scenario {
                 hosts.push((Host { nature, ..host }, late));
             }
         }
+        // Of its own, so that the rest of a seed's swarm is what it was without it.
+        let mut limits = Rng::new(seed ^ 0x1192_0b17);
+        for (host, _) in &mut hosts {
+            host.up_limit = limits.chance(15).then_some(host.up / 2);
+        }
         let mut scenario = Self {
             faults: draw_faults(&mut rng, hosts.len()),
             settings,
@@ -93,6 +98,7 @@ fn draw_host(rng: &mut Rng, seeder: bool) -> Host {
         half: !seeder && rng.chance(10),
         v6: rng.chance(30),
         busy: !seeder && rng.chance(30),
+        up_limit: None,
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Host {
     pub v6: bool,
     /// Its machine is busy: whatever is sent to it comes faster than it takes it.
     pub busy: bool,
+    /// What its user lets it upload, in bytes per second.
+    pub up_limit: Option<u64>,
     /// Its upload slots; `None`: as many as the engine thinks right.
     pub slots: Option<usize>,
 }
@@ -83,6 +85,7 @@ impl Default for Host {
             half: false,
             v6: false,
             busy: false,
+            up_limit: None,
             slots: None,
         }
     }

@@ -4,7 +4,7 @@
 //! one [`Monitor`] stands at each end of each connection. It sees what its end sends and hears, in that order, and knows
 //! what the protocol allows then (BEP 3 "peer messages", BEP 6). It shares no code with the engine.
 
-use bt_core::{Bitfield, Block, Layout};
+use bt_core::{Bitfield, Block, Layout, PieceIndex};
 use bt_peer::limits::{ALLOWED_FAST_BYTES_MAX, REQUESTS_MAX, UPLOAD_QUEUE_MAX};
 use bt_wire::extension::ExtensionHandshake;
 use bt_wire::message::BlockAddress;
@@ -48,6 +48,8 @@ pub struct Monitor {
     dont_have_there: Option<u8>,
     /// Requests of this end without an answer.
     asked: BTreeSet<BlockAddress>,
+    /// Those of them whose piece the other end took back without having to reject them.
+    forsaken: BTreeSet<BlockAddress>,
     /// Requests of the other end without an answer, and how many times each: a request may overtake the answer to the
     /// cancelled one before it.
     owed: BTreeMap<BlockAddress, u32>,
@@ -87,6 +89,7 @@ impl Monitor {
             dont_have_here: None,
             dont_have_there: None,
             asked: BTreeSet::new(),
+            forsaken: BTreeSet::new(),
             owed: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             unread: BTreeSet::new(),
@@ -148,6 +151,32 @@ impl Monitor {
             .keys()
             .filter(|address| !self.unread.contains(address));
         owed.filter(|_| self.fast).find(is_due).copied()
+    }
+
+    /// What this end waits for though the other one took its piece back (BEP 54): it has to be asked of others.
+    #[must_use]
+    pub fn stale(&self) -> Option<BlockAddress> {
+        let is_there = |address: &&BlockAddress| {
+            let piece = self.layout.piece(address.piece);
+            piece.is_some_and(|piece| self.heard.get(piece))
+        };
+        let stale = self.asked.iter().find(|address| !is_there(address));
+        stale.or(self.forsaken.first()).copied()
+    }
+
+    /// A piece that this end told of, does not have any more, and has not taken back, though it was told how (BEP 54).
+    #[must_use]
+    pub fn kept_up(&self, have: &Bitfield) -> Option<PieceIndex> {
+        let knows_how = self.dont_have_there.is_some();
+        let mut lost = self.told.iter_minus(have).filter(|_| knows_how);
+        lost.next()
+    }
+
+    /// A piece that this end has and the other one lacks, and was not told of.
+    #[must_use]
+    pub fn untold(&self, have: &Bitfield) -> Option<PieceIndex> {
+        let mut lacking = have.iter_minus(&self.heard);
+        lacking.find(|piece| !self.told.get(*piece))
     }
 
     /// How many requests of this end have no answer.
@@ -215,6 +244,7 @@ impl Monitor {
             Message::Request(address) => self.request(*address)?,
             Message::Cancel(address) => {
                 self.asked.remove(address);
+                self.forsaken.remove(address);
             }
             Message::RejectRequest(address) => {
                 demand!(self.fast, "reject without the fast extension");
@@ -272,6 +302,11 @@ impl Monitor {
         self.unread.insert(BlockAddress::from(block));
     }
 
+    /// This end, a super-seeder, sent all of the piece: it may take it that the other end has it, which need not say so.
+    pub fn sent_whole(&mut self, piece: PieceIndex) {
+        self.heard.set(piece);
+    }
+
     /// This end hears a message. What the other end does wrong is its own monitor's affair.
     pub fn hear(&mut self, message: &Message) {
         self.begun |= !matches!(
@@ -301,6 +336,7 @@ impl Monitor {
                 self.choked = true;
                 if !self.fast {
                     self.asked.clear();
+                    self.forsaken.clear();
                 }
             }
             Message::Unchoke => self.choked = false,
@@ -376,7 +412,11 @@ impl Monitor {
         if let Some(piece) = index.ok().and_then(|index| self.layout.piece(index)) {
             self.heard.clear(piece);
             if !self.fast {
-                self.asked.retain(|address| address.piece != piece.get());
+                // It will not be answered, and this end does well to say that it knows.
+                let is_lost = |address: &BlockAddress| address.piece == piece.get();
+                self.forsaken
+                    .extend(self.asked.iter().copied().filter(is_lost));
+                self.asked.retain(|address| !is_lost(address));
             }
         }
     }
@@ -411,6 +451,7 @@ impl Monitor {
             "{block:?} is asked of who lacks it"
         );
         demand!(self.asked.insert(address), "{block:?} is asked for twice");
+        self.forsaken.remove(&address);
         let asked = self.asked.len();
         demand!(asked <= REQUESTS_MAX, "{asked} requests to one peer");
         Ok(())

@@ -12,7 +12,7 @@ use super::PROFILE;
 use crate::programs;
 
 /// The scenarios among the tests of the simulation; the others ask whether the simulation itself is right.
-const SCENARIO_TESTS: [&str; 2] = ["swarm", "adversary"];
+const SCENARIO_TESTS: [&str; 4] = ["swarm", "manners", "rules", "adversary"];
 
 /// A program full of tests.
 pub(super) struct Tests {

@@ -358,6 +358,7 @@ impl Engine {
             "requests are counted right"
         );
         assert!(self.conns.len() <= self.config.peers_max);
+        assert!(self.peers.len() <= crate::peers::ADDRESSES_MAX);
         for conn in self.conns.values() {
             let needed = conn
                 .has

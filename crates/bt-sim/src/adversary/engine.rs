@@ -11,13 +11,14 @@ use super::stage::Stage;
 use crate::disk::{self, DiskKind, Trouble};
 use crate::payload::Payload;
 use bt_core::{Bitfield, InfoHash, Layout, PeerId, Rng};
-use bt_peer::peers::Source;
+use bt_peer::peers::{ADDRESSES_MAX, Source};
 use bt_peer::{CloseReason, Command, Config, ConnId, Direction, Engine, Input, Torrent, Unknown};
 use bt_tracker::announce::{AnnounceFailure, AnnounceResponse, Peer};
-use bt_wire::Reserved;
+use bt_wire::{Message, Reserved};
 use bytes::{Bytes, BytesMut};
 use core::time::Duration;
 use sha1::{Digest, Sha1};
+use std::net::SocketAddr;
 
 /// Who the engine is; a peer may say that it is the same.
 const OWN: PeerId = PeerId([50; 20]);
@@ -117,6 +118,7 @@ fn cast(choices: &mut Choices<'_>) -> Stage {
     let disk = disk::new(DiskKind::Stamped, &payload, &[], seeds);
     let mut stage = Stage::new(engine, payload, info, disk, have);
     stage.is_known = is_known;
+    stage.hides = role == Role::SuperSeeder;
     stage
 }
 
@@ -150,7 +152,8 @@ fn some(choices: &mut Choices<'_>, layout: Layout) -> Bitfield {
 impl Stage {
     fn step(&mut self, choices: &mut Choices<'_>) {
         match choices.below(36) {
-            0..=15 => self.speak(choices),
+            0..=14 => self.speak(choices),
+            15 => self.crave(choices),
             16 => self.oblige(choices),
             17..=19 => self.come_in(choices),
             20 => self.dialled(choices),
@@ -168,7 +171,10 @@ impl Stage {
             28 => self.tracker_answers(choices),
             29 => {
                 let source = choices.one(&[Source::User, Source::Gossip, Source::Tracker]);
-                let addrs = (0..choices.below(5)).map(|_| address(choices)).collect();
+                let addrs = match choices.chance(3) {
+                    true => multitude(choices),
+                    false => (0..choices.below(5)).map(|_| address(choices)).collect(),
+                };
                 self.feed(choices, Input::PeersFound(source, addrs));
             }
             30 if choices.chance(20) => {
@@ -261,6 +267,16 @@ impl Stage {
                 let answer = self.matter(conn).piece(first, wrong);
                 self.say(choices, conn, &answer);
             }
+        }
+    }
+
+    /// A peer wants something, and asks for whatever comes to its mind.
+    fn crave(&mut self, choices: &mut Choices<'_>) {
+        let conn = self.some_peer(choices);
+        self.say(choices, conn, &Message::Interested);
+        for _ in 0..=choices.below(6) {
+            let wanted = self.matter(conn).request(choices);
+            self.say(choices, conn, &wanted);
         }
     }
 
@@ -364,6 +380,16 @@ fn stranger(choices: &mut Choices<'_>) -> (PeerId, Reserved) {
     let all = Reserved([0xff; 8]);
     let reserved = choices.one(&[both, both, fast, extended, Reserved::NONE, all]);
     (PeerId([number; 20]), reserved)
+}
+
+/// More addresses than anybody has use for.
+fn multitude(choices: &mut Choices<'_>) -> Vec<SocketAddr> {
+    let mut rng = Rng::new(u64::from(choices.byte()));
+    let mut addr = |_| {
+        let [a, b, c, ..] = rng.next_u64().to_be_bytes();
+        SocketAddr::from(([10, a, b, c], 6_881))
+    };
+    (0..ADDRESSES_MAX + 500).map(&mut addr).collect()
 }
 
 /// What a tracker says.

@@ -67,7 +67,7 @@ impl Matter<'_> {
                 piece: piece(choices),
             },
             8 => self.bitfield(choices),
-            9 | 10 => Message::Request(self.some_block(choices)),
+            9 | 10 => self.request(choices),
             11..=14 => self.answer(choices),
             15 => Message::Cancel(self.some_block(choices)),
             16 => Message::Port(6_881),
@@ -82,6 +82,11 @@ impl Matter<'_> {
             },
             _ => self.extended(choices),
         }
+    }
+
+    /// Wants a block of the torrent, or what is none.
+    pub(super) fn request(&self, choices: &mut Choices<'_>) -> Message {
+        Message::Request(self.some_block(choices))
     }
 
     /// The block that was asked for, or another one, right or wrong.

@@ -17,6 +17,8 @@ pub(super) const DONT_HAVE_ID: u8 = 3;
 /// One connection as the shell has it.
 pub(super) struct Peer {
     pub(super) monitor: Monitor,
+    /// It speaks the fast extension (BEP 6).
+    fast: bool,
     pub(super) decoder: Decoder,
     /// What came and is no whole message yet.
     pub(super) buffer: BytesMut,
@@ -32,6 +34,7 @@ impl Peer {
     pub(super) fn new(layout: Layout, limits: Limits, reserved: Reserved) -> Self {
         Self {
             monitor: Monitor::new(layout, reserved.has_fast()),
+            fast: reserved.has_fast(),
             decoder: Decoder::new(limits),
             buffer: BytesMut::new(),
             asked: Vec::new(),
@@ -44,6 +47,7 @@ impl Peer {
     pub(super) fn heard(&mut self, message: &Message) {
         if let Message::Extended { id, payload } = message
             && *id == DONT_HAVE_ID
+            && self.fast
             && let Ok(piece) = dont_have::decode(payload)
         {
             // It ought to refuse what was asked of the piece before it takes it back. The engine does not wait for that.

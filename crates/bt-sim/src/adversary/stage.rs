@@ -8,12 +8,12 @@ use crate::disk::Disk;
 use crate::oracle::ledger::Ledger;
 use crate::payload::Payload;
 use bt_core::disk::{DiskError, Done, Job, Verdict};
-use bt_core::{BLOCK_BYTES, Bitfield, Block, PeerId, Time};
+use bt_core::{BLOCK_BYTES, Bitfield, Block, PeerId, PieceIndex, Time};
 use bt_peer::limits::{REQUEST_BYTES_MAX, UPLOAD_WINDOW_MAX_BYTES};
 use bt_peer::{CloseReason, ConnId, Direction, Engine, Event, Input, Output};
 use bt_wire::{Limits, Message, Reserved};
 use bytes::{Bytes, BytesMut};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 /// How often a peer sends faster than it is read.
@@ -46,6 +46,10 @@ pub(super) struct Stage {
     announces_count: u64,
     /// The number of the last connection from outside; odd.
     pub(super) last_conn: u64,
+    /// It is a super-seeder: it shows each peer what it is to have.
+    pub(super) hides: bool,
+    /// Pieces that it could not read for a peer, and whose check has said nothing yet.
+    doubted: BTreeSet<PieceIndex>,
     /// The layout is known to the engine.
     pub(super) is_known: bool,
     /// The engine has the info dictionary, and was not told yet what it means.
@@ -81,6 +85,8 @@ impl Stage {
             announces: Vec::new(),
             announces_count: 0,
             last_conn: 1,
+            hides: false,
+            doubted: BTreeSet::new(),
             is_known: true,
             is_describing: false,
             stopping_since: None,
@@ -170,10 +176,12 @@ impl Stage {
             }
             match peer.decoder.decode(&mut peer.buffer) {
                 Ok(Some(message)) => {
-                    peer.heard(&message);
                     self.tally.messages += 1;
                     if choices.chance(BEHIND_PERCENT) {
                         self.feed(choices, Input::Behind { conn });
+                    }
+                    if let Some(peer) = self.peers.get_mut(&conn) {
+                        peer.heard(&message);
                     }
                     self.feed(choices, Input::Received { conn, message });
                 }
@@ -262,26 +270,36 @@ impl Stage {
                 conn,
             } if self.peers.contains_key(conn) => self.ledger.received += data.len() as u64,
             Input::Uploaded {
+                conn,
                 block,
                 result: Ok(()),
-                ..
-            } => self.ledger.sent += u64::from(block.length),
+            } => {
+                self.ledger.sent += u64::from(block.length);
+                let is_last = block.end() == self.payload.layout().piece_length(block.piece);
+                if let Some(peer) = self.peers.get_mut(conn).filter(|_| self.hides && is_last) {
+                    peer.monitor.sent_whole(block.piece);
+                }
+            }
+            Input::Uploaded { block, .. } => {
+                self.doubted.insert(block.piece);
+            }
             Input::Opened { conn, .. } | Input::DialFailed { conn } => self.ledger.dialled(*conn),
             Input::DiskDone(Done::Wrote { block }) => self.ledger.wrote(block.length),
             Input::DiskDone(Done::Checked { piece, verdict }) => match verdict {
                 Verdict::Good => {
                     self.tally.pieces += 1;
+                    self.doubted.remove(piece);
                     self.verified.set(*piece);
                 }
                 Verdict::Bad { .. } => {
                     self.tally.bad_pieces += 1;
+                    self.doubted.remove(piece);
                     self.verified.clear(*piece);
                 }
                 Verdict::Failed(_) => self.tally.disk_failures += 1,
             },
             Input::Received { .. }
             | Input::Behind { .. }
-            | Input::Uploaded { .. }
             | Input::Closed { .. }
             | Input::Described { .. }
             | Input::DiskDone(Done::Digests { .. })
@@ -402,6 +420,19 @@ impl Stage {
         let stats = self.engine.stats(self.now);
         assert_eq!(stats.peers, self.peers.len(), "open connections");
         let layout = self.payload.layout();
+        let mut trusted = self.verified.clone();
+        for piece in &self.doubted {
+            trusted.clear(*piece);
+        }
+        for (conn, peer) in &self.peers {
+            let untold = peer.monitor.untold(&trusted).filter(|_| !self.hides);
+            assert!(untold.is_none(), "{conn:?} is not told of {untold:?}");
+            let (stale, kept_up) = (peer.monitor.stale(), peer.monitor.kept_up(&self.verified));
+            assert!(
+                stale.is_none() && kept_up.is_none(),
+                "it waits for {stale:?} of {conn:?}, which lost it, or keeps up that it has {kept_up:?}"
+            );
+        }
         if self.is_known {
             insist(self.ledger.audit(&stats, &layout, &self.verified));
             let unverified = self.engine.have().has_more_than(&self.verified);

@@ -5,7 +5,7 @@
 
 use super::Breach;
 use bt_core::{Bitfield, Layout, Time};
-use bt_peer::limits::{DIALS_MAX, REQUESTS_TOTAL_MAX, WRITES_MAX_BYTES};
+use bt_peer::limits::{DIALS_MAX, REQUEST_BYTES_MAX, REQUESTS_TOTAL_MAX, WRITES_MAX_BYTES};
 use bt_peer::{ConnId, Stats};
 use bt_tracker::announce::{AnnounceRequest, AnnounceResponse, Event};
 use std::collections::BTreeSet;
@@ -16,6 +16,9 @@ const NUMWANT_MAX: u32 = 200;
 /// Most bytes that the disk was given and has not taken: the mark above which nothing is requested, and what may be on its
 /// way then.
 const WRITING_MAX_BYTES: u64 = WRITES_MAX_BYTES + REQUESTS_TOTAL_MAX as u64 * 16_384;
+
+/// What a limit that is not used up keeps, in time.
+const LIMIT_UNUSED_MILLIS: u64 = 150;
 
 /// The books of one run.
 #[derive(Debug, Default)]
@@ -34,6 +37,10 @@ pub struct Ledger {
     pub unknown: bool,
     /// Its disk failed, so bytes may be lost.
     pub disk_failed: bool,
+    /// What it may send, in bytes per second, and when that began to count.
+    pub limit: Option<(u64, Time)>,
+    /// Payload bytes that were ordered to be sent.
+    ordered: u64,
     /// Whom it banned.
     pub banned: BTreeSet<usize>,
     /// Dials that are under way.
@@ -78,6 +85,24 @@ impl Ledger {
     /// A dial has come to something, or to nothing.
     pub fn dialled(&mut self, conn: ConnId) {
         self.dials.remove(&conn);
+    }
+
+    /// A block is ordered to be sent.
+    ///
+    /// # Errors
+    /// [`Breach`] if that is more than the upload limit lets pass: its rate, what is unused of the last moment, and a block.
+    pub fn upload(&mut self, now: Time, length_bytes: u32) -> Result<(), Breach> {
+        self.ordered += u64::from(length_bytes);
+        if let Some((bytes_per_s, since)) = self.limit {
+            let spans = (now - since).as_millis() + u128::from(LIMIT_UNUSED_MILLIS);
+            let most = u128::from(bytes_per_s) * spans / 1_000 + u128::from(REQUEST_BYTES_MAX);
+            let ordered = self.ordered;
+            demand!(
+                u128::from(ordered) <= most,
+                "{ordered} bytes are sent, and the limit is {bytes_per_s} a second"
+            );
+        }
+        Ok(())
     }
 
     /// The disk is given bytes.

@@ -212,6 +212,12 @@ impl World {
         if node.trouble != Some(Trouble::Unreadable) {
             let lie = have.iter_minus(&node.disk.verify()).next();
             assert!(lie.is_none(), "node {number} believes it has {lie:?}");
+            // Nobody comes back who had told that nothing will be written any more: all that is there is looked for.
+            let forgotten = node.disk.verify().iter_minus(&have).next();
+            assert!(
+                forgotten.is_none(),
+                "node {number} does not know it has {forgotten:?}"
+            );
         }
         have
     }

@@ -23,6 +23,7 @@ use crate::node::{Host, Nature, Node};
 use crate::payload::{Payload, mix};
 use bt_core::disk::Job;
 use bt_core::{Bitfield, Block, Layout, Rng, Time};
+use bt_peer::peers::Source;
 use bt_peer::{ConnId, Input, Stats};
 use bt_tracker::announce::AnnounceRequest;
 use bt_tracker::server::{self, Swarms};
@@ -178,6 +179,12 @@ impl World {
     /// Lets something go wrong after a while.
     pub fn break_later(&mut self, after: Duration, fault: Fault) {
         self.later(after, Happening::Fault(fault));
+    }
+
+    /// Somebody tells the node of another one's address, which may be its own.
+    pub fn introduce(&mut self, number: usize, other: usize) {
+        let found = Input::PeersFound(Source::User, vec![self.node(other).addr]);
+        self.feed(number, found);
     }
 
     /// Runs until everybody who came to download is complete, or the time is over; true if complete.

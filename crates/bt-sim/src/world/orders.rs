@@ -7,7 +7,7 @@ use crate::node::Nature;
 use crate::payload::{digest, mix};
 use bt_core::disk::{Done, Job};
 use bt_core::{Bitfield, Block, Layout};
-use bt_peer::{ConnId, Event, Input, Output};
+use bt_peer::{CloseReason, ConnId, Event, Input, Output};
 use bt_tracker::announce::{AnnounceFailure, AnnounceRequest, AnnounceResponse};
 use bt_tracker::http::encode::{self, PeersForm};
 use bt_tracker::http::{decode, query, url};
@@ -34,7 +34,16 @@ impl World {
             Output::Dial { conn, addr } => self.dial(number, conn, addr),
             Output::Send { conn, message } => self.send(number, conn, &message),
             Output::Upload { conn, block } => self.upload(number, conn, block),
-            Output::Close { conn, .. } => self.close(number, conn),
+            Output::Close { conn, reason } => {
+                // Liars are banned; all others keep to the protocol, as far as who boasts lets them.
+                let is_blamed = matches!(reason, CloseReason::Violation(_));
+                let boasts = self.node(number).host.nature == Nature::Boaster;
+                assert!(
+                    !is_blamed || boasts,
+                    "node {number} blames {conn:?} for {reason:?}"
+                );
+                self.close(number, conn);
+            }
             Output::Disk(job) => self.order_job(number, job),
             Output::Metadata(bytes) => self.describe(number, &bytes),
             Output::Announce { id, request, .. } => self.order_announce(number, id, request),
@@ -184,6 +193,14 @@ impl World {
         {
             panic!("node {number}: {}", breach.0);
         }
+        let now = self.now;
+        let ledger = &mut self.node_mut(number).ledger;
+        let ordered = ledger.upload(now, block.length);
+        self.insist(number, ordered);
+        let Some((node, link)) = self.nodes.get(number).zip(self.links.get_mut(id)) else {
+            return;
+        };
+        let end = link.end_mut(side);
         let data = match node.host.nature {
             Nature::Mute => return,
             Nature::Liar(percent) if self.rng.chance(percent) => spoil(&read),

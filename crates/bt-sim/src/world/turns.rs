@@ -34,6 +34,8 @@ impl World {
         config.listen_port = PORT;
         config.upload_slots = node.host.slots;
         config.super_seed = node.host.super_seed;
+        config.up_limit = node.host.up_limit;
+        node.ledger.limit = node.host.up_limit.map(|limit| (limit, now));
         config.peers_max = node.host.peers_max;
         if node.host.nature == Nature::FreeRider {
             config.upload_slots = Some(0);

@@ -16,6 +16,9 @@ impl World {
     pub fn assert_at_rest(&mut self) {
         for number in 0..self.nodes.len() {
             self.look(number);
+            if let Some(engine) = &self.node(number).engine {
+                engine.assert_invariants();
+            }
             let node = self.node_mut(number);
             let mut found = node.disk.verify();
             for piece in node.rotten.iter() {
@@ -79,6 +82,11 @@ impl World {
             );
             let banned = node.ledger.banned.contains(&other);
             assert!(!banned, "node {number} talks to {other}, which it banned");
+            let (stale, kept_up) = (monitor.stale(), monitor.kept_up(&node.verified));
+            assert!(
+                stale.is_none() && kept_up.is_none(),
+                "node {number} waits for {stale:?} of {other}, which lost it, or keeps up that it has {kept_up:?}"
+            );
             let overdue = monitor.overdue();
             assert!(
                 overdue.is_none(),
