@@ -174,7 +174,7 @@ impl Looking {
         let mut keeper = Keeper::open(
             &self.state_dir,
             self.metainfo.info_hash,
-            &self.dir,
+            (&self.dir, store.folder_id()),
             seed_only,
         )?;
         let mut found = keeper.load(&store);

@@ -271,6 +271,9 @@ impl Session {
             ..Status::default()
         });
         self.shared.enter(info_hash, Arc::clone(&inbox))?;
+        if let Origin::Torrent(_) = start.origin {
+            self.shared.state_dir.expect(info_hash, &start.dir);
+        }
         let ends = Ends {
             inbox: Arc::clone(&inbox),
             gossip: None,

@@ -6,17 +6,19 @@
 //! **Invariant:** one process at a time writes the state of a torrent in a data folder. Two that only seed the same data
 //! do no harm to each other; the second then keeps no state.
 
+mod ahead;
+
 use crate::disk::Disk;
 use crate::handle::{Failure, others as others_of};
+use ahead::Ahead;
 use bt_core::disk::DiskError;
 use bt_core::{Bitfield, InfoHash};
 use bt_peer::Stats;
-use bt_storage::lock::{LockError, Locks, TorrentLock};
+use bt_storage::lock::{LockError, TorrentLock};
 use bt_storage::resume::{self, Resume};
-use bt_storage::{Cancelled, Control, Standing, TorrentStore};
+use bt_storage::{Cancelled, Control, FolderId, Standing, TorrentStore};
 use core::time::Duration;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
@@ -30,7 +32,7 @@ const SAVE_DELAY: Duration = Duration::from_secs(30);
 pub(crate) struct StateDir {
     path: Option<PathBuf>,
     /// What the session is at work on, for other processes.
-    locks: Locks,
+    locks: Ahead,
     last: Mutex<Option<Named>>,
 }
 
@@ -39,8 +41,8 @@ pub(crate) struct StateDir {
 #[derive(Debug)]
 struct Named {
     dir: PathBuf,
-    /// Device and inode: another folder may get its name.
-    identity: (u64, u64),
+    /// Another folder may get its name.
+    id: FolderId,
     folder: Arc<Path>,
 }
 
@@ -52,21 +54,32 @@ impl StateDir {
         }
     }
 
-    /// Where the state of torrents is kept whose data lies in `dir`.
-    fn folder(&self, dir: &Path) -> Option<Arc<Path>> {
+    /// A torrent with data in `dir` was started, and will be opened.
+    pub(crate) fn expect(&self, info_hash: InfoHash, dir: &Path) {
+        if self.path.is_some() {
+            self.locks.expect(info_hash, dir);
+        }
+    }
+
+    /// A torrent has ended, whether it was opened or not.
+    pub(crate) fn ended(&self, info_hash: InfoHash) {
+        self.locks.forget(info_hash);
+    }
+
+    /// Where the state of torrents is kept whose data lies in `dir`, which is the folder `id` if it is there.
+    fn folder(&self, dir: &Path, id: Option<FolderId>) -> Option<Arc<Path>> {
         let path = self.path.as_ref()?;
-        let Ok(found) = std::fs::metadata(dir) else {
+        let Some(id) = id else {
             return Some(path.join(name_of(dir)).into());
         };
-        let identity = (found.dev(), found.ino());
         let mut last = lock(&self.last);
-        let is_same = |named: &&mut Named| named.dir == dir && named.identity == identity;
+        let is_same = |named: &&mut Named| named.dir == dir && named.id == id;
         if let Some(named) = last.as_mut().filter(is_same) {
             return Some(Arc::clone(&named.folder));
         }
         let named = last.insert(Named {
             dir: dir.to_owned(),
-            identity,
+            id,
             folder: path.join(name_of(dir)).into(),
         });
         Some(Arc::clone(&named.folder))
@@ -126,14 +139,14 @@ struct Place {
 }
 
 impl Keeper {
-    /// The keeper of a torrent whose data lies in `dir`. Without a state folder it keeps nothing.
+    /// The keeper of a torrent whose data lies in `dir`, which is the folder `id` if it is there. Without a state folder it keeps nothing.
     ///
     /// # Errors
     /// If another process downloads the torrent into the same folder.
     pub(crate) fn open(
         state_dir: &StateDir,
         info_hash: InfoHash,
-        dir: &Path,
+        (dir, id): (&Path, Option<FolderId>),
         seed_only: bool,
     ) -> Result<Self, Failure> {
         let mut keeper = Self {
@@ -149,10 +162,10 @@ impl Keeper {
             saves: 0,
             written: Arc::default(),
         };
-        let Some(folder) = state_dir.folder(dir) else {
+        let Some(folder) = state_dir.folder(dir, id) else {
             return Ok(keeper);
         };
-        match state_dir.locks.acquire(&folder, info_hash) {
+        match state_dir.locks.acquire(&folder, dir, info_hash) {
             Ok(lock) => {
                 keeper.place = Some(Place {
                     folder,

@@ -6,10 +6,10 @@
 
 use crate::beneath::{self, Looker, Opened, Parents};
 use crate::map::{FileIndex, FileSpec};
-use crate::pool::{FilePool, Need};
+use crate::pool::{FilePool, Folder, FolderId, Need};
 use crate::storage::{FileStat, StatResult, Storage};
 use crate::trail::advise_sequential;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, fallocate, ftruncate, openat, seek};
 use rustix::io::Errno;
 use std::cell::Cell;
@@ -51,7 +51,7 @@ pub enum Allocation {
 /// The files of a torrent in a folder.
 #[derive(Debug)]
 pub struct FileStorage {
-    folder: Arc<OwnedFd>,
+    folder: Arc<Folder>,
     files: Vec<Slot>,
     pool: Arc<FilePool>,
     owner: u64,
@@ -82,15 +82,21 @@ impl FileStorage {
         access: Access,
         allocation: Allocation,
     ) -> io::Result<Self> {
-        if access == Access::ReadWrite {
-            std::fs::create_dir_all(folder)?;
-        }
+        let folder = match pool.folder(folder) {
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && access == Access::ReadWrite =>
+            {
+                std::fs::create_dir_all(folder)?;
+                pool.folder(folder)?
+            }
+            opened => opened?,
+        };
         let files = files.iter().map(|spec| Slot {
             spec: spec.clone(),
             made: AtomicBool::new(false),
         });
         Ok(Self {
-            folder: pool.folder(folder)?,
+            folder,
             files: files.collect(),
             owner: pool.add_owner(),
             owner_once: pool.add_owner(),
@@ -99,6 +105,16 @@ impl FileStorage {
             allocation,
             devices: Mutex::default(),
         })
+    }
+
+    /// Which folder they are in.
+    #[must_use]
+    pub fn folder_id(&self) -> FolderId {
+        self.folder.id
+    }
+
+    fn folder(&self) -> BorrowedFd<'_> {
+        self.folder.fd.as_fd()
     }
 
     fn slot(&self, file: FileIndex) -> io::Result<&Slot> {
@@ -129,7 +145,7 @@ impl FileStorage {
     }
 
     fn open_to_read(&self, slot: &Slot) -> io::Result<File> {
-        let (folder, path) = (self.folder.as_fd(), &slot.spec.path);
+        let (folder, path) = (self.folder(), &slot.spec.path);
         let opened = beneath::open_file(folder, path, OFlags::RDONLY, Parents::Expect)?;
         Ok(opened.file)
     }
@@ -165,7 +181,7 @@ impl FileStorage {
     }
 
     fn open_to_write(&self, file: FileIndex, slot: &Slot, fills: bool) -> io::Result<File> {
-        let folder = self.folder.as_fd();
+        let folder = self.folder();
         let path = &slot.spec.path;
         if slot.made.load(Ordering::Acquire) {
             let opened = beneath::open_file(folder, path, OFlags::RDWR, Parents::Expect)?;
@@ -205,7 +221,7 @@ impl FileStorage {
         let devices: Vec<(u64, FileIndex)> = self.devices().clone().into_iter().collect();
         // Mostly there is one, the folder's own, and that is there even if the file is not any more.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = openat(&*self.folder, c".", flags, Mode::empty())?;
+        let folder = openat(self.folder(), c".", flags, Mode::empty())?;
         let own = rustix::fs::fstat(&folder)?.st_dev;
         for (device, file) in devices {
             if device == own {
@@ -262,11 +278,11 @@ impl Storage for FileStorage {
     }
 
     fn stat(&self, file: FileIndex) -> StatResult {
-        self.look_at(&mut Looker::new(self.folder.as_fd()), file)
+        self.look_at(&mut Looker::new(self.folder()), file)
     }
 
     fn stat_each(&self, files: &mut dyn Iterator<Item = FileIndex>) -> Vec<StatResult> {
-        let mut looker = Looker::new(self.folder.as_fd());
+        let mut looker = Looker::new(self.folder());
         files.map(|file| self.look_at(&mut looker, file)).collect()
     }
 

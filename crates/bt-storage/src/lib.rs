@@ -80,7 +80,7 @@ pub use hash::{HashError, hash_files};
 pub use lock::{LockError, Locks, TorrentLock};
 pub use map::{FileIndex, FileMap, FileSpan, FileSpec};
 pub use memory::{Faults, MemoryStorage};
-pub use pool::FilePool;
+pub use pool::{FilePool, FolderId};
 pub use resume::{Loaded, Resume};
 pub use standing::Standing;
 pub use storage::{FileStat, Storage};

@@ -6,7 +6,7 @@
 use crate::beneath;
 use crate::map::FileIndex;
 use rustix::fd::OwnedFd;
-use rustix::fs::{fstat, stat};
+use rustix::fs::{Stat, fstat, stat};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use std::collections::BTreeMap;
@@ -31,7 +31,36 @@ pub struct FilePool {
     state: Mutex<State>,
     files_max: usize,
     owners: AtomicU64,
-    folders: Mutex<BTreeMap<PathBuf, Weak<OwnedFd>>>,
+    folders: Mutex<BTreeMap<PathBuf, Weak<Folder>>>,
+}
+
+/// An open folder.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    pub(crate) fd: OwnedFd,
+    pub(crate) id: FolderId,
+}
+
+/// Which folder, whatever its name: no other has the same as long as it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FolderId {
+    device: u64,
+    inode: u64,
+}
+
+impl From<&Stat> for FolderId {
+    #[allow(
+        clippy::useless_conversion,
+        clippy::cast_sign_loss,
+        clippy::unnecessary_cast,
+        reason = "the types of these fields are not the same on all systems"
+    )]
+    fn from(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+        }
+    }
 }
 
 /// Who in the pool: a torrent's storage, and which of its files.
@@ -90,23 +119,30 @@ impl FilePool {
         self.owners.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The folder, open. Thousands of torrents in one folder share one descriptor.
-    pub(crate) fn folder(&self, path: &Path) -> io::Result<Arc<OwnedFd>> {
-        let mut folders = self.folders();
-        if let Some(folder) = folders.get(path).and_then(Weak::upgrade) {
-            let (open, now) = (fstat(&folder)?, stat(path)?);
-            // Else it was moved away, and another has its name.
-            if (open.st_dev, open.st_ino) == (now.st_dev, now.st_ino) {
-                return Ok(folder);
-            }
+    /// The folder, open. Thousands of torrents in one folder share one descriptor, and each takes one system call.
+    pub(crate) fn folder(&self, path: &Path) -> io::Result<Arc<Folder>> {
+        let known = self.folders().get(path).and_then(Weak::upgrade);
+        // Else it was moved away, and another has its name.
+        if let Some(folder) = known
+            && folder.id == FolderId::from(&stat(path)?)
+        {
+            return Ok(folder);
         }
-        let folder = Arc::new(beneath::open_folder(path)?);
+        let fd = beneath::open_folder(path)?;
+        let id = FolderId::from(&fstat(&fd)?);
+        let mut folders = self.folders();
+        let same = folders.get(path).and_then(Weak::upgrade);
+        if let Some(folder) = same.filter(|folder| folder.id == id) {
+            // Another thread was faster.
+            return Ok(folder);
+        }
+        let folder = Arc::new(Folder { fd, id });
         folders.retain(|_, other| other.strong_count() > 0);
         folders.insert(path.to_owned(), Arc::downgrade(&folder));
         Ok(folder)
     }
 
-    fn folders(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Weak<OwnedFd>>> {
+    fn folders(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Weak<Folder>>> {
         self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

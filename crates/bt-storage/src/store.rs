@@ -15,7 +15,7 @@ use crate::file::{Access, Allocation, FileStorage};
 use crate::files::TorrentFiles;
 use crate::lanes::{self, Hasher};
 use crate::map::{FileIndex, FileMap};
-use crate::pool::FilePool;
+use crate::pool::{FilePool, FolderId};
 use crate::progress::{Progress, RUN_BYTES_MAX, Run, hash_together};
 use crate::storage::{FileStat, Storage};
 use bt_core::disk::{BlockDigest, DiskError, Done, Job, Verdict};
@@ -58,6 +58,7 @@ impl Default for OpenOptions {
 pub struct TorrentStore {
     pub(crate) files: TorrentFiles,
     pub(crate) hashes: Vec<[u8; 20]>,
+    folder_id: Option<FolderId>,
     cells: Cells,
     /// Pieces of which blocks came in the batch that is under way.
     gathered: Mutex<Vec<PieceIndex>>,
@@ -130,7 +131,9 @@ impl TorrentStore {
             options.allocation,
         )
         .map_err(|error| crate::error::disk_error("open", folder, &error))?;
-        let store = Self::new(map, hashes, Box::new(storage), folder.to_owned());
+        let folder_id = storage.folder_id();
+        let mut store = Self::new(map, hashes, Box::new(storage), folder.to_owned());
+        store.folder_id = Some(folder_id);
         if options.access == Access::ReadWrite {
             store.files.create_empty()?;
         }
@@ -161,6 +164,7 @@ impl TorrentStore {
         Self {
             files: TorrentFiles::new(map, storage, folder),
             hashes,
+            folder_id: None,
             cells: Cells::default(),
             gathered: Mutex::default(),
             ready: Mutex::default(),
@@ -180,6 +184,12 @@ impl TorrentStore {
     #[must_use]
     pub const fn map(&self) -> &FileMap {
         &self.files.map
+    }
+
+    /// Which folder its files are in, if they are files of the system.
+    #[must_use]
+    pub const fn folder_id(&self) -> Option<FolderId> {
+        self.folder_id
     }
 
     /// How many bytes of blocks are held in memory at the moment.

@@ -48,6 +48,7 @@ pub(super) async fn live(
     load: Arc<()>,
 ) {
     let ended = caught(Box::pin(start_and_run(&shared, start, &mut ends))).await;
+    shared.state_dir.ended(info_hash);
     shared.torrents().remove(&info_hash);
     ends.inbox.close();
     let event = match ended {

@@ -12,26 +12,39 @@ fn a_folder_has_one_name_however_it_is_called() {
     assert_eq!(name_of(Path::new("/")), "af63a24c860189fe".to_owned());
 }
 
+/// Which folder it is, as who opens a torrent there finds out.
+fn id_of(dir: &Path) -> Option<FolderId> {
+    let builder = bt_metainfo::Builder::file("file", 10, 16 * 1024);
+    let info = builder.build(&[[0; 20]]).unwrap().info;
+    let options = bt_storage::OpenOptions {
+        access: bt_storage::Access::ReadOnly,
+        ..bt_storage::OpenOptions::default()
+    };
+    let store = TorrentStore::open(&info, dir, &options).ok()?;
+    store.folder_id()
+}
+
 #[test]
 fn a_folder_that_gets_the_name_of_another_has_a_state_of_its_own() {
     let temp = tempfile::tempdir().unwrap();
     let (one, two) = (temp.path().join("one"), temp.path().join("two"));
     let link = temp.path().join("link");
     let state_dir = StateDir::new(Some("/state".into()));
+    let folder = |dir: &Path| state_dir.folder(dir, id_of(dir));
     let there = |dir: &Path| Some(Path::new("/state").join(name_of(dir)).into());
     for real in [&one, &two] {
         std::fs::create_dir(real).unwrap();
         std::os::unix::fs::symlink(real, &link).unwrap();
         for _ in 0..2 {
-            assert_eq!(state_dir.folder(&link), there(real));
-            assert_eq!(state_dir.folder(temp.path()), there(temp.path()));
-            assert_eq!(state_dir.folder(&link), there(real));
+            assert_eq!(folder(&link), there(real));
+            assert_eq!(folder(temp.path()), there(temp.path()));
+            assert_eq!(folder(&link), there(real));
         }
         std::fs::remove_file(&link).unwrap();
         // What is not there yet has a name all the same.
-        assert_eq!(state_dir.folder(&link), there(&link));
+        assert_eq!(folder(&link), there(&link));
     }
-    assert_eq!(StateDir::default().folder(&one), None);
+    assert_eq!(StateDir::default().folder(&one, id_of(&one)), None);
 }
 
 #[test]
@@ -40,7 +53,7 @@ fn a_second_download_of_the_same_is_refused_and_a_second_seeder_is_not() {
     let (state, data) = (temp.path().join("state"), temp.path());
     let hash = InfoHash([1; 20]);
     let state_dir = StateDir::new(Some(state));
-    let open = |seed_only| Keeper::open(&state_dir, hash, data, seed_only);
+    let open = |seed_only| Keeper::open(&state_dir, hash, (data, None), seed_only);
     let first = open(false).unwrap();
     assert!(first.is_due(), "the start is noted");
     assert!(matches!(open(false), Err(Failure::InUse { .. })));
@@ -48,7 +61,7 @@ fn a_second_download_of_the_same_is_refused_and_a_second_seeder_is_not() {
     drop(first);
     assert!(open(false).is_ok());
     let nowhere = StateDir::new(Some("/dev/null/x".into()));
-    let no_folder = Keeper::open(&nowhere, hash, data, false).unwrap();
+    let no_folder = Keeper::open(&nowhere, hash, (data, None), false).unwrap();
     assert!(!no_folder.is_due() && no_folder.notes.len() == 1);
 }
 
@@ -81,7 +94,7 @@ async fn what_could_not_be_read_at_the_start_is_checked_again() {
         }
         storage.set_faults(faults);
         let state_dir = StateDir::new(Some(state.clone()));
-        let mut keeper = Keeper::open(&state_dir, hash, temp.path(), false).unwrap();
+        let mut keeper = Keeper::open(&state_dir, hash, (temp.path(), None), false).unwrap();
         let mut found = keeper.load(disk.store());
         let checked = keeper.check(disk.store(), &mut found, Control::default());
         assert_eq!(checked, Ok(()));
@@ -101,7 +114,7 @@ async fn a_save_that_was_held_up_does_not_undo_a_later_one() {
     let (state, hash) = (temp.path().join("state"), InfoHash([1; 20]));
     let (disk, _storage) = disk();
     let state_dir = StateDir::new(Some(state.clone()));
-    let mut keeper = Keeper::open(&state_dir, hash, temp.path(), false).unwrap();
+    let mut keeper = Keeper::open(&state_dir, hash, (temp.path(), None), false).unwrap();
     let mut save = |uploaded, clean| {
         let stats = Stats {
             uploaded,
@@ -135,7 +148,7 @@ async fn a_seeder_with_nothing_new_to_say_writes_nothing() {
         (true, 0, false, false),
     ];
     for (row, (seed_only, uploaded, at_start, at_end)) in rows.into_iter().enumerate() {
-        let mut keeper = Keeper::open(&state_dir, hash, temp.path(), seed_only).unwrap();
+        let mut keeper = Keeper::open(&state_dir, hash, (temp.path(), None), seed_only).unwrap();
         let mut found = keeper.load(disk.store());
         assert_eq!(found.recheck.is_empty(), row > 0, "{row}");
         keeper
@@ -166,7 +179,7 @@ async fn what_is_trusted_keeps_the_totals_of_earlier_runs() {
     let builder = bt_metainfo::Builder::file("file", 10, 16 * 1024);
     let metainfo = builder.build(&[[0; 20]]).unwrap();
     let state_dir = StateDir::new(Some(state.clone()));
-    let mut keeper = Keeper::open(&state_dir, metainfo.info_hash, &data, true).unwrap();
+    let mut keeper = Keeper::open(&state_dir, metainfo.info_hash, (&data, None), true).unwrap();
     let stats = Stats {
         uploaded: 5,
         ..Stats::default()
@@ -192,4 +205,38 @@ async fn what_is_trusted_keeps_the_totals_of_earlier_runs() {
     let opened = opening.await.unwrap();
     assert_eq!(opened.keeper.uploaded_before, 5);
     assert!(opened.torrent.have.is_full());
+}
+
+#[tokio::test]
+async fn who_is_opened_locks_others_that_the_session_was_given() {
+    let temp = tempfile::tempdir().unwrap();
+    let (state, data) = (temp.path().join("state"), temp.path());
+    let config = crate::SessionConfig {
+        bind: Some(std::net::Ipv4Addr::LOCALHOST.into()),
+        port: Some(0),
+        state_dir: Some(state.clone()),
+        // On the test's own thread, so that none begins before we wait.
+        threads: Some(0),
+        ..crate::SessionConfig::default()
+    };
+    let mut session = crate::Session::new(config).unwrap();
+    let mut torrents = Vec::new();
+    for name in ["one", "two"] {
+        let builder = bt_metainfo::Builder::file(name, 10, 16 * 1024);
+        let metainfo = builder.build(&[[0; 20]]).unwrap();
+        let hash = metainfo.info_hash;
+        let added = session.add(metainfo, data, crate::TorrentOptions::default());
+        torrents.push((hash, added.unwrap().0));
+    }
+    let [(one, _), (two, torrent)] = &torrents[..] else {
+        panic!("two torrents")
+    };
+    let keeper = Keeper::open(&session.shared().state_dir, *one, (data, None), false);
+    let keeper = keeper.unwrap();
+    let stranger = StateDir::new(Some(state));
+    let is_free = || Keeper::open(&stranger, *two, (data, None), false).is_ok();
+    assert!(!is_free());
+    drop(keeper);
+    torrent.stop().await;
+    assert!(is_free(), "it goes with its torrent");
 }
