@@ -77,7 +77,7 @@ pub(crate) async fn describe(
         let message = format!("what the torrent is is not kept for the next start: {error}");
         crate::torrent::warn(message, events);
     }
-    let opened = open::open(shared, metainfo, dir, &options, status).await?;
+    let opened = open::open(shared, metainfo, dir, &options, None, status).await?;
     let checked = opened.checked();
     Ok(Described { opened, checked })
 }

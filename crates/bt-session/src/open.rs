@@ -15,7 +15,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Names this program and its version in peer ids (BEP 20).
 pub(crate) const PEER_ID_PREFIX: &[u8; 8] = b"-bT0100-";
@@ -64,7 +64,8 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// Opens a torrent's files and finds out what of it is there. Dropping the future stops the hashing.
+/// Opens a torrent's files and finds out what of it is there. Dropping the future stops the hashing. The turn is for opening
+/// them, and over before anything is hashed by others.
 ///
 /// # Errors
 /// [`Failure`] if the files cannot be opened or somebody else uses them.
@@ -73,6 +74,7 @@ pub(crate) async fn open(
     metainfo: Metainfo,
     dir: PathBuf,
     options: &TorrentOptions,
+    turn: Option<OwnedSemaphorePermit>,
     status: &StatusIn,
 ) -> Result<Opened, Failure> {
     let cancel = Arc::new(AtomicBool::new(false));
@@ -86,6 +88,7 @@ pub(crate) async fn open(
         status: status.clone(),
     };
     let mut looked = shared.openers.run_quick(move || looking.open()).await?;
+    drop(turn);
     let recheck_bytes = looked.recheck_bytes();
     if (1..=QUICK_BYTES).contains(&recheck_bytes) {
         let hashing = move || looked.check(&cancel, Some(NonZeroUsize::MIN));

@@ -2,7 +2,8 @@
 //!
 //! To open a torrent takes some tens of microseconds, and to hand it to another thread and back costs as much again; so does
 //! a thread of the pool for each. So as long as no opening was slow it is done by the torrent's own task. Else, and if there
-//! is something to hash, the work queues, and a few threads do it until none is left.
+//! is something to hash, the work queues, and a few threads do it until none is left. Who comes then waits for its turn before
+//! it has anything in hand: of ten thousand torrents that wait, each would have 5 KiB.
 
 use crate::disk::Pace;
 use crate::handle::Failure;
@@ -10,11 +11,15 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Torrents whose files are opened, and whose state is read, at a time: some system calls each, which two for each core of
 /// a small machine keep going while one of them waits for the disk.
 const THREADS_MAX: usize = 4;
+
+/// Torrents that have their turn while the disk is slow: as many as keep the threads from falling asleep between two of them,
+/// which costs more than the opening. Each has some 5 KiB then.
+const TURNS_MAX: usize = 16 * THREADS_MAX;
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -23,6 +28,8 @@ type Work = Box<dyn FnOnce() + Send>;
 pub(crate) struct Openers {
     queue: Arc<Mutex<State>>,
     pace: Arc<Pace>,
+    /// One for each torrent that has its turn while the disk is slow.
+    turns: Arc<Semaphore>,
 }
 
 impl Default for Openers {
@@ -30,6 +37,7 @@ impl Default for Openers {
         Self {
             queue: Arc::default(),
             pace: Arc::new(Pace::new()),
+            turns: Arc::new(Semaphore::new(TURNS_MAX)),
         }
     }
 }
@@ -49,6 +57,16 @@ impl core::fmt::Debug for Openers {
 }
 
 impl Openers {
+    /// The right to open a torrent, until it is dropped; `None` while the disk is quick and nobody needs it.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        if !self.pace.is_slow() {
+            return None;
+        }
+        // On the heap, and gone when it has come.
+        let turn = Box::pin(Arc::clone(&self.turns).acquire_owned());
+        turn.await.ok()
+    }
+
     /// Does the work at once, on the thread of the caller, or when its turn comes if the disk is slow.
     ///
     /// # Errors
@@ -89,6 +107,12 @@ impl Openers {
             message: "the session ends".to_owned(),
         };
         outcome.await.map_err(gone)?
+    }
+
+    /// From now on the disk is slow.
+    #[cfg(test)]
+    pub(crate) fn pretend_slow(&self) {
+        self.pace.pretend(true);
     }
 
     fn queue(&self, work: Work) {
@@ -178,6 +202,22 @@ mod tests {
             let there = openers.run_quick(|| Ok(std::thread::current().id()));
             assert_eq!(there.await.unwrap() != here, is_slow);
         }
+    }
+
+    #[tokio::test]
+    async fn while_the_disk_is_slow_a_few_have_their_turn() {
+        let openers = Openers::default();
+        assert!(openers.turn().await.is_none());
+        openers.pretend_slow();
+        let mut turns = Vec::new();
+        for _ in 0..TURNS_MAX {
+            turns.push(openers.turn().await.unwrap());
+        }
+        let mut next = Box::pin(openers.turn());
+        let waited = tokio::time::timeout(core::time::Duration::ZERO, &mut next).await;
+        assert!(waited.is_err());
+        turns.pop();
+        assert!(next.await.is_some());
     }
 
     #[tokio::test(start_paused = true)]

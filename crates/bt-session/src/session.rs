@@ -415,6 +415,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_waits_to_be_opened_can_be_stopped_and_others_are_opened_in_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut session = session();
+        let openers = session.shared.openers.clone();
+        openers.pretend_slow();
+        let mut turns = Vec::new();
+        while let Ok(turn) = tokio::time::timeout(core::time::Duration::ZERO, openers.turn()).await
+        {
+            turns.push(turn.unwrap());
+        }
+        let (torrent, mut events) = start(&mut session, dir.path());
+        torrent.stop().await;
+        assert_eq!(events.next().await, Some(TorrentEvent::Stopped));
+        let (_torrent, mut events) = start(&mut session, dir.path());
+        drop(turns);
+        until(&mut events, |event| {
+            matches!(event, TorrentEvent::Checked { .. })
+        })
+        .await;
+        assert!(openers.turn().await.is_some(), "it has been given back");
+    }
+
+    #[tokio::test]
     async fn what_is_said_while_the_data_is_checked_is_heard() {
         let dir = tempfile::tempdir().unwrap();
         let mut session = session();

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Lists of peers, from the DHT or the local network, that wait for a torrent's task; more are lost, and found again.
 const GOSSIP_MAX: usize = 16;
@@ -87,7 +87,11 @@ async fn start_and_run(
     start: Box<Start>,
     ends: &mut Ends,
 ) -> Result<(), Failure> {
-    let Some((mut running, peers)) = Box::pin(prepare(shared, start, ends)).await? else {
+    let turn = tokio::select! {
+        turn = shared.openers.turn() => turn,
+        () = ends.inbox.stop() => return Ok(()),
+    };
+    let Some((mut running, peers)) = Box::pin(prepare(shared, start, turn, ends)).await? else {
         return Ok(());
     };
     Box::pin(join(shared, &running, ends)).await;
@@ -101,6 +105,7 @@ async fn start_and_run(
 async fn prepare(
     shared: &Arc<Shared>,
     start: Box<Start>,
+    turn: Option<OwnedSemaphorePermit>,
     ends: &Ends,
 ) -> Result<Option<(Box<Torrent>, Vec<SocketAddr>)>, Failure> {
     let mut options = start.options;
@@ -129,7 +134,7 @@ async fn prepare(
     };
     name_nodes(shared, &metainfo).await;
     let opened = tokio::select! {
-        opened = open::open(shared, metainfo, start.dir, &options, &ends.status) => opened?,
+        opened = open::open(shared, metainfo, start.dir, &options, turn, &ends.status) => opened?,
         // Other commands wait until it runs.
         () = ends.inbox.stop() => return Ok(None),
     };

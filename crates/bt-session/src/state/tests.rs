@@ -201,7 +201,7 @@ async fn what_is_trusted_keeps_the_totals_of_earlier_runs() {
         ..crate::TorrentOptions::default()
     };
     let (status, _) = crate::status::status(crate::Status::default());
-    let opening = crate::open::open(session.shared(), metainfo, data, &options, &status);
+    let opening = crate::open::open(session.shared(), metainfo, data, &options, None, &status);
     let opened = opening.await.unwrap();
     assert_eq!(opened.keeper.uploaded_before, 5);
     assert!(opened.torrent.have.is_full());

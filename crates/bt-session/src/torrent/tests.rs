@@ -34,7 +34,7 @@ async fn torrent(session: &Session, dir: &Path) -> Torrent {
     let (status, _) = crate::status::status(Status::default());
     let options = TorrentOptions::default();
     let dir = dir.to_owned();
-    let opened = crate::open::open(shared, metainfo, dir, &options, &status).await;
+    let opened = crate::open::open(shared, metainfo, dir, &options, None, &status).await;
     Torrent::new(Arc::clone(shared), opened.unwrap())
 }
 
@@ -187,7 +187,8 @@ async fn what_waits_for_a_slow_disk_is_bounded() {
     let (status, _) = crate::status::status(Status::default());
     let map = FileMap::from(&metainfo.info);
     let options = TorrentOptions::default();
-    let opened = crate::open::open(leeching.shared(), metainfo, here, &options, &status).await;
+    let opened =
+        crate::open::open(leeching.shared(), metainfo, here, &options, None, &status).await;
     let mut opened = opened.unwrap();
     let (stuck, release, _synced) = StuckDisk::new();
     opened.store = Arc::new(TorrentStore::with_storage(map, hashes, stuck));
@@ -271,7 +272,7 @@ async fn saving_for_the_last_time_waits_for_the_write_that_is_under_way() {
     let (status, _) = crate::status::status(Status::default());
     let options = TorrentOptions::default();
     let data = dir.path().to_owned();
-    let opened = crate::open::open(session.shared(), metainfo, data, &options, &status).await;
+    let opened = crate::open::open(session.shared(), metainfo, data, &options, None, &status).await;
     let mut opened = opened.unwrap();
     let (stuck, release, synced) = StuckDisk::new();
     let layout = opened.torrent.layout;
