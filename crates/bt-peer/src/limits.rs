@@ -104,6 +104,9 @@ pub const UPLOAD_STUCK: Duration = Duration::from_secs(1);
 /// unused, so that nothing is lost when the shell is late (with 100 ms it took 3 % longer).
 pub const GRANT: Duration = Duration::from_millis(50);
 
+/// The most that one peer gets in one turn of a line that has a limit, in bytes: what the shell writes at a time.
+pub const UPLOAD_TURN_MAX_BYTES: u64 = 256 * 1024;
+
 /// The longest block that is served, in bytes (community specification, "request": 2¹⁷ at most).
 pub const REQUEST_BYTES_MAX: u32 = 128 * 1024;
 

@@ -95,12 +95,18 @@ impl Uploads {
         self.span_bytes += u64::from(block.length);
         self.moved_at = now;
         let span = now - self.span_started;
+        let bytes =
+            u128::from(self.span_bytes) * UPLOAD_AHEAD.as_nanos() / span.max(SPAN).as_nanos();
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let window_bytes = bytes.clamp(UPLOAD_WINDOW_MIN_BYTES, UPLOAD_WINDOW_MAX_BYTES);
         if span >= SPAN {
-            let bytes = u128::from(self.span_bytes) * UPLOAD_AHEAD.as_nanos() / span.as_nanos();
-            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-            self.window_bytes = bytes.clamp(UPLOAD_WINDOW_MIN_BYTES, UPLOAD_WINDOW_MAX_BYTES);
+            self.window_bytes = window_bytes;
             self.span_started = now;
             self.span_bytes = 0;
+        } else if self.ordered_bytes == 0 {
+            // All that may go out at once has gone within less than a span, as when a limit hands it out: the line takes that
+            // much at least.
+            self.window_bytes = self.window_bytes.max(window_bytes);
         }
     }
 
@@ -220,6 +226,30 @@ mod tests {
                 "{blocks_per_span}: {window} KiB"
             );
         }
+    }
+
+    #[test]
+    fn what_has_all_gone_at_once_opens_the_window() {
+        let mut uploads = Uploads::default();
+        let mut now = Time::from_secs(1);
+        let all = blocks(UPLOAD_QUEUE_MAX);
+        assert!(all.iter().all(|block| uploads.push(*block, all.len())));
+        // As a limit hands them out: all that the window takes, and nothing for a while.
+        let mut windows = Vec::new();
+        for _ in 0..4 {
+            let ordered = order_all(&mut uploads, now);
+            now += Duration::from_millis(1);
+            ordered.iter().for_each(|block| uploads.done(now, *block));
+            windows.push(ordered.len() * 16);
+            now += Duration::from_millis(199);
+        }
+        assert_eq!(windows, [128, 320, 800, 1_024], "KiB");
+        // One that takes longer shows what the rate is.
+        for block in order_all(&mut uploads, now) {
+            now += Duration::from_millis(100);
+            uploads.done(now, block);
+        }
+        assert_eq!(order_all(&mut uploads, now).len() * 16, 48, "KiB");
     }
 
     #[test]

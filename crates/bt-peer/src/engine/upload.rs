@@ -1,6 +1,7 @@
 //! What peers get: their requests, and the order in which blocks leave.
 //!
-//! BEP 3 ("request"), BEP 6 ("reject request"). Peers with queued requests and an open window take turns, a block each.
+//! BEP 3 ("request"), BEP 6 ("reject request"). Peers with queued requests and an open window take turns, a block
+//! each, or some where a limit sets the pace.
 
 use super::download::address;
 use super::sparing::Sparing;
@@ -10,7 +11,7 @@ use crate::connection::{Connection, Fault, Violation};
 use crate::entrusted::Entrusted;
 use crate::limits::{
     CHOKED_REQUESTS_AHEAD_MAX, CHOKED_REQUESTS_MAX, GRANT, REQUEST_BYTES_MAX, UPLOAD_OVERRUN_MAX,
-    UPLOAD_QUEUE_MAX,
+    UPLOAD_QUEUE_MAX, UPLOAD_TURN_MAX_BYTES,
 };
 use crate::spread::Spread;
 use bt_core::disk::DiskError;
@@ -27,6 +28,8 @@ pub(super) struct Upload {
     line: VecDeque<ConnId>,
     /// The same of those who come last; a connection is in one of the two.
     last: VecDeque<ConnId>,
+    /// What the first in line has got since its turn began, in bytes.
+    turn_bytes: u64,
     /// When the up limit hands out blocks again, if somebody waits for them; none before.
     pub(super) at: Option<Time>,
     pub(super) rechoke_at: Time,
@@ -52,6 +55,7 @@ impl Upload {
             limiter,
             line: VecDeque::new(),
             last: VecDeque::new(),
+            turn_bytes: 0,
             at: None,
             rechoke_at: Time::ZERO,
             spread: None,
@@ -236,17 +240,37 @@ impl Engine {
             }
             self.upload.line.pop_front();
             let Some(conn) = self.conns.get_mut(&id) else {
+                self.upload.turn_bytes = 0;
                 continue;
             };
             if let Some(block) = conn.uploads.order(now) {
                 self.upload.limiter.take(now, u64::from(block.length));
+                self.upload.turn_bytes += u64::from(block.length);
                 self.out.push_back(Output::Upload { conn: id, block });
             }
             conn.in_upload = conn.uploads.is_ready();
-            if conn.in_upload {
+            if conn.in_upload && self.is_turn_on(id) {
+                self.upload.line.push_front(id);
+                continue;
+            }
+            self.upload.turn_bytes = 0;
+            if self.conns.get(&id).is_some_and(|conn| conn.in_upload) {
                 self.stand_in_line(id);
             }
         }
+    }
+
+    /// True if whose turn it is may have another block. Without a limit a turn is one block; with one it is half of what the
+    /// limit hands out at a time, as each line that has a part in it wakes this program and the peer's.
+    fn is_turn_on(&self, id: ConnId) -> bool {
+        let Some(rate) = self.upload.limiter.rate() else {
+            return false;
+        };
+        let grant_bytes = u128::from(rate) * GRANT.as_nanos() / 1_000_000_000;
+        let turn_bytes = (grant_bytes / 2).min(u128::from(UPLOAD_TURN_MAX_BYTES));
+        let conn = self.conns.get(&id);
+        u128::from(self.upload.turn_bytes) < turn_bytes
+            && conn.is_some_and(|conn| !self.comes_last(conn))
     }
 
     /// Says once that the upload goal is reached.

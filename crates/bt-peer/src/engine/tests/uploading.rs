@@ -239,6 +239,48 @@ fn a_limit_hands_out_several_blocks_at_a_time() {
 }
 
 #[test]
+fn a_limited_line_serves_some_at_a_time_and_all_within_a_second() {
+    let mut config = Config::new(OWN_ID);
+    config.up_limit = Some(320 * u64::from(BLOCK_BYTES));
+    config.upload_slots = Some(4);
+    let mut lone = Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config);
+    let conns = [1, 2, 3, 4].map(|n| lone.open_leecher(n, FAST));
+    let wanted = blocks(&lone, 150);
+    for conn in conns {
+        ask(&mut lone, conn, &wanted);
+    }
+    let (mut served, mut turns) = ([0; 4], Vec::new());
+    for millisecond in 0..1_400 {
+        let got = conns.map(|conn| lone.uploads(conn));
+        if millisecond >= 400 {
+            let lengths = got.iter().map(Vec::len);
+            served
+                .iter_mut()
+                .zip(lengths)
+                .for_each(|(n, got)| *n += got);
+            turns.push(got.iter().filter(|got| !got.is_empty()).count());
+        }
+        // They go out at once.
+        for (conn, blocks) in conns.into_iter().zip(got) {
+            for block in blocks {
+                let result = Ok(());
+                lone.handle(Input::Uploaded {
+                    conn,
+                    block,
+                    result,
+                });
+            }
+        }
+        lone.pass(Duration::from_millis(1));
+    }
+    turns.retain(|count| *count > 0);
+    assert!((18..=21).contains(&turns.len()), "hand-outs: {turns:?}");
+    let lines: usize = turns.iter().sum();
+    assert!(lines <= 3 * turns.len(), "{turns:?}");
+    assert!(served.iter().all(|n| (68..=92).contains(n)), "{served:?}");
+}
+
+#[test]
 fn faults_61_starting_peers_get_a_few_pieces_while_choked_but_no_more() {
     // BEP 6, "allowed fast"; FAULTS 61: the same pieces are not given for ever.
     let mut config = Config::new(OWN_ID);
