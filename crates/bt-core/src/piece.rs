@@ -146,6 +146,12 @@ impl Layout {
         self.piece_length
     }
 
+    /// How many blocks of [`BLOCK_BYTES`] every piece but the last has.
+    #[must_use]
+    pub const fn blocks_count_max(&self) -> usize {
+        self.piece_length.div_ceil(BLOCK_BYTES) as usize
+    }
+
     /// How many pieces there are.
     #[must_use]
     pub const fn pieces_count(&self) -> u32 {

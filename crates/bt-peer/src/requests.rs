@@ -11,7 +11,8 @@
 
 use crate::limits::{
     LATE_REQUESTS_MAX, REJECT_PAUSE, REJECT_PAUSE_MAX, REQQ_DEFAULT, REQUEST_AGE_MAX,
-    REQUEST_MARGIN, REQUEST_TIMEOUT, REQUESTS_MAX, REQUESTS_START, TAKEN_BACK_MAX,
+    REQUEST_MARGIN, REQUEST_TIMEOUT, REQUESTS_MAX, REQUESTS_SPARE_MAX, REQUESTS_SPARE_MIN,
+    REQUESTS_START, TAKEN_BACK_MAX,
 };
 use bt_core::{BLOCK_BYTES, Block, PieceIndex, Time};
 use core::time::Duration;
@@ -89,6 +90,11 @@ impl Requests {
     /// The peer's `reqq` (BEP 10): it drops requests beyond that many.
     pub fn set_reqq(&mut self, reqq: usize) {
         self.reqq = reqq.clamp(1, REQUESTS_MAX);
+    }
+
+    /// The torrent's pieces have so many blocks: an eighth of one is asked for beyond what the rate calls for.
+    pub fn fit_pieces(&mut self, blocks: usize) {
+        self.window.spare = (blocks / 8).clamp(REQUESTS_SPARE_MIN, REQUESTS_SPARE_MAX);
     }
 
     /// How many should be outstanding.
@@ -289,6 +295,8 @@ struct Window {
     rtt_renewed: Time,
     /// The smoothed time from request to block.
     rtt: Duration,
+    /// Requests beyond the product of rate and time.
+    spare: usize,
 }
 
 impl Default for Window {
@@ -304,6 +312,7 @@ impl Default for Window {
             rtt_min_next: Duration::MAX,
             rtt_renewed: Time::ZERO,
             rtt: Duration::ZERO,
+            spare: REQUESTS_SPARE_MIN,
         }
     }
 }
@@ -316,9 +325,6 @@ const RTT_MEMORY: Duration = Duration::from_secs(30);
 
 /// Spans without growth after which the pipe counts as full.
 const FLAT_SPANS: u8 = 3;
-
-/// Requests beyond the product of rate and time: a slow peer always has a next one in hand.
-const SPARE: u64 = 2;
 
 impl Window {
     /// The queue was empty: the time without requests says nothing about the peer's rate.
@@ -371,7 +377,7 @@ impl Window {
     fn fitting(&self, rate: u64) -> usize {
         let span = self.rtt_min.saturating_add(REQUEST_MARGIN).as_nanos();
         let bytes = u128::from(rate).saturating_mul(span) / 1_000_000_000;
-        let blocks = bytes.div_ceil(u128::from(BLOCK_BYTES)) + u128::from(SPARE);
+        let blocks = bytes.div_ceil(u128::from(BLOCK_BYTES)) + self.spare as u128;
         usize::try_from(blocks).unwrap_or(usize::MAX)
     }
 

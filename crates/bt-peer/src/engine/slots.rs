@@ -11,7 +11,7 @@ use crate::limits::{
     ENTRUSTED_PATIENCE, ENTRUSTED_RATE_BYTES_PER_S, RECHOKE, SLOT_GRACE, SUGGESTED_AHEAD,
     TAKEN_FREE_MIN_BYTES, TAKEN_FREE_PART, UPLOAD_QUEUE_MAX,
 };
-use bt_core::{BLOCK_BYTES, Block, PieceIndex, Time};
+use bt_core::{Block, PieceIndex, Time};
 use bt_wire::Message;
 use core::time::Duration;
 
@@ -212,6 +212,8 @@ impl Engine {
     }
 
     /// Names pieces to the peer that nobody else is being sent (BEP 6, "suggest piece"): those after what it has asked for.
+    /// None while it is choked, though it may go on asking for the piece that was under way: it could not ask for them, and
+    /// nobody else would be told of them until it can.
     fn suggest(&mut self, now: Time, id: ConnId) {
         if self.is_super_seeding() {
             return;
@@ -220,14 +222,16 @@ impl Engine {
             return;
         };
         let entrusted = &self.upload.entrusted;
-        let may = |conn: &Connection| conn.fast && !entrusted.keeps(conn.id);
+        let may = |conn: &Connection| conn.fast && !conn.am_choking && !entrusted.keeps(conn.id);
         if let Some(conn) = self.conns.get_mut(&id).filter(|conn| may(conn)) {
-            let blocks = self.layout.piece_length_max().div_ceil(BLOCK_BYTES) as usize;
+            let blocks = self.layout.blocks_count_max();
             let ahead = SUGGESTED_AHEAD + conn.uploads.len() / blocks;
+            let (picker, disk) = (&self.picker, &self.disk);
+            let is_here = |piece| picker.have().get(piece) && disk.trusts(piece);
+            let is_out = |piece| picker.availability(piece) > 0 && !entrusted.is_kept(piece);
+            // What others have brought it by now makes room.
+            conn.suggested.retain(|piece| !is_out(*piece));
             while conn.suggested.len() < ahead {
-                let (picker, disk) = (&self.picker, &self.disk);
-                let is_here = |piece| picker.have().get(piece) && disk.trusts(piece);
-                let is_out = |piece| picker.availability(piece) > 0 && !entrusted.is_kept(piece);
                 let passed_over = |piece| is_out(piece) || conn.has.get(piece) || !is_here(piece);
                 let Some(piece) = spread.offer(passed_over) else {
                     break;
@@ -246,10 +250,12 @@ impl Engine {
     }
 
     fn unchoke(&mut self, now: Time, id: ConnId) {
-        // Before the unchoke, so that the peer's first choice can go by it.
-        self.suggest(now, id);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.am_choking = false;
+        }
+        // Before the message, so that the peer's first choice can go by it.
+        self.suggest(now, id);
+        if let Some(conn) = self.conns.get_mut(&id) {
             conn.end_rest();
             conn.choked_requests = 0;
             conn.choke_changed_at = now;

@@ -10,7 +10,11 @@ fn blocks() -> impl Iterator<Item = Block> {
 
 /// A peer that answers after `rtt` and sends `rate` bytes per second; the queue is refilled after each block.
 fn settle(rtt: Duration, rate: u64, seconds: u64) -> Requests {
-    let (mut requests, mut blocks) = (Requests::default(), blocks());
+    settle_with(Requests::default(), rtt, rate, seconds)
+}
+
+fn settle_with(mut requests: Requests, rtt: Duration, rate: u64, seconds: u64) -> Requests {
+    let mut blocks = blocks();
     requests.set_reqq(usize::MAX);
     let mut pipe: VecDeque<(Time, Block)> = VecDeque::new();
     let (mut now, mut line_free) = (Time::ZERO, Time::ZERO);
@@ -47,6 +51,16 @@ fn the_queue_fits_the_bandwidth_delay_product() {
             (least..=most).contains(&target),
             "{rtt} ms {rate} B/s: {target}"
         );
+    }
+}
+
+#[test]
+fn where_pieces_are_long_a_slow_peer_has_an_eighth_of_one_more_in_hand() {
+    for (piece_blocks, least, most) in [(1, 3, 4), (16, 3, 4), (64, 9, 10), (1024, 9, 10)] {
+        let mut requests = Requests::default();
+        requests.fit_pieces(piece_blocks);
+        let target = settle_with(requests, Duration::from_millis(100), 20_000, 60).target();
+        assert!((least..=most).contains(&target), "{piece_blocks}: {target}");
     }
 }
 

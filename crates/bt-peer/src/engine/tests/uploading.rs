@@ -375,6 +375,44 @@ fn a_seeder_suggests_to_each_peer_what_nobody_else_is_sent() {
     );
 }
 
+#[test]
+fn who_is_choked_in_the_middle_of_a_piece_is_suggested_nothing() {
+    let mut config = Config::new(OWN_ID);
+    config.upload_slots = Some(1);
+    let mut lone = Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config);
+    let (first, _) = (lone.open_leecher(1, FAST), lone.open_leecher(2, FAST));
+    let wanted = blocks(&lone, 12);
+    ask(&mut lone, first, &wanted[1..10]);
+    let sent = await_turn(&mut lone, first, &Message::Choke);
+    let piece = wanted[9].piece.get();
+    assert!(sent.contains(&Message::AllowedFast { piece }), "{sent:?}");
+    lone.sent(first);
+    // It goes on with its piece, and could ask for nothing else.
+    ask(&mut lone, first, &wanted[10..11]);
+    assert_eq!(suggested(&lone.sent(first)), []);
+}
+
+#[test]
+fn what_others_brought_makes_room_for_other_suggestions() {
+    let mut lone = Lone::seeder(PIECES);
+    let (first, second) = (lone.open_leecher(1, FAST), lone.open_leecher(2, FAST));
+    let wanted = blocks(&lone, 1);
+    ask(&mut lone, first, &wanted);
+    let before = suggested(&lone.sent(first));
+    assert!(!before.is_empty());
+    for piece in &before {
+        lone.receive(second, Message::Have { piece: *piece });
+    }
+    let next = lone.layout.piece(PIECES - 1).unwrap();
+    let block = lone.layout.blocks(next).next().unwrap();
+    ask(&mut lone, first, &[block]);
+    let after = suggested(&lone.sent(first));
+    assert!(
+        !after.is_empty() && after.iter().all(|piece| !before.contains(piece)),
+        "{after:?}"
+    );
+}
+
 /// Waits until the peer is choked or unchoked; what it was sent meanwhile.
 fn await_turn(lone: &mut Lone, conn: ConnId, turn: &Message) -> Vec<Message> {
     let mut sent = Vec::new();
