@@ -145,7 +145,12 @@ fn read_torrent(path: &Path) -> Result<Vec<u8>, Failure> {
 fn read_whole(mut file: File, length: usize) -> io::Result<Vec<u8>> {
     // One byte more than there is: if no more than that comes, it is the end, which then need not be asked for.
     let mut bytes = vec![0; length.min(METAINFO_BYTES_MAX) + 1];
-    let came = file.read(&mut bytes)?;
+    let came = loop {
+        match file.read(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            came => break came?,
+        }
+    };
     bytes.truncate(came);
     if came != length {
         let rest_max = METAINFO_BYTES_MAX as u64 + 1 - came as u64;

@@ -62,8 +62,8 @@ impl StateDir {
     }
 
     /// A torrent has ended, whether it was opened or not.
-    pub(crate) fn ended(&self, info_hash: InfoHash) {
-        self.locks.forget(info_hash);
+    pub(crate) fn ended(&self, info_hash: InfoHash, dir: &Path) {
+        self.locks.forget(info_hash, dir);
     }
 
     /// Where the state of torrents is kept whose data lies in `dir`, which is the folder `id` if it is there.
@@ -77,12 +77,16 @@ impl StateDir {
         if let Some(named) = last.as_mut().filter(is_same) {
             return Some(Arc::clone(&named.folder));
         }
-        let named = last.insert(Named {
-            dir: dir.to_owned(),
-            id,
-            folder: path.join(name_of(dir)).into(),
-        });
-        Some(Arc::clone(&named.folder))
+        let folder: Arc<Path> = path.join(name_of(dir)).into();
+        // Else what has the name changed meanwhile, and this is not to be remembered.
+        if FolderId::of(dir).is_ok_and(|now| now == id) {
+            *last = Some(Named {
+                dir: dir.to_owned(),
+                id,
+                folder: Arc::clone(&folder),
+            });
+        }
+        Some(folder)
     }
 }
 

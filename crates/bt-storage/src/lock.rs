@@ -229,7 +229,13 @@ impl Register {
         let mut entries: Vec<_> = vacant.into_iter().zip(entered).collect();
         if !places.claims_all && self.write(&mut entries).is_err() {
             // A full disk must not keep anybody from what is there already.
-            self.file.set_len(0)?;
+            if let Err(error) = self.file.set_len(0) {
+                for (place, _) in entries {
+                    // What cannot be cleared either is ours until this process ends.
+                    let _ = self.file.write_all_at(&FREE, place);
+                }
+                return Err(error);
+            }
             places.claims_all = true;
         }
         // Only now: a free place that got lost would move the end into what is taken.
@@ -265,9 +271,10 @@ impl Register {
     }
 
     /// Whose registers have which of the torrents, of all others that are held, and how many those are. The rest is removed.
+    /// One that cannot be read counts as held, and is no error for those whose owner is found in another.
     fn owners(&self, info_hashes: &[InfoHash]) -> io::Result<(BTreeMap<InfoHash, String>, usize)> {
         let wanted: BTreeSet<InfoHash> = info_hashes.iter().copied().collect();
-        let (mut owners, mut others) = (BTreeMap::new(), 0);
+        let (mut owners, mut others, mut failed) = (BTreeMap::new(), 0, None);
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -278,7 +285,12 @@ impl Register {
             let path = self.folder.join(&name);
             let mut file = match File::options().read(true).write(true).open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                opened => opened?,
+                Err(error) => {
+                    others += 1;
+                    failed.get_or_insert(error);
+                    continue;
+                }
+                Ok(file) => file,
             };
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => remove(&path)?,
@@ -291,7 +303,10 @@ impl Register {
                 Err(errno) => return Err(errno.into()),
             }
         }
-        Ok((owners, others))
+        match failed {
+            Some(error) if wanted.len() > owners.len() => Err(error),
+            _ => Ok((owners, others)),
+        }
     }
 
     /// What is said to who wanted the torrent, which was entered unless somebody has it.

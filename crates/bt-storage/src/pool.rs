@@ -48,6 +48,16 @@ pub struct FolderId {
     inode: u64,
 }
 
+impl FolderId {
+    /// Which folder has the name now.
+    ///
+    /// # Errors
+    /// If it cannot be looked at.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self::from(&stat(path)?))
+    }
+}
+
 impl From<&Stat> for FolderId {
     #[allow(
         clippy::useless_conversion,
@@ -124,7 +134,7 @@ impl FilePool {
         let known = self.folders().get(path).and_then(Weak::upgrade);
         // Else it was moved away, and another has its name.
         if let Some(folder) = known
-            && folder.id == FolderId::from(&stat(path)?)
+            && folder.id == FolderId::of(path)?
         {
             return Ok(folder);
         }

@@ -284,9 +284,14 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     // Of most torrents it is a few hundred bytes: then one call has it, as a file gives less than was asked for only at its
     // end. Where one does not keep to that, the checksum tells.
     let mut bytes = vec![0; SIZE_USUAL_BYTES];
-    let length = file.read(&mut bytes)?;
+    let length = loop {
+        match file.read(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            came => break came?,
+        }
+    };
     bytes.truncate(length);
-    if length == SIZE_USUAL_BYTES {
+    if length == SIZE_USUAL_BYTES || length as u64 != file.metadata()?.len() {
         let rest_max = SIZE_MAX_BYTES + 1 - length as u64;
         file.take(rest_max).read_to_end(&mut bytes)?;
     }

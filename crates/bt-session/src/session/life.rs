@@ -36,6 +36,32 @@ pub(super) enum Origin {
     Magnet(Magnet),
 }
 
+/// A torrent on its way to be opened, whose lock others may take along. Dropped, it is not any more.
+pub(super) struct Claim {
+    shared: Arc<Shared>,
+    info_hash: InfoHash,
+    dir: PathBuf,
+}
+
+impl Claim {
+    pub(super) fn new(shared: &Arc<Shared>, info_hash: InfoHash, start: &Start) -> Self {
+        if let Origin::Torrent(_) = start.origin {
+            shared.state_dir.expect(info_hash, &start.dir);
+        }
+        Self {
+            shared: Arc::clone(shared),
+            info_hash,
+            dir: start.dir.clone(),
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.shared.state_dir.ended(self.info_hash, &self.dir);
+    }
+}
+
 /// A torrent's whole life, whatever ends it.
 ///
 /// What is awaited is on the heap, and what only the start needs is gone when it is over: of ten thousand torrents most
@@ -43,12 +69,14 @@ pub(super) enum Origin {
 pub(super) async fn live(
     shared: Arc<Shared>,
     info_hash: InfoHash,
+    claim: Claim,
     start: Box<Start>,
     mut ends: Ends,
     load: Arc<()>,
 ) {
     let ended = caught(Box::pin(start_and_run(&shared, start, &mut ends))).await;
-    shared.state_dir.ended(info_hash);
+    // Before it can be started again.
+    drop(claim);
     shared.torrents().remove(&info_hash);
     ends.inbox.close();
     let event = match ended {
@@ -87,9 +115,13 @@ async fn start_and_run(
     start: Box<Start>,
     ends: &mut Ends,
 ) -> Result<(), Failure> {
-    let turn = tokio::select! {
-        turn = shared.openers.turn() => turn,
-        () = ends.inbox.stop() => return Ok(()),
+    let turn = match &start.origin {
+        Origin::Torrent(_) => tokio::select! {
+            turn = shared.openers.turn() => turn,
+            () = ends.inbox.stop() => return Ok(()),
+        },
+        // It asks peers what it is before there is anything to open.
+        Origin::Magnet(_) => None,
     };
     let Some((mut running, peers)) = Box::pin(prepare(shared, start, turn, ends)).await? else {
         return Ok(());
