@@ -180,6 +180,9 @@ pub const SLOT_GRACE: Duration = Duration::from_secs(1);
 /// Pieces that are suggested to a peer beyond those that it has asked for: it has a next one while a message is under way.
 pub const SUGGESTED_AHEAD: usize = 2;
 
+/// Most pieces that one peer was suggested and has not asked for, counting those that others have brought it.
+pub const SUGGESTED_MAX: usize = 64;
+
 /// Pieces that a super-seeder shows a peer before it is seen that others got the last ones from it: one, and a next one
 /// while the word of the first is under way.
 pub const SHOWN_MAX: usize = 2;

@@ -83,6 +83,10 @@ impl Uploads {
             // The time without anything to send says nothing about the rate.
             self.span_started = now;
             self.span_bytes = 0;
+            if now - self.moved_at >= UPLOAD_STUCK {
+                // What the line took is long ago, and it may be slow by now.
+                self.window_bytes = self.window_bytes.min(UPLOAD_WINDOW_START_BYTES);
+            }
             self.moved_at = now;
         }
         self.ordered_bytes += u64::from(block.length);
@@ -250,6 +254,25 @@ mod tests {
             uploads.done(now, block);
         }
         assert_eq!(order_all(&mut uploads, now).len() * 16, 48, "KiB");
+    }
+
+    #[test]
+    fn after_a_pause_the_window_is_no_wider_than_at_the_start() {
+        let (mut uploads, mut now) = (Uploads::default(), Time::from_secs(100));
+        for _ in 0..3 {
+            uploads.clear(|_| false);
+            assert!(blocks(64).into_iter().all(|block| uploads.push(block, 64)));
+            for block in order_all(&mut uploads, now) {
+                uploads.done(now, block);
+            }
+            now += UPLOAD_STUCK / 10;
+        }
+        assert!(uploads.window_bytes > UPLOAD_WINDOW_START_BYTES);
+        uploads.clear(|_| false);
+        now += UPLOAD_STUCK;
+        assert!(uploads.push(blocks(1)[0], 64));
+        order_all(&mut uploads, now);
+        assert_eq!(uploads.window_bytes, UPLOAD_WINDOW_START_BYTES);
     }
 
     #[test]

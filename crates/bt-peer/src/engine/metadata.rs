@@ -384,7 +384,7 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
-        conn.requests.fit_pieces(self.layout.blocks_count_max());
+        conn.requests.fit_pieces(&self.layout);
         conn.told = have.clone();
         let bitfield = have.to_bytes();
         if have.count_ones() as usize * HAVE_BYTES > bitfield.len() {

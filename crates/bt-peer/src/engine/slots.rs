@@ -9,7 +9,7 @@ use crate::choker::{Candidate, Mode, slots_for_rate};
 use crate::connection::Connection;
 use crate::limits::{
     ENTRUSTED_PATIENCE, ENTRUSTED_RATE_BYTES_PER_S, RECHOKE, SLOT_GRACE, SUGGESTED_AHEAD,
-    TAKEN_FREE_MIN_BYTES, TAKEN_FREE_PART, UPLOAD_QUEUE_MAX,
+    SUGGESTED_MAX, TAKEN_FREE_MIN_BYTES, TAKEN_FREE_PART, UPLOAD_QUEUE_MAX,
 };
 use bt_core::{Block, PieceIndex, Time};
 use bt_wire::Message;
@@ -229,14 +229,16 @@ impl Engine {
             let (picker, disk) = (&self.picker, &self.disk);
             let is_here = |piece| picker.have().get(piece) && disk.trusts(piece);
             let is_out = |piece| picker.availability(piece) > 0 && !entrusted.is_kept(piece);
-            // What others have brought it by now makes room.
-            conn.suggested.retain(|piece| !is_out(*piece));
-            while conn.suggested.len() < ahead {
+            // What others have brought it by now makes room. It stays in the list: if nobody has it in the end, it is offered anew.
+            let open = conn.suggested.iter().filter(|piece| !is_out(**piece));
+            let mut open = open.count();
+            while open < ahead && conn.suggested.len() < SUGGESTED_MAX {
                 let passed_over = |piece| is_out(piece) || conn.has.get(piece) || !is_here(piece);
                 let Some(piece) = spread.offer(passed_over) else {
                     break;
                 };
                 conn.suggested.push(piece);
+                open += 1;
                 let message = Message::SuggestPiece { piece: piece.get() };
                 send(&mut self.out, now, conn, message);
             }

@@ -54,7 +54,7 @@ impl Engine {
         let fast = reserved.has_fast() && super::RESERVED.has_fast();
         let pieces_count = self.layout.pieces_count();
         let mut conn = Connection::new(now, id, addr, direction, peer_id, fast, pieces_count);
-        conn.requests.fit_pieces(self.layout.blocks_count_max());
+        conn.requests.fit_pieces(&self.layout);
         conn.listen_addr = conn.listen_addr.or(inherited);
         if let Some(addr) = conn.listen_addr {
             self.peers.connected(addr);

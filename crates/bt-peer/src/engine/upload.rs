@@ -267,7 +267,10 @@ impl Engine {
             return false;
         };
         let grant_bytes = u128::from(rate) * GRANT.as_nanos() / 1_000_000_000;
+        // A round of all who wait is a second at most.
+        let part_bytes = u128::from(rate) / (self.upload.line.len() as u128 + 1);
         let turn_bytes = (grant_bytes / 2).min(u128::from(UPLOAD_TURN_MAX_BYTES));
+        let turn_bytes = turn_bytes.min(part_bytes);
         let conn = self.conns.get(&id);
         u128::from(self.upload.turn_bytes) < turn_bytes
             && conn.is_some_and(|conn| !self.comes_last(conn))

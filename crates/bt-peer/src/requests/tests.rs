@@ -1,5 +1,4 @@
 use super::*;
-use bt_core::Layout;
 
 fn blocks() -> impl Iterator<Item = Block> {
     let layout = Layout::new(1 << 40, 1 << 24).unwrap();
@@ -55,12 +54,24 @@ fn the_queue_fits_the_bandwidth_delay_product() {
 }
 
 #[test]
-fn where_pieces_are_long_a_slow_peer_has_an_eighth_of_one_more_in_hand() {
-    for (piece_blocks, least, most) in [(1, 3, 4), (16, 3, 4), (64, 9, 10), (1024, 9, 10)] {
+fn where_pieces_are_long_an_eighth_of_one_more_is_asked_for() {
+    // (torrent's MiB, piece's KiB, bytes/s, least, most): of a short torrent less, and of a slow peer no more than it sends in 2 s.
+    let rows = [
+        (1024, 16, 100_000, 4, 5),
+        (1024, 256, 100_000, 4, 5),
+        (1024, 1024, 100_000, 10, 11),
+        (1024, 16_384, 100_000, 10, 11),
+        (32, 1024, 100_000, 6, 7),
+        (1024, 1024, 20_000, 3, 4),
+    ];
+    for (mib, kib, rate, least, most) in rows {
         let mut requests = Requests::default();
-        requests.fit_pieces(piece_blocks);
-        let target = settle_with(requests, Duration::from_millis(100), 20_000, 60).target();
-        assert!((least..=most).contains(&target), "{piece_blocks}: {target}");
+        requests.fit_pieces(&Layout::new(mib << 20, kib << 10).unwrap());
+        let target = settle_with(requests, Duration::from_millis(100), rate, 60).target();
+        assert!(
+            (least..=most).contains(&target),
+            "{mib} MiB in {kib} KiB at {rate} B/s: {target}"
+        );
     }
 }
 
