@@ -272,7 +272,8 @@ impl Monitor {
     /// [`Breach`] if it was not asked for, or is not verified.
     pub fn upload(&mut self, block: Block, have: &Bitfield) -> Result<(), Breach> {
         demand!(have.get(block.piece), "{block:?} is uploaded unverified");
-        let told = self.told.get(block.piece);
+        // Who says that it has the piece needs no word of it.
+        let told = self.told.get(block.piece) || self.heard.get(block.piece);
         demand!(told, "{block:?} is uploaded, and it was never told of");
         if self.choking {
             let granted = self.granted.contains(&block.piece.get());

@@ -229,7 +229,7 @@ fn a_limit_lets_several_blocks_pass_at_a_time() {
     let sent = world.stats(0).uploaded - before;
     println!("{} times in 20 s, {sent} bytes", woken.get());
     assert!(sent > 19_000_000, "{sent}");
-    assert!(woken.get() < 600, "{} times", woken.get());
+    assert!((100..600).contains(&woken.get()), "{} times", woken.get());
 }
 
 #[test]
