@@ -210,6 +210,19 @@ pub(super) const PLANTS: &[Plant] = plants! {
         "!self.download.flow.is_by_leechers(now)" => "false";
     "a spared seeder is not asked when the others run dry" in "crates/bt-peer/src/engine/behind.rs":
         "self.download.spared_until.is_some() && !self.is_sated(now)" => "self.is_sated(now)";
+    // Queues and turns that follow the rate.
+    "nothing is asked for beyond the rate of a long piece" in "crates/bt-peer/src/requests.rs":
+        "(layout.blocks_count_max() / 8).min(few)" => "few.min(0)";
+    "a slow peer is asked for as much beyond its rate as a quick one" in "crates/bt-peer/src/requests.rs":
+        "self.spare.min(in_time.max(REQUESTS_SPARE_MIN))" => "self.spare.max(in_time.min(1))";
+    "who is choked is suggested pieces" in "crates/bt-peer/src/engine/slots.rs":
+        "conn.fast && !conn.am_choking && !entrusted.keeps(conn.id)" => "conn.fast && !entrusted.keeps(conn.id)";
+    "what others brought takes the place of other suggestions" in "crates/bt-peer/src/engine/slots.rs":
+        "conn.suggested.iter().filter(|piece| !is_out(**piece))" => "conn.suggested.iter().filter(|_| true)";
+    "a turn on a limited line has no end" in "crates/bt-peer/src/engine/upload.rs":
+        "u128::from(self.upload.turn_bytes) < turn_bytes" => "turn_bytes > 0";
+    "a window stays open over a pause" in "crates/bt-peer/src/uploads.rs":
+        "self.window_bytes = self.window_bytes.min(UPLOAD_WINDOW_START_BYTES);" => "";
     "who is done calls everybody" in "crates/bt-peer/src/engine/swarm.rs":
         "self.complete && self.idle_dials == 0" => "false";
     "a high rank drives out all at once" in "crates/bt-peer/src/engine/swarm.rs":
