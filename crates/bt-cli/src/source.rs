@@ -9,7 +9,7 @@ use bt_metainfo::metainfo::METAINFO_BYTES_MAX;
 use bt_metainfo::{Magnet, Metainfo};
 use bt_session::http::{self, HttpError};
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::path::Path;
 
 /// A torrent, or as much of one as a link tells.
@@ -130,60 +130,19 @@ fn read_torrent(path: &Path) -> Result<Vec<u8>, Failure> {
         let message = format!("{name} is {what}, not a .torrent file");
         return Err(Failure::new(Exit::Invalid, message));
     }
+    // One byte more, so that the end is seen without making room for more.
     let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-    let bytes = File::open(path).and_then(|file| read_whole(file, length));
-    let bytes = bytes.with_context(|| format!("cannot read {name}"))?;
+    let mut bytes = Vec::with_capacity(length.min(METAINFO_BYTES_MAX) + 1);
+    File::open(path)
+        .and_then(|file| {
+            file.take(METAINFO_BYTES_MAX as u64 + 1)
+                .read_to_end(&mut bytes)
+        })
+        .with_context(|| format!("cannot read {name}"))?;
     if bytes.len() > METAINFO_BYTES_MAX {
         let max = METAINFO_BYTES_MAX / (1024 * 1024);
         let message = format!("{name} is longer than {max} MiB; that is no .torrent file");
         return Err(Failure::new(Exit::Invalid, message));
     }
     Ok(bytes)
-}
-
-/// What is in a file that seemed to have `length` bytes, as far as a torrent may go and one byte more.
-fn read_whole(mut file: File, length: usize) -> io::Result<Vec<u8>> {
-    // One byte more than there is: if no more than that comes, it is the end, which then need not be asked for.
-    let mut bytes = vec![0; length.min(METAINFO_BYTES_MAX) + 1];
-    let came = loop {
-        match file.read(&mut bytes) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            came => break came?,
-        }
-    };
-    bytes.truncate(came);
-    if came != length {
-        let rest_max = METAINFO_BYTES_MAX as u64 + 1 - came as u64;
-        file.take(rest_max).read_to_end(&mut bytes)?;
-    }
-    Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_read_to_its_end_whatever_length_it_seemed_to_have() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("file");
-        let bytes: Vec<u8> = (0..=250).cycle().take(100_000).collect();
-        std::fs::write(&path, &bytes).unwrap();
-        // It has grown meanwhile, or was cut, or its system does not know.
-        for length in [100_000, 0, 1, 99_999, 100_001, usize::MAX] {
-            let read = read_whole(File::open(&path).unwrap(), length);
-            assert!(read.unwrap() == bytes, "{length}");
-        }
-        File::create(&path).unwrap();
-        for length in [0, 10] {
-            let read = read_whole(File::open(&path).unwrap(), length);
-            assert!(read.unwrap().is_empty(), "{length}");
-        }
-        let long = File::create(&path).unwrap();
-        long.set_len(METAINFO_BYTES_MAX as u64 + 10).unwrap();
-        for length in [0, METAINFO_BYTES_MAX, METAINFO_BYTES_MAX + 10] {
-            let read = read_whole(File::open(&path).unwrap(), length);
-            assert_eq!(read.unwrap().len(), METAINFO_BYTES_MAX + 1, "{length}");
-        }
-    }
 }

@@ -5,23 +5,12 @@
     reason = "tests: a failure is to be seen, and so are the numbers"
 )]
 
+mod common;
+
 use bt_core::Layout;
 use bt_sim::{DiskKind, Fault, Nature, Scenario, World};
+use common::{counted, layout};
 use core::time::Duration;
-use std::cell::Cell;
-use std::rc::Rc;
-
-fn layout(mebibytes: u64) -> Layout {
-    Layout::new(mebibytes << 20, 64 * 1024).unwrap()
-}
-
-/// Counts the lines of the trace that `fit` from here on.
-fn counted(world: &mut World, fits: impl Fn(&str) -> bool + 'static) -> Rc<Cell<usize>> {
-    let count = Rc::new(Cell::new(0));
-    let counter = Rc::clone(&count);
-    world.tell(move |line| counter.set(counter.get() + usize::from(fits(line))));
-    count
-}
 
 #[test]
 fn who_says_nothing_for_minutes_is_let_go() {

@@ -5,28 +5,19 @@
     reason = "tests: a failure is to be seen, and so are the numbers"
 )]
 
+mod common;
+
 use bt_core::Layout;
-use bt_sim::{DiskKind, Fault, Host, Nature, Report, Scenario, World};
+use bt_sim::{DiskKind, Fault, Host, Nature, Report, Scenario};
+use common::{counted, layout};
 use core::time::Duration;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-fn layout(mebibytes: u64) -> Layout {
-    Layout::new(mebibytes << 20, 64 * 1024).unwrap()
-}
-
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
-}
-
-/// Counts the lines of the trace that `fit` from here on.
-fn counted(world: &mut World, fits: impl Fn(&str) -> bool + 'static) -> Rc<Cell<usize>> {
-    let count = Rc::new(Cell::new(0));
-    let counter = Rc::clone(&count);
-    world.tell(move |line| counter.set(counter.get() + usize::from(fits(line))));
-    count
 }
 
 /// What stands behind `name` in the line, up to a comma, a bracket or a blank.

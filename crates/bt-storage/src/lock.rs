@@ -16,7 +16,7 @@ use bt_core::InfoHash;
 use bt_core::disk::DiskError;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -75,36 +75,12 @@ impl Locks {
     /// # Errors
     /// [`LockError::Held`] if another process (or another torrent of this one) has it.
     pub fn acquire(&self, folder: &Path, info_hash: InfoHash) -> Result<TorrentLock, LockError> {
-        let (register, owners) = self.enter(folder, &[info_hash])?;
-        register.answer(info_hash, owners.into_iter().flatten().next())
-    }
-
-    /// As [`acquire`](Self::acquire) for each of the torrents, in one turn: for a thousand that takes as many system calls
-    /// as for one.
-    ///
-    /// # Errors
-    /// If none of them can be registered.
-    pub fn acquire_all(
-        &self,
-        folder: &Path,
-        info_hashes: &[InfoHash],
-    ) -> Result<Vec<Result<TorrentLock, LockError>>, DiskError> {
-        let (register, owners) = self.enter(folder, info_hashes)?;
-        let each = info_hashes.iter().zip(owners);
-        let answer = |(info_hash, owner): (&InfoHash, _)| register.answer(*info_hash, owner);
-        Ok(each.map(answer).collect())
-    }
-
-    /// Enters what nobody has in the folder's register, and says who has each of the others.
-    fn enter(
-        &self,
-        folder: &Path,
-        info_hashes: &[InfoHash],
-    ) -> Result<(Arc<Register>, Vec<Option<String>>), DiskError> {
         let register = self.register(folder)?;
-        let owners = register.enter(info_hashes);
-        let owners = owners.map_err(|error| disk_error("lock", &register.folder, &error))?;
-        Ok((register, owners))
+        register.enter(info_hash)?;
+        Ok(TorrentLock {
+            register,
+            info_hash,
+        })
     }
 
     fn register(&self, folder: &Path) -> Result<Arc<Register>, DiskError> {
@@ -147,16 +123,6 @@ struct Places {
     alone: Option<u64>,
     /// It could not be written, and is empty.
     claims_all: bool,
-}
-
-impl Places {
-    /// Where entries can be written: first where others stood, then behind the end. The first place of a register is always
-    /// free, as an empty one claims all.
-    fn vacant(&self) -> impl Iterator<Item = u64> + use<'_> {
-        let end = 1 + self.taken.len() + self.free.len();
-        let behind = (end..).map(|number| (number * ENTRY_BYTES) as u64);
-        self.free.iter().rev().copied().chain(behind)
-    }
 }
 
 impl Register {
@@ -203,59 +169,32 @@ impl Register {
         })
     }
 
-    /// Enters the torrents that nobody has. Returns who has each of the others. After an error none of them is entered.
-    fn enter(&self, info_hashes: &[InfoHash]) -> io::Result<Vec<Option<String>>> {
+    fn enter(&self, info_hash: InfoHash) -> Result<(), LockError> {
         let mut places = lock(&self.places);
-        let _turn = Turn::wait(&self.turn)?;
+        if places.taken.contains_key(&info_hash) {
+            return Err(self.held_by(&self.name));
+        }
+        let fail = |error: io::Error| disk_error("lock", &self.folder, &error);
+        let _turn = Turn::wait(&self.turn).map_err(fail)?;
         let number = number_in(&self.turn);
-        let mut owners = BTreeMap::new();
         if number.is_none() || places.alone != number {
-            let others;
-            (owners, others) = self.owners(info_hashes)?;
+            let (owner, others) = self.owner(info_hash).map_err(fail)?;
+            if let Some(owner) = owner {
+                return Err(self.held_by(&owner));
+            }
             places.alone = number.filter(|_| others == 0);
         }
-        let mut entered = BTreeSet::new();
-        let answer = |info_hash: &InfoHash| {
-            let is_ours = places.taken.contains_key(info_hash) || entered.contains(info_hash);
-            let owner = is_ours.then_some(&self.name);
-            let owner = owner.or_else(|| owners.get(info_hash)).cloned();
-            if owner.is_none() {
-                entered.insert(*info_hash);
-            }
-            owner
-        };
-        let answers = info_hashes.iter().map(answer).collect();
-        let vacant = places.vacant().take(entered.len()).collect::<Vec<_>>();
-        let mut entries: Vec<_> = vacant.into_iter().zip(entered).collect();
-        if !places.claims_all && self.write(&mut entries).is_err() {
+        // Behind the first entry, which is always free: an empty register claims all.
+        let end = ((1 + places.taken.len()) * ENTRY_BYTES) as u64;
+        let place = places.free.last().copied().unwrap_or(end);
+        if !places.claims_all && self.file.write_all_at(&info_hash.0, place).is_err() {
             // A full disk must not keep anybody from what is there already.
-            if let Err(error) = self.file.set_len(0) {
-                for (place, _) in entries {
-                    // What cannot be cleared either is ours until this process ends.
-                    let _ = self.file.write_all_at(&FREE, place);
-                }
-                return Err(error);
-            }
+            self.file.set_len(0).map_err(fail)?;
             places.claims_all = true;
         }
         // Only now: a free place that got lost would move the end into what is taken.
-        let free_count = places.free.len().saturating_sub(entries.len());
-        places.free.truncate(free_count);
-        let entries = entries
-            .into_iter()
-            .map(|(place, info_hash)| (info_hash, place));
-        places.taken.extend(entries);
-        Ok(answers)
-    }
-
-    /// Writes the entries, those that lie one behind the other at once.
-    fn write(&self, entries: &mut [(u64, InfoHash)]) -> io::Result<()> {
-        entries.sort_unstable();
-        for run in entries.chunk_by(|(one, _), (next, _)| one + ENTRY_BYTES as u64 == *next) {
-            let bytes: Vec<u8> = run.iter().flat_map(|(_, info_hash)| info_hash.0).collect();
-            let begin = run.first().map_or(0, |(place, _)| *place);
-            self.file.write_all_at(&bytes, begin)?;
-        }
+        places.free.pop();
+        places.taken.insert(info_hash, place);
         Ok(())
     }
 
@@ -270,11 +209,9 @@ impl Register {
         }
     }
 
-    /// Whose registers have which of the torrents, of all others that are held, and how many those are. The rest is removed.
-    /// One that cannot be read counts as held, and is no error for those whose owner is found in another.
-    fn owners(&self, info_hashes: &[InfoHash]) -> io::Result<(BTreeMap<InfoHash, String>, usize)> {
-        let wanted: BTreeSet<InfoHash> = info_hashes.iter().copied().collect();
-        let (mut owners, mut others, mut failed) = (BTreeMap::new(), 0, None);
+    /// Whose register has the torrent, of all others that are held, and how many those are. The rest is removed.
+    fn owner(&self, info_hash: InfoHash) -> io::Result<(Option<String>, usize)> {
+        let mut others = 0;
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -285,47 +222,25 @@ impl Register {
             let path = self.folder.join(&name);
             let mut file = match File::options().read(true).write(true).open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => {
-                    others += 1;
-                    failed.get_or_insert(error);
-                    continue;
-                }
-                Ok(file) => file,
+                opened => opened?,
             };
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => remove(&path)?,
-                Err(Errno::WOULDBLOCK) => {
-                    others += 1;
-                    let owner = name.display().to_string();
-                    let claimed = claimed(&mut file, &wanted)?.into_iter();
-                    owners.extend(claimed.map(|info_hash| (info_hash, owner.clone())));
+                Err(Errno::WOULDBLOCK) if claims(&mut file, info_hash)? => {
+                    return Ok((Some(name.display().to_string()), others + 1));
                 }
+                Err(Errno::WOULDBLOCK) => others += 1,
                 Err(errno) => return Err(errno.into()),
             }
         }
-        match failed {
-            Some(error) if wanted.len() > owners.len() => Err(error),
-            _ => Ok((owners, others)),
-        }
+        Ok((None, others))
     }
 
-    /// What is said to who wanted the torrent, which was entered unless somebody has it.
-    fn answer(
-        self: &Arc<Self>,
-        info_hash: InfoHash,
-        owner: Option<String>,
-    ) -> Result<TorrentLock, LockError> {
-        let Some(owner) = owner else {
-            let register = Arc::clone(self);
-            return Ok(TorrentLock {
-                register,
-                info_hash,
-            });
-        };
-        Err(LockError::Held {
-            path: self.folder.join(&owner),
-            owner: owner.split('-').next().unwrap_or_default().to_owned(),
-        })
+    fn held_by(&self, name: &str) -> LockError {
+        LockError::Held {
+            path: self.folder.join(name),
+            owner: name.split('-').next().unwrap_or_default().to_owned(),
+        }
     }
 }
 
@@ -351,16 +266,11 @@ fn number_in(turn: &File) -> Option<u64> {
     Some(u64::from_be_bytes(bytes))
 }
 
-/// Which of the torrents the register claims.
-fn claimed(file: &mut File, wanted: &BTreeSet<InfoHash>) -> io::Result<BTreeSet<InfoHash>> {
+fn claims(file: &mut File, info_hash: InfoHash) -> io::Result<bool> {
     let mut bytes = Vec::new();
     file.take(REGISTER_BYTES_MAX).read_to_end(&mut bytes)?;
     let (entries, _) = bytes.as_chunks::<ENTRY_BYTES>();
-    if entries.is_empty() {
-        return Ok(wanted.clone());
-    }
-    let entries = entries.iter().copied().map(InfoHash);
-    Ok(entries.filter(|entry| wanted.contains(entry)).collect())
+    Ok(entries.is_empty() || entries.contains(&info_hash.0))
 }
 
 /// The right to look through the registers of a folder, until it is dropped.
@@ -386,4 +296,134 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    const ONE: InfoHash = InfoHash([1; 20]);
+    const OTHER: InfoHash = InfoHash([2; 20]);
+
+    #[test]
+    fn one_at_a_time_for_each_torrent() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("state");
+        let locks = Locks::default();
+        // What another process has is another register too.
+        let strangers = Locks::default();
+        let held = locks.acquire(&folder, ONE).unwrap();
+        // It knows that it is alone, until somebody comes.
+        drop(locks.acquire(&folder, OTHER).unwrap());
+        for locks in [&locks, &strangers] {
+            let error = locks.acquire(&folder, ONE).unwrap_err();
+            let expected = format!("process {} is at work", std::process::id());
+            assert!(error.to_string().contains(&expected), "{error}");
+        }
+        let other = strangers.acquire(&folder, OTHER).unwrap();
+        assert!(locks.acquire(&folder, OTHER).is_err());
+        drop(held);
+        let held = strangers.acquire(&folder, ONE).unwrap();
+        assert!(locks.acquire(&folder, ONE).is_err());
+        drop((held, other));
+        assert!(locks.acquire(&folder, ONE).is_ok());
+        assert!(locks.acquire(&temp.path().join("elsewhere"), ONE).is_ok());
+    }
+
+    #[test]
+    fn what_a_killed_process_left_holds_nobody_up() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join(FOLDER);
+        std::fs::create_dir(&folder).unwrap();
+        let left = folder.join("1-0");
+        std::fs::write(&left, ONE.0).unwrap();
+        let locks = Locks::default();
+        assert!(locks.acquire(temp.path(), ONE).is_ok());
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn a_register_whose_owner_was_faster_is_no_trouble() {
+        let temp = tempfile::tempdir().unwrap();
+        let left = temp.path().join("1-0");
+        std::fs::write(&left, FREE).unwrap();
+        remove(&left).unwrap();
+        remove(&left).unwrap();
+        assert!(remove(temp.path()).is_err());
+    }
+
+    #[test]
+    fn places_are_used_again_and_registers_go_with_their_last_torrent() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join(FOLDER);
+        let registers = || {
+            let entries = std::fs::read_dir(&folder).unwrap().flatten();
+            let is_register = |entry: &std::fs::DirEntry| entry.file_name() != TURN;
+            entries.filter(is_register).collect::<Vec<_>>()
+        };
+        let locks = Locks::default();
+        let mut held: Vec<TorrentLock> = (0..100)
+            .map(|n| locks.acquire(temp.path(), InfoHash([n; 20])).unwrap())
+            .collect();
+        let first = registers();
+        assert_eq!(first.len(), 1);
+        for round in 0..3 {
+            drop(held.split_off(50));
+            let more = (100 + round * 50..150 + round * 50).map(|n| InfoHash([n; 20]));
+            held.extend(more.map(|hash| locks.acquire(temp.path(), hash).unwrap()));
+        }
+        let length = first[0].metadata().unwrap().len();
+        assert_eq!(length, 101 * ENTRY_BYTES as u64);
+        let strangers = Locks::default();
+        assert!(strangers.acquire(temp.path(), InfoHash([49; 20])).is_err());
+        assert!(strangers.acquire(temp.path(), InfoHash([50; 20])).is_ok());
+        drop(held);
+        assert!(registers().is_empty());
+    }
+
+    #[test]
+    fn a_register_that_could_not_be_written_claims_all() {
+        let temp = tempfile::tempdir().unwrap();
+        let locks = Locks::default();
+        let held = locks.acquire(temp.path(), ONE).unwrap();
+        let strangers = Locks::default();
+        assert!(strangers.acquire(temp.path(), OTHER).is_ok());
+        held.register.file.set_len(0).unwrap();
+        lock(&held.register.places).claims_all = true;
+        let more = locks.acquire(temp.path(), InfoHash([3; 20])).unwrap();
+        drop(more);
+        assert!(strangers.acquire(temp.path(), OTHER).is_err());
+        drop(held);
+        assert!(strangers.acquire(temp.path(), OTHER).is_ok());
+    }
+
+    #[test]
+    fn an_entry_that_could_not_be_made_takes_no_place() {
+        let temp = tempfile::tempdir().unwrap();
+        let hashes: Vec<InfoHash> = (1..=6).map(|n| InfoHash([n; 20])).collect();
+        let mut register = Register::open(temp.path()).unwrap();
+        for hash in &hashes[..3] {
+            register.enter(*hash).unwrap();
+        }
+        register.leave(hashes[1]);
+        // Neither written nor cut off.
+        let read_only = File::open(temp.path().join(&register.name)).unwrap();
+        let writable = std::mem::replace(&mut register.file, read_only);
+        assert!(matches!(register.enter(hashes[3]), Err(LockError::Disk(_))));
+        register.file = writable;
+        for hash in &hashes[4..] {
+            register.enter(*hash).unwrap();
+        }
+        let stranger = Register::open(temp.path()).unwrap();
+        for (index, hash) in hashes.iter().enumerate() {
+            let is_free = stranger.enter(*hash).is_ok();
+            assert_eq!(is_free, [1, 3].contains(&index), "{index}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("file");
+        std::fs::write(&folder, "x").unwrap();
+        let error = Locks::default().acquire(&folder, ONE).unwrap_err();
+        assert!(error.to_string().contains("file"), "{error}");
+    }
+}

@@ -277,24 +277,13 @@ fn pieces_of(store: &TorrentStore, file: FileIndex) -> impl Iterator<Item = Piec
 }
 
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let mut file = match File::open(path) {
+    let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
-    // Of most torrents it is a few hundred bytes: then one call has it, as a file gives less than was asked for only at its
-    // end. Where one does not keep to that, the checksum tells.
-    let mut bytes = vec![0; SIZE_USUAL_BYTES];
-    let length = loop {
-        match file.read(&mut bytes) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            came => break came?,
-        }
-    };
-    bytes.truncate(length);
-    if length == SIZE_USUAL_BYTES || length as u64 != file.metadata()?.len() {
-        let rest_max = SIZE_MAX_BYTES + 1 - length as u64;
-        file.take(rest_max).read_to_end(&mut bytes)?;
-    }
+    // Of most torrents it is a few hundred bytes: then one call has it.
+    let mut bytes = Vec::with_capacity(SIZE_USUAL_BYTES);
+    file.take(SIZE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > SIZE_MAX_BYTES {
         return Err(io::ErrorKind::FileTooLarge.into());
     }

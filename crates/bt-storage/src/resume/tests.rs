@@ -413,25 +413,3 @@ fn after_any_crash_every_claim_is_true_and_nothing_good_is_lost() {
     }
     assert!(claimed > 30 && rechecked > 30, "{claimed} {rechecked}");
 }
-
-#[test]
-fn a_resume_file_is_read_whole_whatever_its_length() {
-    let temp = tempfile::tempdir().unwrap();
-    let path = temp.path().join("file");
-    assert!(read(&path).unwrap().is_none());
-    for length in [
-        0,
-        1,
-        SIZE_USUAL_BYTES - 1,
-        SIZE_USUAL_BYTES,
-        3 * SIZE_USUAL_BYTES + 1,
-    ] {
-        let bytes: Vec<u8> = (0..=250).cycle().take(length).collect();
-        std::fs::write(&path, &bytes).unwrap();
-        assert!(read(&path).unwrap() == Some(bytes), "{length}");
-    }
-    let long = File::create(&path).unwrap();
-    long.set_len(SIZE_MAX_BYTES + 1).unwrap();
-    let error = read(&path).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
-}

@@ -235,12 +235,7 @@ fn what_waits_of_a_piece_in_doubt_is_rejected() {
     );
     assert!(expected.iter().all(|reject| sent.contains(reject)));
     for block in &ordered {
-        let (block, result) = (*block, Ok(()));
-        lone.handle(Input::Uploaded {
-            conn,
-            block,
-            result,
-        });
+        lone.uploaded(conn, *block);
     }
     let pieces = pieces_of(&lone.uploads(conn));
     assert!(!pieces.is_empty() && !pieces.contains(&waits.piece));

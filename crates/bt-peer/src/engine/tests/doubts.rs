@@ -95,12 +95,7 @@ fn what_was_asked_of_a_piece_before_it_was_in_doubt_is_refused() {
         verdict,
     }));
     for block in &asked[1..8] {
-        let (block, result) = (*block, Ok(()));
-        lone.handle(Input::Uploaded {
-            conn,
-            block,
-            result,
-        });
+        lone.uploaded(conn, *block);
     }
     assert_eq!(lone.uploads(conn), asked[8..9], "nothing of the lost piece");
 }

@@ -23,12 +23,7 @@ fn ask(lone: &mut Lone, conn: ConnId, blocks: &[Block]) {
 
 fn sent(lone: &mut Lone, conn: ConnId, blocks: &[Block]) {
     for block in blocks {
-        let (block, result) = (*block, Ok(()));
-        lone.handle(Input::Uploaded {
-            conn,
-            block,
-            result,
-        });
+        lone.uploaded(conn, *block);
     }
 }
 

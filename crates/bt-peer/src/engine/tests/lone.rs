@@ -195,6 +195,16 @@ impl Lone {
         .collect()
     }
 
+    /// The block has been sent.
+    pub(super) fn uploaded(&mut self, conn: ConnId, block: Block) {
+        let result = Ok(());
+        self.handle(Input::Uploaded {
+            conn,
+            block,
+            result,
+        });
+    }
+
     /// The blocks ordered to be sent to this connection since it was last asked.
     pub(super) fn uploads(&mut self, to: ConnId) -> Vec<Block> {
         self.take_if(|output| {

@@ -121,12 +121,7 @@ fn take(lone: &mut Lone, conn: ConnId, pieces: core::ops::Range<u32>) {
         let piece = lone.layout.piece(piece).expect("in range");
         for block in lone.layout.blocks(piece).collect::<Vec<_>>() {
             ask(lone, conn, &[block]);
-            let result = Ok(());
-            lone.handle(Input::Uploaded {
-                conn,
-                block,
-                result,
-            });
+            lone.uploaded(conn, block);
         }
     }
 }

@@ -307,12 +307,7 @@ fn what_is_slow_to_arrive_is_not_shown_to_others() {
     }
     for block in asked.iter().take(3) {
         lone.pass(SHOWN_PATIENCE / 2);
-        let (conn, block, result) = (first, *block, Ok(()));
-        lone.handle(Input::Uploaded {
-            conn,
-            block,
-            result,
-        });
+        lone.uploaded(first, *block);
         assert_eq!(shown(&mut lone, second), []);
     }
 }
@@ -463,12 +458,7 @@ fn a_piece_that_was_lost_is_fetched_again_and_told_to_nobody() {
     };
     lone.handle(Input::DiskDone(Done::Checked { piece, verdict }));
     // A block of it that was read before is no sign that the taker has it.
-    let (conn, block, result) = (taker, last, Ok(()));
-    lone.handle(Input::Uploaded {
-        conn,
-        block,
-        result,
-    });
+    lone.uploaded(taker, last);
     let sent = lone.sent(giver);
     assert_eq!(sent.last(), Some(&Message::Interested), "{sent:?}");
     lone.sent(other);

@@ -19,12 +19,7 @@ fn sent_all(lone: &mut Lone, conn: ConnId) -> Vec<Block> {
         }
         for block in ordered {
             all.push(block);
-            let result = Ok(());
-            lone.handle(Input::Uploaded {
-                conn,
-                block,
-                result,
-            });
+            lone.uploaded(conn, block);
         }
     }
 }
@@ -84,12 +79,7 @@ fn requests_are_served_in_order_and_a_few_at_a_time() {
         [Message::RejectRequest(address(wanted[50]))]
     );
     for block in first {
-        let result = Ok(());
-        lone.handle(Input::Uploaded {
-            conn,
-            block,
-            result,
-        });
+        lone.uploaded(conn, block);
     }
     let rest = sent_all(&mut lone, conn);
     assert_eq!(rest.len(), 100 - 8 - 1);
@@ -263,12 +253,7 @@ fn a_limited_line_serves_some_at_a_time_and_all_within_a_second() {
         // They go out at once.
         for (conn, blocks) in conns.into_iter().zip(got) {
             for block in blocks {
-                let result = Ok(());
-                lone.handle(Input::Uploaded {
-                    conn,
-                    block,
-                    result,
-                });
+                lone.uploaded(conn, block);
             }
         }
         lone.pass(Duration::from_millis(1));
@@ -443,12 +428,7 @@ fn what_was_left_of_a_piece_is_not_saved_up_for_a_later_choke() {
     let allowed = Message::AllowedFast { piece: piece.get() };
     assert!(sent.contains(&allowed), "{sent:?}");
     for block in &wanted[1..9] {
-        let (conn, block, result) = (first, *block, Ok(()));
-        lone.handle(Input::Uploaded {
-            conn,
-            block,
-            result,
-        });
+        lone.uploaded(first, *block);
     }
     assert_eq!(sent_all(&mut lone, first), wanted[9..]);
     await_turn(&mut lone, first, &Message::Unchoke);
