@@ -31,7 +31,7 @@ use bt_core::{InfoHash, PeerId};
 use bt_metainfo::{Magnet, Metainfo};
 use bt_peer::{Command, Stats};
 use bt_storage::FilePool;
-use life::{Claim, Origin, Start, live};
+use life::{Origin, Start, live};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -271,7 +271,6 @@ impl Session {
             ..Status::default()
         });
         self.shared.enter(info_hash, Arc::clone(&inbox))?;
-        let claim = Claim::new(&self.shared, info_hash, &start);
         let ends = Ends {
             inbox: Arc::clone(&inbox),
             gossip: None,
@@ -280,7 +279,7 @@ impl Session {
         };
         let shared = Arc::clone(&self.shared);
         let place = self.workers.place();
-        let life = live(shared, info_hash, claim, start, ends, place.load);
+        let life = live(shared, info_hash, start, ends, place.load);
         self.torrents.spawn_on(life, &place.runtime);
         let handle = TorrentHandle {
             info_hash,

@@ -6,15 +6,12 @@
 //! **Invariant:** one process at a time writes the state of a torrent in a data folder. Two that only seed the same data
 //! do no harm to each other; the second then keeps no state.
 
-mod ahead;
-
 use crate::disk::Disk;
 use crate::handle::{Failure, others as others_of};
-use ahead::Ahead;
 use bt_core::disk::DiskError;
 use bt_core::{Bitfield, InfoHash};
 use bt_peer::Stats;
-use bt_storage::lock::{LockError, TorrentLock};
+use bt_storage::lock::{LockError, Locks, TorrentLock};
 use bt_storage::resume::{self, Resume};
 use bt_storage::{Cancelled, Control, FolderId, Standing, TorrentStore};
 use core::time::Duration;
@@ -32,7 +29,7 @@ const SAVE_DELAY: Duration = Duration::from_secs(30);
 pub(crate) struct StateDir {
     path: Option<PathBuf>,
     /// What the session is at work on, for other processes.
-    locks: Ahead,
+    locks: Locks,
     last: Mutex<Option<Named>>,
 }
 
@@ -52,18 +49,6 @@ impl StateDir {
             path,
             ..Self::default()
         }
-    }
-
-    /// A torrent with data in `dir` was started, and will be opened.
-    pub(crate) fn expect(&self, info_hash: InfoHash, dir: &Path) {
-        if self.path.is_some() {
-            self.locks.expect(info_hash, dir);
-        }
-    }
-
-    /// A torrent has ended, whether it was opened or not.
-    pub(crate) fn ended(&self, info_hash: InfoHash, dir: &Path) {
-        self.locks.forget(info_hash, dir);
     }
 
     /// Where the state of torrents is kept whose data lies in `dir`, which is the folder `id` if it is there.
@@ -169,7 +154,7 @@ impl Keeper {
         let Some(folder) = state_dir.folder(dir, id) else {
             return Ok(keeper);
         };
-        match state_dir.locks.acquire(&folder, dir, info_hash) {
+        match state_dir.locks.acquire(&folder, info_hash) {
             Ok(lock) => {
                 keeper.place = Some(Place {
                     folder,

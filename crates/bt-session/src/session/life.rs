@@ -36,32 +36,6 @@ pub(super) enum Origin {
     Magnet(Magnet),
 }
 
-/// A torrent on its way to be opened, whose lock others may take along. Dropped, it is not any more.
-pub(super) struct Claim {
-    shared: Arc<Shared>,
-    info_hash: InfoHash,
-    dir: PathBuf,
-}
-
-impl Claim {
-    pub(super) fn new(shared: &Arc<Shared>, info_hash: InfoHash, start: &Start) -> Self {
-        if let Origin::Torrent(_) = start.origin {
-            shared.state_dir.expect(info_hash, &start.dir);
-        }
-        Self {
-            shared: Arc::clone(shared),
-            info_hash,
-            dir: start.dir.clone(),
-        }
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.shared.state_dir.ended(self.info_hash, &self.dir);
-    }
-}
-
 /// A torrent's whole life, whatever ends it.
 ///
 /// What is awaited is on the heap, and what only the start needs is gone when it is over: of ten thousand torrents most
@@ -69,14 +43,11 @@ impl Drop for Claim {
 pub(super) async fn live(
     shared: Arc<Shared>,
     info_hash: InfoHash,
-    claim: Claim,
     start: Box<Start>,
     mut ends: Ends,
     load: Arc<()>,
 ) {
     let ended = caught(Box::pin(start_and_run(&shared, start, &mut ends))).await;
-    // Before it can be started again.
-    drop(claim);
     shared.torrents().remove(&info_hash);
     ends.inbox.close();
     let event = match ended {

@@ -206,37 +206,3 @@ async fn what_is_trusted_keeps_the_totals_of_earlier_runs() {
     assert_eq!(opened.keeper.uploaded_before, 5);
     assert!(opened.torrent.have.is_full());
 }
-
-#[tokio::test]
-async fn who_is_opened_locks_others_that_the_session_was_given() {
-    let temp = tempfile::tempdir().unwrap();
-    let (state, data) = (temp.path().join("state"), temp.path());
-    let config = crate::SessionConfig {
-        bind: Some(std::net::Ipv4Addr::LOCALHOST.into()),
-        port: Some(0),
-        state_dir: Some(state.clone()),
-        // On the test's own thread, so that none begins before we wait.
-        threads: Some(0),
-        ..crate::SessionConfig::default()
-    };
-    let mut session = crate::Session::new(config).unwrap();
-    let mut torrents = Vec::new();
-    for name in ["one", "two"] {
-        let builder = bt_metainfo::Builder::file(name, 10, 16 * 1024);
-        let metainfo = builder.build(&[[0; 20]]).unwrap();
-        let hash = metainfo.info_hash;
-        let added = session.add(metainfo, data, crate::TorrentOptions::default());
-        torrents.push((hash, added.unwrap().0));
-    }
-    let [(one, _), (two, torrent)] = &torrents[..] else {
-        panic!("two torrents")
-    };
-    let keeper = Keeper::open(&session.shared().state_dir, *one, (data, None), false);
-    let keeper = keeper.unwrap();
-    let stranger = StateDir::new(Some(state));
-    let is_free = || Keeper::open(&stranger, *two, (data, None), false).is_ok();
-    assert!(!is_free());
-    drop(keeper);
-    torrent.stop().await;
-    assert!(is_free(), "it goes with its torrent");
-}
