@@ -47,6 +47,12 @@ pub const REQUESTS_SPARE_MIN: usize = 2;
 /// 1 MiB had 45 lines busy with two, 47 with eight, and no more with sixteen.
 pub const REQUESTS_SPARE_MAX: usize = 8;
 
+/// The part of a torrent that these are at most: of a short one, with many slow peers, more would be much of what there is.
+pub const REQUESTS_SPARE_PART: u64 = 512;
+
+/// In how long the peer sends them at least: what waits with it counts as its round trip before long.
+pub const REQUESTS_SPARE_TIME: Duration = Duration::from_secs(2);
+
 /// Requests given up that are remembered, because their blocks may still arrive and are then no fault.
 pub const LATE_REQUESTS_MAX: usize = 2 * REQUESTS_MAX;
 

@@ -12,7 +12,7 @@
 use crate::limits::{
     LATE_REQUESTS_MAX, REJECT_PAUSE, REJECT_PAUSE_MAX, REQQ_DEFAULT, REQUEST_AGE_MAX,
     REQUEST_MARGIN, REQUEST_TIMEOUT, REQUESTS_MAX, REQUESTS_SPARE_MAX, REQUESTS_SPARE_MIN,
-    REQUESTS_START, TAKEN_BACK_MAX,
+    REQUESTS_SPARE_PART, REQUESTS_SPARE_TIME, REQUESTS_START, TAKEN_BACK_MAX,
 };
 use bt_core::{BLOCK_BYTES, Block, Layout, PieceIndex, Time};
 use core::time::Duration;
@@ -95,7 +95,7 @@ impl Requests {
     /// The torrent's pieces are so long: an eighth of one is asked for beyond what the rate calls for, unless that were much
     /// of a short torrent.
     pub fn fit_pieces(&mut self, layout: &Layout) {
-        let few = layout.total_length() / u64::from(BLOCK_BYTES) / 512;
+        let few = layout.total_length() / u64::from(BLOCK_BYTES) / REQUESTS_SPARE_PART;
         let few = usize::try_from(few).unwrap_or(usize::MAX);
         let spare = (layout.blocks_count_max() / 8).min(few);
         self.window.spare = spare.clamp(REQUESTS_SPARE_MIN, REQUESTS_SPARE_MAX);
@@ -381,8 +381,7 @@ impl Window {
     fn fitting(&self, rate: u64) -> usize {
         let span = self.rtt_min.saturating_add(REQUEST_MARGIN).as_nanos();
         let bytes = u128::from(rate).saturating_mul(span) / 1_000_000_000;
-        // No more than two seconds' worth: what waits at the peer counts as its round trip before long.
-        let in_time = rate.saturating_mul(2) / u64::from(BLOCK_BYTES);
+        let in_time = rate.saturating_mul(REQUESTS_SPARE_TIME.as_secs()) / u64::from(BLOCK_BYTES);
         let in_time = usize::try_from(in_time).unwrap_or(usize::MAX);
         let spare = self.spare.min(in_time.max(REQUESTS_SPARE_MIN));
         let blocks = bytes.div_ceil(u128::from(BLOCK_BYTES)) + spare as u128;
