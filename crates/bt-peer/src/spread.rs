@@ -31,6 +31,10 @@ struct State {
     offered: Bitfield,
     /// Somebody has asked for it.
     asked: Bitfield,
+    /// It went out whole.
+    sent: Bitfield,
+    /// At the last look it was on its way to nobody, and had not gone out.
+    lost: Bitfield,
 }
 
 impl Spread {
@@ -72,9 +76,40 @@ impl Spread {
         for piece in asked {
             if state.asked.clear(piece) {
                 state.offered.clear(piece);
+                state.sent.clear(piece);
                 state.returned.push(piece);
             }
         }
+    }
+
+    /// Somebody was sent the last of the piece.
+    pub fn sent(&mut self, piece: PieceIndex) {
+        self.state().sent.set(piece);
+    }
+
+    /// When all has been offered: what then went to nobody, as who had begun it was choked or left, is offered again. It is
+    /// looked for now and then, and lost if it was at the look before; `under_way` says whether somebody has it or may be getting it.
+    /// True if something is offered again.
+    pub fn look_for_lost(&mut self, under_way: impl Fn(PieceIndex) -> bool) -> bool {
+        if !self.is_over() {
+            return false;
+        }
+        let Some(state) = &mut self.state else {
+            return false;
+        };
+        let all = Bitfield::full(self.layout.pieces_count());
+        let unsent = all.iter_minus(&state.sent);
+        let mut missing = Bitfield::new(self.layout.pieces_count());
+        for piece in unsent.filter(|piece| !under_way(*piece)) {
+            missing.set(piece);
+            if state.lost.get(piece) {
+                state.asked.clear(piece);
+                state.offered.clear(piece);
+                state.returned.push(piece);
+            }
+        }
+        state.lost = missing;
+        !state.returned.is_empty()
     }
 
     /// The next piece to offer. `elsewhere` says whether another peer has it, which then needs no offer.
@@ -110,6 +145,8 @@ impl Spread {
                 returned: Vec::new(),
                 offered: Bitfield::new(layout.pieces_count()),
                 asked: Bitfield::new(layout.pieces_count()),
+                sent: Bitfield::new(layout.pieces_count()),
+                lost: Bitfield::new(layout.pieces_count()),
             })
         })
     }

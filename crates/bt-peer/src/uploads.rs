@@ -10,7 +10,7 @@ use crate::limits::{
     UPLOAD_AHEAD, UPLOAD_STUCK, UPLOAD_WINDOW_MAX_BYTES, UPLOAD_WINDOW_MIN_BYTES,
     UPLOAD_WINDOW_START_BYTES,
 };
-use bt_core::{Block, Time};
+use bt_core::{Block, Layout, PieceIndex, Time};
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -26,6 +26,8 @@ pub struct Uploads {
     span_bytes: u64,
     /// When an order was carried out last, or the first one was given.
     moved_at: Time,
+    /// What was ordered last since the peer was unchoked.
+    last: Option<Block>,
 }
 
 /// The shortest span over which the rate is measured.
@@ -40,6 +42,7 @@ impl Default for Uploads {
             span_started: Time::ZERO,
             span_bytes: 0,
             moved_at: Time::ZERO,
+            last: None,
         }
     }
 }
@@ -90,6 +93,7 @@ impl Uploads {
             self.moved_at = now;
         }
         self.ordered_bytes += u64::from(block.length);
+        self.last = Some(block);
         Some(block)
     }
 
@@ -123,7 +127,13 @@ impl Uploads {
     /// True if something is on its way, and the peer takes it.
     #[must_use]
     pub fn is_moving(&self, now: Time) -> bool {
-        self.ordered_bytes > 0 && now - self.moved_at < UPLOAD_STUCK
+        self.ordered_bytes > 0 && self.has_moved(now)
+    }
+
+    /// True if something was sent a moment ago.
+    #[must_use]
+    pub fn has_moved(&self, now: Time) -> bool {
+        now - self.moved_at < UPLOAD_STUCK
     }
 
     /// How many requests wait.
@@ -132,14 +142,25 @@ impl Uploads {
         self.queue.len()
     }
 
-    /// The request that is answered next.
+    /// The peer is unchoked: what it had begun in an earlier turn is under way no more.
+    pub const fn begin_turn(&mut self) {
+        self.last = None;
+    }
+
+    /// The piece that is under way, and what is left of it, in bytes. The next request for it may not be here yet.
     #[must_use]
-    pub fn front(&self) -> Option<Block> {
-        self.queue.front().copied()
+    pub fn begun(&self, layout: &Layout) -> Option<(PieceIndex, u32)> {
+        let next = |last: Block| Block {
+            begin: last.begin + last.length,
+            ..last
+        };
+        let next = self.queue.front().copied().or(self.last.map(next))?;
+        let rest = layout.piece_length(next.piece) - next.begin;
+        (next.begin > 0 && rest > 0).then_some((next.piece, rest))
     }
 
     /// The pieces of which something waits.
-    pub fn pieces(&self) -> impl Iterator<Item = bt_core::PieceIndex> {
+    pub fn pieces(&self) -> impl Iterator<Item = PieceIndex> {
         self.queue.iter().map(|block| block.piece)
     }
 
@@ -160,7 +181,6 @@ impl Uploads {
 mod tests {
     use super::*;
     use crate::limits::UPLOAD_QUEUE_MAX;
-    use bt_core::Layout;
 
     fn blocks(count: usize) -> Vec<Block> {
         let layout = Layout::new(1 << 40, 1 << 24).unwrap();

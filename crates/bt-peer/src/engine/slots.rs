@@ -11,7 +11,7 @@ use crate::limits::{
     ENTRUSTED_PATIENCE, ENTRUSTED_RATE_BYTES_PER_S, RECHOKE, SLOT_GRACE, SUGGESTED_AHEAD,
     SUGGESTED_MAX, TAKEN_FREE_MIN_BYTES, TAKEN_FREE_PART, UPLOAD_QUEUE_MAX,
 };
-use bt_core::{Block, PieceIndex, Time};
+use bt_core::{Bitfield, Block, PieceIndex, Time};
 use bt_wire::Message;
 use core::time::Duration;
 
@@ -85,6 +85,9 @@ impl Engine {
     pub(super) fn note_entrusted(&mut self, now: Time, id: ConnId, block: Block) {
         let is_last = block.begin + block.length == self.layout.piece_length(block.piece);
         let piece = block.piece;
+        if is_last && let Some(spread) = &mut self.upload.spread {
+            spread.sent(piece);
+        }
         let is_rare = self.picker.availability(piece) == 0 || self.upload.entrusted.is_kept(piece);
         if self.upload.spread.is_some()
             && !self.is_super_seeding()
@@ -102,16 +105,36 @@ impl Engine {
         }
     }
 
-    /// What was given to one peer alone, and kept by it, is offered to others.
+    /// What was given to one peer alone, and kept by it, is offered to others, and so is what was begun and not sent.
     pub(super) fn tend_entrusted(&mut self, now: Time) {
-        if let Some(spread) = &mut self.upload.spread {
-            let piece_bytes = u64::from(self.layout.piece_length_max());
-            let passing_on = Duration::from_secs(piece_bytes / ENTRUSTED_RATE_BYTES_PER_S);
-            let kept = self
-                .upload
-                .entrusted
-                .overdue(now, ENTRUSTED_PATIENCE + passing_on);
-            spread.unsent(kept.into_iter());
+        let Some(spread) = &mut self.upload.spread else {
+            return;
+        };
+        let piece_bytes = u64::from(self.layout.piece_length_max());
+        let passing_on = Duration::from_secs(piece_bytes / ENTRUSTED_RATE_BYTES_PER_S);
+        let kept = self
+            .upload
+            .entrusted
+            .overdue(now, ENTRUSTED_PATIENCE + passing_on);
+        spread.unsent(kept.into_iter());
+        if !spread.is_over() {
+            return;
+        }
+        let mut under_way = Bitfield::new(self.layout.pieces_count());
+        for conn in self.conns.values() {
+            let begun = conn.uploads.begun(&self.layout);
+            let begun = begun.filter(|_| conn.uploads.has_moved(now));
+            let begun = begun.map(|(piece, _)| piece);
+            let suggested = conn.suggested.iter().copied();
+            for piece in conn.uploads.pieces().chain(begun).chain(suggested) {
+                under_way.set(piece);
+            }
+        }
+        let picker = &self.picker;
+        if spread.look_for_lost(|piece| picker.availability(piece) > 0 || under_way.get(piece)) {
+            for id in self.conns.keys().copied().collect::<Vec<_>>() {
+                self.suggest(now, id);
+            }
         }
     }
 
@@ -259,6 +282,7 @@ impl Engine {
         self.suggest(now, id);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.end_rest();
+            conn.uploads.begin_turn();
             conn.choked_requests = 0;
             conn.choke_changed_at = now;
             send(&mut self.out, now, conn, Message::Unchoke);
@@ -276,16 +300,14 @@ impl Engine {
         conn.am_choking = true;
         conn.choke_changed_at = now;
         conn.asked_ahead = !conn.fast && conn.uploads.len() >= UPLOAD_QUEUE_MAX / 2;
-        if let Some(next) = conn.uploads.front()
+        if let Some((piece, rest)) = conn.uploads.begun(&self.layout)
             && conn.fast
             && !is_taker
-            && next.begin > 0
+            && !conn.has.get(piece)
+            && conn.allow_rest(piece, rest)
         {
-            let rest = self.layout.piece_length(next.piece) - next.begin;
-            if conn.allow_rest(next.piece, rest) {
-                let piece = next.piece.get();
-                send(&mut self.out, now, conn, Message::AllowedFast { piece });
-            }
+            let piece = piece.get();
+            send(&mut self.out, now, conn, Message::AllowedFast { piece });
         }
         send(&mut self.out, now, conn, Message::Choke);
         // What stays is of the allowance too.

@@ -10,6 +10,7 @@
 use super::{ConnId, Engine};
 use crate::connection::Connection;
 use crate::limits::{LEFT_BEHIND, SPARING_FACTOR, SPARING_ROUNDS_OPEN};
+use crate::spread::Spread;
 use bt_core::{Bitfield, Time};
 
 /// Whether a seeder sends, and what that goes by.
@@ -56,17 +57,36 @@ impl Engine {
         let line = self.counters.up.bytes_per_s(now);
         let line = self.upload.sparing.line_bytes_per_s.max(line);
         self.upload.sparing.line_bytes_per_s = line;
-        let enough: u64 = self.conns.values().map(|conn| from_others(conn, now)).sum();
-        let is_fed = enough >= line.saturating_mul(SPARING_FACTOR) && line > 0;
-        let is_open = self.upload.sparing.rounds_open > 0;
+        self.upload.sparing.spares = self.may_spare() && self.is_fed(now) && self.is_with_givers();
         self.upload.sparing.rounds_open = self.upload.sparing.rounds_open.saturating_sub(1);
-        self.upload.sparing.spares = is_fed && !is_open && self.may_spare();
+    }
+
+    /// All was offered, though it is not known yet what became of each piece: when all is with somebody the line is spared
+    /// from then on, and not from the next round.
+    pub(super) fn tend_sparing(&mut self, now: Time) {
+        let waits = self.upload.spread.is_some() && !self.spares() && self.may_spare();
+        if waits && self.is_fed(now) && self.is_with_givers() {
+            self.upload.rechoke_at = now;
+        }
+    }
+
+    /// True if leechers get many times as much from others as our line was seen to carry.
+    fn is_fed(&self, now: Time) -> bool {
+        let line = self.upload.sparing.line_bytes_per_s;
+        let enough: u64 = self.conns.values().map(|conn| from_others(conn, now)).sum();
+        enough >= line.saturating_mul(SPARING_FACTOR) && line > 0
     }
 
     fn may_spare(&self) -> bool {
+        let sparing = &self.upload.sparing;
         let has_wish = self.is_super_seeding() || self.config.upload_goal.is_some();
-        let is_out = self.upload.spread.is_none() && self.is_with_givers();
-        self.complete && !has_wish && !self.upload.sparing.others && is_out
+        let is_out = self.upload.spread.as_ref().is_none_or(Spread::is_over);
+        self.complete
+            && sparing.may
+            && sparing.rounds_open == 0
+            && !has_wish
+            && !sparing.others
+            && is_out
     }
 
     /// True if each piece is with somebody who is not known to keep what he gets.

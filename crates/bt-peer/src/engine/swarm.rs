@@ -266,7 +266,8 @@ impl Engine {
         }
         if let Some(spread) = &mut self.upload.spread {
             spread.withdraw(conn.suggested.iter().copied());
-            spread.unsent(conn.uploads.pieces());
+            let begun = conn.uploads.begun(&self.layout).map(|(piece, _)| piece);
+            spread.unsent(conn.uploads.pieces().chain(begun));
             spread.unsent(self.upload.entrusted.gone(conn.id).into_iter());
         } else {
             self.upload.entrusted.gone(conn.id);
@@ -368,6 +369,7 @@ impl Engine {
         self.tend_shown(now);
         self.tend_entrusted(now);
         self.tend_line();
+        self.tend_sparing(now);
         self.disk_tick(now);
         self.tell_peers(now);
         if now >= self.upload.rechoke_at {

@@ -142,7 +142,7 @@ pub(super) const PLANTS: &[Plant] = plants! {
     "what is allowed fast is not asked for" in "crates/bt-peer/src/engine/receive.rs":
         "conn.allow_us(piece);" => "";
     "the piece under way at a choke is lost" in "crates/bt-peer/src/engine/slots.rs":
-        "conn.allow_rest(next.piece, rest)" => "false";
+        "conn.allow_rest(piece, rest)" => "false";
     // The endgame.
     "in the endgame everything is asked of everybody" in "crates/bt-peer/src/picker/mod.rs":
         "ENDGAME_QUEUE_MAX.saturating_sub(self.requests.count(conn))" => "usize::MAX / 2";
@@ -203,7 +203,9 @@ pub(super) const PLANTS: &[Plant] = plants! {
     "all who keep what they get are served by a line that is spared" in "crates/bt-peer/src/engine/sparing.rs":
         "behind.extend(\n            keepers\n                .into_iter()\n                .min_by_key(|conn| (conn.up.total(), conn.id)),\n        );" => "behind.extend(keepers);";
     "a seeder never spares its line" in "crates/bt-peer/src/engine/sparing.rs":
-        "is_fed && !is_open && self.may_spare()" => "false";
+        "self.may_spare() && self.is_fed(now) && self.is_with_givers();" => "false;";
+    "a line that could be spared waits for the next round" in "crates/bt-peer/src/engine/sparing.rs":
+        "waits && self.is_fed(now) && self.is_with_givers()" => "false && waits";
     "a leecher never spares a seeder" in "crates/bt-peer/src/engine/behind.rs":
         "owed >= SPARE_OWED_MIN" => "false";
     "a seeder is spared for the sake of slow leechers" in "crates/bt-peer/src/engine/behind.rs":
@@ -219,6 +221,12 @@ pub(super) const PLANTS: &[Plant] = plants! {
         "conn.fast && !conn.am_choking && !entrusted.keeps(conn.id)" => "conn.fast && !entrusted.keeps(conn.id)";
     "what others brought takes the place of other suggestions" in "crates/bt-peer/src/engine/slots.rs":
         "conn.suggested.iter().filter(|piece| !is_out(**piece))" => "conn.suggested.iter().filter(|_| true)";
+    "who is choked between two requests loses its piece" in "crates/bt-peer/src/uploads.rs":
+        "self.queue.front().copied().or(self.last.map(next))?" => "self.queue.front().copied().or(self.last.map(next).filter(|_| false))?";
+    "what was begun and is not gone on with is out" in "crates/bt-peer/src/spread.rs":
+        "if «state.lost.get(piece)» {" => "false";
+    "what was begun by who left is out" in "crates/bt-peer/src/engine/swarm.rs":
+        "conn.uploads.pieces().chain(begun)" => "conn.uploads.pieces().chain(begun.filter(|_| false))";
     "a turn on a limited line has no end" in "crates/bt-peer/src/engine/upload.rs":
         "u128::from(self.upload.turn_bytes) < turn_bytes" => "turn_bytes > 0";
     "a window stays open over a pause" in "crates/bt-peer/src/uploads.rs":

@@ -15,12 +15,6 @@ fn blocks(lone: &Lone, pieces: core::ops::Range<u32>) -> Vec<Block> {
     blocks.collect()
 }
 
-fn ask(lone: &mut Lone, conn: ConnId, blocks: &[Block]) {
-    for block in blocks {
-        lone.receive(conn, Message::Request(address(*block)));
-    }
-}
-
 fn sent(lone: &mut Lone, conn: ConnId, blocks: &[Block]) {
     for block in blocks {
         lone.uploaded(conn, *block);
@@ -41,16 +35,6 @@ fn take(lone: &mut Lone, conn: ConnId, blocks: &[Block]) {
 
 fn has(lone: &mut Lone, conn: ConnId, pieces: core::ops::Range<u32>) {
     pieces.for_each(|piece| lone.receive(conn, Message::Have { piece }));
-}
-
-fn suggested(lone: &mut Lone, conn: ConnId) -> Vec<u32> {
-    let piece = |message: &Message| {
-        if let Message::SuggestPiece { piece } = message {
-            return Some(*piece);
-        }
-        None
-    };
-    lone.sent(conn).iter().filter_map(piece).collect()
 }
 
 /// True if the next block of `first`, which asks after `second` did, waits until that has all that it asked for.
@@ -155,7 +139,7 @@ fn who_has_pieces_of_a_seeder_alone_comes_after_others_until_it_passes_one_on() 
     has(&mut lone, holder, 0..most);
     lone.sent(holder);
     assert!(comes_after(&mut lone, holder, other));
-    assert_eq!(suggested(&mut lone, holder), [], "it has enough");
+    assert_eq!(suggested(&lone.sent(holder)), [], "it has enough");
     has(&mut lone, third, 0..1);
     assert!(!comes_after(&mut lone, holder, other));
 }
@@ -170,7 +154,7 @@ fn who_was_alone_is_not_judged_by_what_nobody_could_have_taken_of_it() {
     lone.pass(ENTRUSTED_PATIENCE * 2);
     let [second, third] = [2, 3].map(|n| lone.open_leecher(n, FAST));
     assert!(!comes_after(&mut lone, first, second), "it kept nothing");
-    let named = suggested(&mut lone, third);
+    let named = suggested(&lone.sent(third));
     assert!(
         named.iter().all(|piece| *piece >= 8),
         "{named:?}: others can have it from the first"
@@ -205,7 +189,7 @@ fn what_one_peer_keeps_is_suggested_to_another() {
         }
         lone.pass(ENTRUSTED_PATIENCE + Duration::from_secs(3));
         let late = lone.open_leecher(3, FAST);
-        let named = suggested(&mut lone, late);
+        let named = suggested(&lone.sent(late));
         let again = named.iter().filter(|piece| **piece < 2).count();
         assert_eq!(again, if passed_on { 0 } else { 2 }, "{named:?}");
     }

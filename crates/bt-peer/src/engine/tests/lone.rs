@@ -316,3 +316,28 @@ pub(super) fn blocks(lone: &Lone, count: usize) -> Vec<Block> {
         .take(count)
         .collect()
 }
+
+/// The pieces that a peer was suggested.
+pub(super) fn suggested(sent: &[Message]) -> Vec<u32> {
+    let piece = |message: &Message| {
+        if let Message::SuggestPiece { piece } = message {
+            return Some(*piece);
+        }
+        None
+    };
+    sent.iter().filter_map(piece).collect()
+}
+
+/// Waits until the peer is choked or unchoked; what it was sent meanwhile.
+pub(super) fn await_turn(lone: &mut Lone, conn: ConnId, turn: &Message) -> Vec<Message> {
+    let mut sent = Vec::new();
+    for _ in 0..20 {
+        lone.pass_secs(10);
+        lone.receive(conn, Message::KeepAlive);
+        sent.extend(lone.sent(conn));
+        if sent.contains(turn) {
+            return sent;
+        }
+    }
+    panic!("no {turn:?} in {sent:?}");
+}

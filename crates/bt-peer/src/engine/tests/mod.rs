@@ -8,6 +8,7 @@ mod disk_faults;
 mod dont_have;
 mod doubts;
 mod downloading;
+mod first_copy;
 mod givers;
 mod idle_dials;
 mod lone;

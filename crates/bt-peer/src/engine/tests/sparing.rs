@@ -3,8 +3,9 @@
 use super::lone::*;
 use crate::engine::contract::*;
 use crate::limits::{ENTRUSTED_KEPT_MIN, LEFT_BEHIND, RECHOKE, SPARING_FACTOR};
+use crate::spread::Spread;
 use crate::{CloseReason, Command, Config};
-use bt_core::{BLOCK_BYTES, Bitfield, Block};
+use bt_core::{BLOCK_BYTES, Bitfield, Block, Rng};
 use bt_wire::Message;
 
 const PIECES: u32 = 4_000;
@@ -53,11 +54,7 @@ impl Swarm {
             let wanted: Vec<Block> = (0..blocks).map(|n| self.block(self.next + n)).collect();
             ask(&mut self.lone, taker, &wanted);
             for block in self.lone.uploads(taker) {
-                self.lone.handle(Input::Uploaded {
-                    conn: taker,
-                    block,
-                    result: Ok(()),
-                });
+                self.lone.uploaded(taker, block);
             }
             for piece in self.next..self.next + pieces {
                 for conn in self.fed.clone() {
@@ -147,6 +144,23 @@ fn of_those_who_keep_what_they_get_one_is_served_at_a_time() {
         swarm.pass(RECHOKE.as_secs() + 1, line(SPARING_FACTOR * 2), 1);
         assert!(swarm.spares());
     }
+}
+
+#[test]
+fn the_line_is_spared_from_when_all_is_with_somebody() {
+    let mut swarm = Swarm::new(Config::new(OWN_ID));
+    let layout = swarm.lone.layout;
+    let last = layout.piece(PIECES - 1).expect("in range");
+    let mut over = Spread::new(&layout, &mut Rng::new(1));
+    assert_eq!(over.offer(|_| true), None);
+    swarm.lone.engine.upload.spread = Some(over);
+    for _ in 0..50 {
+        // It is never known what becomes of what went out last.
+        let (now, holder) = (swarm.lone.now, swarm.idle[1]);
+        swarm.lone.engine.upload.entrusted.give(now, holder, last);
+        swarm.pass(1, line(SPARING_FACTOR * 2), 1);
+    }
+    assert!(swarm.lone.engine.upload.spread.is_some() && swarm.spares());
 }
 
 #[test]

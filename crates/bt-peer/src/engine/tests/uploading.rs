@@ -344,102 +344,6 @@ fn faults_61_starting_peers_get_a_few_pieces_while_choked_but_no_more() {
     assert_eq!(lone.sent(rich), []);
 }
 
-fn suggested(sent: &[Message]) -> Vec<u32> {
-    let piece = |message: &Message| {
-        if let Message::SuggestPiece { piece } = message {
-            return Some(*piece);
-        }
-        None
-    };
-    sent.iter().filter_map(piece).collect()
-}
-
-#[test]
-fn a_seeder_suggests_to_each_peer_what_nobody_else_is_sent() {
-    let mut lone = Lone::seeder(PIECES);
-    let conns = [1, 2, 3].map(|host| lone.open_leecher(host, FAST));
-    let mut told = std::collections::BTreeSet::new();
-    for conn in conns {
-        let sent = lone.sent(conn);
-        let pieces = suggested(&sent);
-        assert_eq!(pieces.len(), crate::limits::SUGGESTED_AHEAD);
-        assert!(pieces.iter().all(|piece| told.insert(*piece)), "{pieces:?}");
-        assert_eq!(sent.last(), Some(&Message::Unchoke), "hints come first");
-        let fast = |message: &Message| matches!(message, Message::AllowedFast { .. });
-        assert!(!sent.iter().any(fast), "a crowd would take all of the line");
-        let piece = lone.layout.piece(pieces[0]).unwrap();
-        let wanted: Vec<Block> = lone.layout.blocks(piece).collect();
-        ask(&mut lone, conn, &wanted[..1]);
-        let next = suggested(&lone.sent(conn));
-        assert!(next.len() == 1 && told.insert(next[0]), "{next:?}");
-    }
-    // What went unused is somebody else's.
-    let unused = suggested(&{
-        lone.handle(Input::Closed {
-            conn: conns[0],
-            reason: crate::CloseReason::Gone,
-        });
-        let conn = lone.open_leecher(9, FAST);
-        lone.sent(conn)
-    });
-    assert!(
-        unused.iter().all(|piece| !told.insert(*piece)),
-        "{unused:?}"
-    );
-}
-
-#[test]
-fn who_is_choked_in_the_middle_of_a_piece_is_suggested_nothing() {
-    let mut config = Config::new(OWN_ID);
-    config.upload_slots = Some(1);
-    let mut lone = Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config);
-    let (first, _) = (lone.open_leecher(1, FAST), lone.open_leecher(2, FAST));
-    let wanted = blocks(&lone, 12);
-    ask(&mut lone, first, &wanted[1..10]);
-    let sent = await_turn(&mut lone, first, &Message::Choke);
-    let piece = wanted[9].piece.get();
-    assert!(sent.contains(&Message::AllowedFast { piece }), "{sent:?}");
-    lone.sent(first);
-    // It goes on with its piece, and could ask for nothing else.
-    ask(&mut lone, first, &wanted[10..11]);
-    assert_eq!(suggested(&lone.sent(first)), []);
-}
-
-#[test]
-fn what_others_brought_makes_room_for_other_suggestions() {
-    let mut lone = Lone::seeder(PIECES);
-    let (first, second) = (lone.open_leecher(1, FAST), lone.open_leecher(2, FAST));
-    let wanted = blocks(&lone, 1);
-    ask(&mut lone, first, &wanted);
-    let before = suggested(&lone.sent(first));
-    assert!(!before.is_empty());
-    for piece in &before {
-        lone.receive(second, Message::Have { piece: *piece });
-    }
-    let next = lone.layout.piece(PIECES - 1).unwrap();
-    let block = lone.layout.blocks(next).next().unwrap();
-    ask(&mut lone, first, &[block]);
-    let after = suggested(&lone.sent(first));
-    assert!(
-        !after.is_empty() && after.iter().all(|piece| !before.contains(piece)),
-        "{after:?}"
-    );
-}
-
-/// Waits until the peer is choked or unchoked; what it was sent meanwhile.
-fn await_turn(lone: &mut Lone, conn: ConnId, turn: &Message) -> Vec<Message> {
-    let mut sent = Vec::new();
-    for _ in 0..20 {
-        lone.pass_secs(10);
-        lone.receive(conn, Message::KeepAlive);
-        sent.extend(lone.sent(conn));
-        if sent.contains(turn) {
-            return sent;
-        }
-    }
-    panic!("no {turn:?} in {sent:?}");
-}
-
 #[test]
 fn what_was_left_of_a_piece_is_not_saved_up_for_a_later_choke() {
     let mut config = Config::new(OWN_ID);
@@ -476,20 +380,9 @@ fn a_piece_under_way_is_finished_after_the_choke() {
     // Nine blocks are out, the tenth is in the middle of its piece.
     ask(&mut lone, first, &wanted[3..]);
     assert_eq!(lone.uploads(first).len(), 8);
-    let result = Ok(());
-    let block = wanted[3];
-    lone.handle(Input::Uploaded {
-        conn: first,
-        block,
-        result,
-    });
+    lone.uploaded(first, wanted[3]);
     assert_eq!(lone.uploads(first), [wanted[11]]);
-    let block = wanted[4];
-    lone.handle(Input::Uploaded {
-        conn: first,
-        block,
-        result: Ok(()),
-    });
+    lone.uploaded(first, wanted[4]);
     assert_eq!(lone.uploads(first), [wanted[12]]);
     lone.sent(first);
     let sent = await_turn(&mut lone, first, &Message::Choke);
@@ -501,14 +394,42 @@ fn a_piece_under_way_is_finished_after_the_choke() {
     assert_eq!(rejects.count(), 0, "two blocks of the piece are still due");
     // One more is left of the piece, which it had not asked for yet, and no more than that.
     for block in &wanted[5..13] {
-        lone.handle(Input::Uploaded {
-            conn: first,
-            block: *block,
-            result: Ok(()),
-        });
+        lone.uploaded(first, *block);
     }
     assert_eq!(sent_all(&mut lone, first), wanted[13..]);
     let piece: Vec<Block> = lone.layout.blocks(wanted[13].piece).collect();
     ask(&mut lone, first, &piece);
     assert_eq!(sent_all(&mut lone, first).len(), 1);
+}
+
+#[test]
+fn who_is_choked_between_two_requests_may_finish_its_piece() {
+    let mut config = Config::new(OWN_ID);
+    config.upload_slots = Some(1);
+    let mut lone = Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config);
+    let (first, _) = (lone.open_leecher(1, FAST), lone.open_leecher(2, FAST));
+    // Half of its piece has gone out, and it is about to ask for the rest.
+    let wanted = blocks(&lone, 5);
+    ask(&mut lone, first, &wanted[..2]);
+    assert_eq!(sent_all(&mut lone, first), wanted[..2]);
+    lone.sent(first);
+    let sent = await_turn(&mut lone, first, &Message::Choke);
+    let piece = wanted[0].piece.get();
+    assert!(sent.contains(&Message::AllowedFast { piece }), "{sent:?}");
+    ask(&mut lone, first, &wanted[2..]);
+    assert_eq!(sent_all(&mut lone, first), wanted[2..4]);
+}
+
+#[test]
+fn who_has_had_whole_pieces_is_allowed_nothing_when_it_is_choked() {
+    let mut config = Config::new(OWN_ID);
+    config.upload_slots = Some(1);
+    let mut lone = Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config);
+    let (first, _) = (lone.open_leecher(1, FAST), lone.open_leecher(2, FAST));
+    let wanted = blocks(&lone, 4);
+    ask(&mut lone, first, &wanted);
+    assert_eq!(sent_all(&mut lone, first), wanted);
+    let sent = await_turn(&mut lone, first, &Message::Choke);
+    let fast = |message: &Message| matches!(message, Message::AllowedFast { .. });
+    assert!(!sent.iter().any(fast), "{sent:?}");
 }

@@ -1,0 +1,137 @@
+//! What a seeder gives out first: each piece once (BEP 6, "suggest piece").
+
+use super::lone::*;
+use crate::Config;
+use crate::engine::contract::*;
+use crate::limits::SUGGESTED_AHEAD;
+use bt_core::{Bitfield, Block, PieceIndex};
+use bt_wire::Message;
+
+const PIECES: u32 = 200;
+
+#[test]
+fn a_seeder_suggests_to_each_peer_what_nobody_else_is_sent() {
+    let mut lone = Lone::seeder(PIECES);
+    let conns = [1, 2, 3].map(|host| lone.open_leecher(host, FAST));
+    let mut told = std::collections::BTreeSet::new();
+    for conn in conns {
+        let sent = lone.sent(conn);
+        let pieces = suggested(&sent);
+        assert_eq!(pieces.len(), SUGGESTED_AHEAD);
+        assert!(pieces.iter().all(|piece| told.insert(*piece)), "{pieces:?}");
+        assert_eq!(sent.last(), Some(&Message::Unchoke), "hints come first");
+        let fast = |message: &Message| matches!(message, Message::AllowedFast { .. });
+        assert!(!sent.iter().any(fast), "a crowd would take all of the line");
+        let piece = lone.layout.piece(pieces[0]).unwrap();
+        let wanted: Vec<Block> = lone.layout.blocks(piece).collect();
+        ask(&mut lone, conn, &wanted[..1]);
+        let next = suggested(&lone.sent(conn));
+        assert!(next.len() == 1 && told.insert(next[0]), "{next:?}");
+    }
+    // What went unused is somebody else's.
+    let unused = suggested(&{
+        lone.handle(Input::Closed {
+            conn: conns[0],
+            reason: crate::CloseReason::Gone,
+        });
+        let conn = lone.open_leecher(9, FAST);
+        lone.sent(conn)
+    });
+    assert!(
+        unused.iter().all(|piece| !told.insert(*piece)),
+        "{unused:?}"
+    );
+}
+
+#[test]
+fn who_is_choked_in_the_middle_of_a_piece_is_suggested_nothing() {
+    let mut config = Config::new(OWN_ID);
+    config.upload_slots = Some(1);
+    let mut lone = Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config);
+    let (first, _) = (lone.open_leecher(1, FAST), lone.open_leecher(2, FAST));
+    let wanted = blocks(&lone, 12);
+    ask(&mut lone, first, &wanted[1..10]);
+    let sent = await_turn(&mut lone, first, &Message::Choke);
+    let piece = wanted[9].piece.get();
+    assert!(sent.contains(&Message::AllowedFast { piece }), "{sent:?}");
+    lone.sent(first);
+    // It goes on with its piece, and could ask for nothing else.
+    ask(&mut lone, first, &wanted[10..11]);
+    assert_eq!(suggested(&lone.sent(first)), []);
+}
+
+#[test]
+fn what_others_brought_makes_room_for_other_suggestions() {
+    let mut lone = Lone::seeder(PIECES);
+    let (first, second) = (lone.open_leecher(1, FAST), lone.open_leecher(2, FAST));
+    let wanted = blocks(&lone, 1);
+    ask(&mut lone, first, &wanted);
+    let before = suggested(&lone.sent(first));
+    assert!(!before.is_empty());
+    for piece in &before {
+        lone.receive(second, Message::Have { piece: *piece });
+    }
+    let next = lone.layout.piece(PIECES - 1).unwrap();
+    let block = lone.layout.blocks(next).next().unwrap();
+    ask(&mut lone, first, &[block]);
+    let after = suggested(&lone.sent(first));
+    assert!(
+        !after.is_empty() && after.iter().all(|piece| !before.contains(piece)),
+        "{after:?}"
+    );
+}
+
+/// The peer gets one piece after the other, but for this one; what it is suggested meanwhile.
+fn take_all_but(lone: &mut Lone, conn: ConnId, left_out: PieceIndex) -> Vec<u32> {
+    let mut told = suggested(&lone.sent(conn));
+    let pieces: Vec<PieceIndex> = lone.layout.pieces().collect();
+    for piece in pieces.into_iter().filter(|piece| *piece != left_out) {
+        for block in lone.layout.blocks(piece).collect::<Vec<_>>() {
+            ask(lone, conn, &[block]);
+            assert_eq!(lone.uploads(conn), [block]);
+            lone.uploaded(conn, block);
+        }
+        let piece = piece.get();
+        lone.receive(conn, Message::Have { piece });
+        told.extend(suggested(&lone.sent(conn)));
+    }
+    told
+}
+
+/// A seeder that has sent half a piece to one peer, and all others to another one; what this was suggested by then.
+fn half_sent(leaves: bool) -> (Lone, PieceIndex, Vec<u32>) {
+    let mut lone = Lone::seeder(PIECES);
+    let (first, second) = (lone.open_leecher(1, FAST), lone.open_leecher(2, FAST));
+    let half = blocks(&lone, 2);
+    ask(&mut lone, first, &half);
+    assert_eq!(lone.uploads(first), half);
+    half.iter().for_each(|block| lone.uploaded(first, *block));
+    if leaves {
+        let (conn, reason) = (first, crate::CloseReason::Gone);
+        lone.handle(Input::Closed { conn, reason });
+    }
+    let told = take_all_but(&mut lone, second, half[0].piece);
+    (lone, half[0].piece, told)
+}
+
+#[test]
+fn what_was_begun_by_who_left_is_offered_again() {
+    let (_, half, told) = half_sent(true);
+    assert!(told.contains(&half.get()), "{told:?}");
+}
+
+#[test]
+fn a_piece_that_nobody_goes_on_with_is_offered_again_in_the_end() {
+    let (mut lone, half, told) = half_sent(false);
+    assert!(
+        !told.contains(&half.get()),
+        "more may be asked for: {told:?}"
+    );
+    lone.out.clear();
+    lone.pass_secs(4);
+    let told = lone.out.drain(..).filter_map(|output| match output {
+        Output::Send { message, .. } => Some(message),
+        _ => None,
+    });
+    assert_eq!(suggested(&told.collect::<Vec<_>>()), [half.get()]);
+}
