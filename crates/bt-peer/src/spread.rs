@@ -4,7 +4,10 @@
 //! can see it, and names to each peer pieces of its own ("suggest piece", BEP 6). That is a hint: a peer follows it among
 //! pieces that are equally rare.
 //!
-//! **Invariant:** a piece is on offer to one peer at a time, until that asks for it, is choked or leaves; what somebody has
+//! When all has been offered, what went to nobody to its end is offered once more: who had begun it was choked or left, or who
+//! was told of it asks for nothing.
+//!
+//! **Invariant:** a piece is on offer to one peer at a time, until that asks for it, is choked, leaves or idles; what somebody has
 //! asked for is not on offer.
 
 use bt_core::{Bitfield, Layout, PieceIndex, Rng};
@@ -35,6 +38,8 @@ struct State {
     sent: Bitfield,
     /// At the last look it was on its way to nobody, and had not gone out.
     lost: Bitfield,
+    /// It was offered once more.
+    again: Bitfield,
 }
 
 impl Spread {
@@ -87,28 +92,35 @@ impl Spread {
         self.state().sent.set(piece);
     }
 
-    /// When all has been offered: what then went to nobody, as who had begun it was choked or left, is offered again. It is
-    /// looked for now and then, and lost if it was at the look before; `under_way` says whether somebody has it or may be getting it.
-    /// True if something is offered again.
-    pub fn look_for_lost(&mut self, under_way: impl Fn(PieceIndex) -> bool) -> bool {
-        if !self.is_over() {
-            return false;
-        }
-        let Some(state) = &mut self.state else {
-            return false;
+    /// What has not gone out to its end, as far as that is known, and may be offered once more. `is_elsewhere` says whether
+    /// another peer has it.
+    pub fn open(&self, is_elsewhere: impl Fn(PieceIndex) -> bool) -> Vec<PieceIndex> {
+        let Some(state) = &self.state else {
+            return Vec::new();
         };
         let all = Bitfield::full(self.layout.pieces_count());
         let unsent = all.iter_minus(&state.sent);
-        let mut missing = Bitfield::new(self.layout.pieces_count());
-        for piece in unsent.filter(|piece| !under_way(*piece)) {
-            missing.set(piece);
-            if state.lost.get(piece) {
+        unsent
+            .filter(|piece| !state.again.get(*piece) && !is_elsewhere(*piece))
+            .collect()
+    }
+
+    /// A look at what is on its way to nobody, when all has been offered: what was missing at the look before as well
+    /// is offered once more. True if something is.
+    pub fn offer_again(&mut self, missing: &[PieceIndex]) -> bool {
+        let Some(state) = &mut self.state else {
+            return false;
+        };
+        let mut lost = Bitfield::new(self.layout.pieces_count());
+        for piece in missing.iter().copied() {
+            lost.set(piece);
+            if state.lost.get(piece) && state.again.set(piece) {
                 state.asked.clear(piece);
                 state.offered.clear(piece);
                 state.returned.push(piece);
             }
         }
-        state.lost = missing;
+        state.lost = lost;
         !state.returned.is_empty()
     }
 
@@ -147,6 +159,7 @@ impl Spread {
                 asked: Bitfield::new(layout.pieces_count()),
                 sent: Bitfield::new(layout.pieces_count()),
                 lost: Bitfield::new(layout.pieces_count()),
+                again: Bitfield::new(layout.pieces_count()),
             })
         })
     }

@@ -18,7 +18,9 @@ use std::collections::VecDeque;
 #[derive(Clone, Debug)]
 pub struct Uploads {
     queue: VecDeque<Block>,
-    /// Ordered, but not yet sent, in bytes.
+    /// Ordered, but not yet sent.
+    ordered: VecDeque<Block>,
+    /// The same, in bytes.
     ordered_bytes: u64,
     /// How much may be ordered.
     window_bytes: u64,
@@ -26,7 +28,7 @@ pub struct Uploads {
     span_bytes: u64,
     /// When an order was carried out last, or the first one was given.
     moved_at: Time,
-    /// What was ordered last since the peer was unchoked.
+    /// What was ordered last.
     last: Option<Block>,
 }
 
@@ -37,6 +39,7 @@ impl Default for Uploads {
     fn default() -> Self {
         Self {
             queue: VecDeque::new(),
+            ordered: VecDeque::new(),
             ordered_bytes: 0,
             window_bytes: UPLOAD_WINDOW_START_BYTES,
             span_started: Time::ZERO,
@@ -93,12 +96,16 @@ impl Uploads {
             self.moved_at = now;
         }
         self.ordered_bytes += u64::from(block.length);
+        self.ordered.push_back(block);
         self.last = Some(block);
         Some(block)
     }
 
     /// An order was carried out, or failed.
     pub fn done(&mut self, now: Time, block: Block) {
+        if let Some(at) = self.ordered.iter().position(|ordered| *ordered == block) {
+            self.ordered.remove(at);
+        }
         self.ordered_bytes = self.ordered_bytes.saturating_sub(u64::from(block.length));
         self.span_bytes += u64::from(block.length);
         self.moved_at = now;
@@ -142,26 +149,25 @@ impl Uploads {
         self.queue.len()
     }
 
-    /// The peer is unchoked: what it had begun in an earlier turn is under way no more.
-    pub const fn begin_turn(&mut self) {
-        self.last = None;
-    }
-
-    /// The piece that is under way, and what is left of it, in bytes. The next request for it may not be here yet.
+    /// The piece of which a part went out and the rest is due, and how long that is, in bytes. The next request for it may not be
+    /// here yet, if the peer takes what it is sent.
     #[must_use]
-    pub fn begun(&self, layout: &Layout) -> Option<(PieceIndex, u32)> {
-        let next = |last: Block| Block {
-            begin: last.begin + last.length,
-            ..last
+    pub fn under_way(&self, now: Time, layout: &Layout) -> Option<(PieceIndex, u32)> {
+        let rest = |piece, begin| {
+            let rest = layout.piece_length(piece) - begin;
+            (begin > 0 && rest > 0).then_some((piece, rest))
         };
-        let next = self.queue.front().copied().or(self.last.map(next))?;
-        let rest = layout.piece_length(next.piece) - next.begin;
-        (next.begin > 0 && rest > 0).then_some((next.piece, rest))
+        let next = self.queue.front();
+        let queued = next.and_then(|next| rest(next.piece, next.begin));
+        let is_live = self.ordered_bytes > 0 || self.has_moved(now);
+        let last = self.last.filter(|_| is_live);
+        queued.or_else(|| last.and_then(|last| rest(last.piece, last.begin + last.length)))
     }
 
-    /// The pieces of which something waits.
+    /// The pieces of which something waits or is being sent.
     pub fn pieces(&self) -> impl Iterator<Item = PieceIndex> {
-        self.queue.iter().map(|block| block.piece)
+        let blocks = self.ordered.iter().chain(&self.queue);
+        blocks.map(|block| block.piece)
     }
 
     /// True if something waits or is being sent.

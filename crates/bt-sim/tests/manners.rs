@@ -5,12 +5,12 @@
     reason = "tests: a failure is to be seen, and so are the numbers"
 )]
 
-mod common;
+mod small_swarms;
 
 use bt_core::Layout;
 use bt_sim::{DiskKind, Fault, Nature, Scenario, World};
-use common::{counted, layout};
 use core::time::Duration;
+use small_swarms::{counted, layout};
 
 #[test]
 fn who_says_nothing_for_minutes_is_let_go() {

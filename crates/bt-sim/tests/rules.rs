@@ -5,12 +5,12 @@
     reason = "tests: a failure is to be seen, and so are the numbers"
 )]
 
-mod common;
+mod small_swarms;
 
 use bt_core::Layout;
 use bt_sim::{DiskKind, Fault, Host, Nature, Report, Scenario};
-use common::{counted, layout};
 use core::time::Duration;
+use small_swarms::{counted, layout};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -281,7 +281,7 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
-    // Of most torrents it is a few hundred bytes: then one call has it.
+    // Of most torrents it is a few hundred bytes: no buffer of a megabyte for that.
     let mut bytes = Vec::with_capacity(SIZE_USUAL_BYTES);
     file.take(SIZE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > SIZE_MAX_BYTES {

@@ -11,6 +11,7 @@ use crate::limits::{
     ENTRUSTED_PATIENCE, ENTRUSTED_RATE_BYTES_PER_S, RECHOKE, SLOT_GRACE, SUGGESTED_AHEAD,
     SUGGESTED_MAX, TAKEN_FREE_MIN_BYTES, TAKEN_FREE_PART, UPLOAD_QUEUE_MAX,
 };
+use crate::spread::Spread;
 use bt_core::{Bitfield, Block, PieceIndex, Time};
 use bt_wire::Message;
 use core::time::Duration;
@@ -85,7 +86,10 @@ impl Engine {
     pub(super) fn note_entrusted(&mut self, now: Time, id: ConnId, block: Block) {
         let is_last = block.begin + block.length == self.layout.piece_length(block.piece);
         let piece = block.piece;
-        if is_last && let Some(spread) = &mut self.upload.spread {
+        if is_last
+            && self.disk.trusts(piece)
+            && let Some(spread) = &mut self.upload.spread
+        {
             spread.sent(piece);
         }
         let is_rare = self.picker.availability(piece) == 0 || self.upload.entrusted.is_kept(piece);
@@ -105,37 +109,72 @@ impl Engine {
         }
     }
 
-    /// What was given to one peer alone, and kept by it, is offered to others, and so is what was begun and not sent.
+    /// What was given to one peer alone, and kept by it, is offered to others.
     pub(super) fn tend_entrusted(&mut self, now: Time) {
-        let Some(spread) = &mut self.upload.spread else {
+        if let Some(spread) = &mut self.upload.spread {
+            let piece_bytes = u64::from(self.layout.piece_length_max());
+            let passing_on = Duration::from_secs(piece_bytes / ENTRUSTED_RATE_BYTES_PER_S);
+            let kept = self
+                .upload
+                .entrusted
+                .overdue(now, ENTRUSTED_PATIENCE + passing_on);
+            spread.unsent(kept.into_iter());
+        }
+    }
+
+    /// When all has been offered: what went to nobody to its end is offered once more, and the first copy is out when
+    /// nothing is left of that kind, and it is known what became of what was entrusted.
+    pub(super) fn tend_spread(&mut self, now: Time) {
+        let is_over = self.upload.spread.as_ref().is_some_and(Spread::is_over);
+        if !is_over || self.is_super_seeding() {
+            return;
+        }
+        let (picker, disk) = (&self.picker, &self.disk);
+        let is_here = |piece| picker.have().get(piece) && disk.trusts(piece);
+        let is_elsewhere = |piece| picker.availability(piece) > 0 || !is_here(piece);
+        let may_be_told = self.conns.values().any(|conn| may_be_told(conn));
+        let is_settled = self.upload.entrusted.is_settled();
+        let Some(spread) = self.upload.spread.as_mut() else {
             return;
         };
-        let piece_bytes = u64::from(self.layout.piece_length_max());
-        let passing_on = Duration::from_secs(piece_bytes / ENTRUSTED_RATE_BYTES_PER_S);
-        let kept = self
-            .upload
-            .entrusted
-            .overdue(now, ENTRUSTED_PATIENCE + passing_on);
-        spread.unsent(kept.into_iter());
-        if !spread.is_over() {
+        let mut missing = spread.open(is_elsewhere);
+        if is_settled && (missing.is_empty() || !may_be_told) {
+            self.end_spread();
+            // From now on all take turns, or none.
+            self.upload.rechoke_at = now;
             return;
         }
-        let mut under_way = Bitfield::new(self.layout.pieces_count());
+        let mut busy = Bitfield::new(self.layout.pieces_count());
         for conn in self.conns.values() {
-            let begun = conn.uploads.begun(&self.layout);
-            let begun = begun.filter(|_| conn.uploads.has_moved(now));
-            let begun = begun.map(|(piece, _)| piece);
-            let suggested = conn.suggested.iter().copied();
-            for piece in conn.uploads.pieces().chain(begun).chain(suggested) {
-                under_way.set(piece);
-            }
+            let begun = conn.uploads.under_way(now, &self.layout);
+            let told = conn
+                .suggested
+                .iter()
+                .filter(|_| conn.uploads.has_moved(now));
+            let told = told.copied().chain(begun.map(|(piece, _)| piece));
+            conn.uploads.pieces().chain(told).for_each(|piece| {
+                busy.set(piece);
+            });
         }
-        let picker = &self.picker;
-        if spread.look_for_lost(|piece| picker.availability(piece) > 0 || under_way.get(piece)) {
-            for id in self.conns.keys().copied().collect::<Vec<_>>() {
+        missing.retain(|piece| !busy.get(*piece));
+        if spread.offer_again(&missing) {
+            // Who idles may be the one who left it lie.
+            let mut ids: Vec<(bool, ConnId)> = self
+                .conns
+                .values()
+                .map(|conn| (!conn.uploads.has_moved(now), conn.id))
+                .collect();
+            ids.sort_unstable();
+            for (_, id) in ids {
                 self.suggest(now, id);
             }
         }
+    }
+
+    /// The first copy is out, as far as we can tell.
+    pub(super) fn end_spread(&mut self) {
+        self.upload.spread = None;
+        self.upload.entrusted.settle();
     }
 
     fn slots(&self) -> usize {
@@ -245,7 +284,7 @@ impl Engine {
             return;
         };
         let entrusted = &self.upload.entrusted;
-        let may = |conn: &Connection| conn.fast && !conn.am_choking && !entrusted.keeps(conn.id);
+        let may = |conn: &Connection| may_be_told(conn) && !entrusted.keeps(conn.id);
         if let Some(conn) = self.conns.get_mut(&id).filter(|conn| may(conn)) {
             let blocks = self.layout.blocks_count_max();
             let ahead = SUGGESTED_AHEAD + conn.uploads.len() / blocks;
@@ -266,12 +305,6 @@ impl Engine {
                 send(&mut self.out, now, conn, message);
             }
         }
-        if spread.is_over() && entrusted.is_settled() {
-            self.upload.spread = None;
-            self.upload.entrusted.settle();
-            // From now on all take turns, or none.
-            self.upload.rechoke_at = now;
-        }
     }
 
     fn unchoke(&mut self, now: Time, id: ConnId) {
@@ -282,7 +315,6 @@ impl Engine {
         self.suggest(now, id);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.end_rest();
-            conn.uploads.begin_turn();
             conn.choked_requests = 0;
             conn.choke_changed_at = now;
             send(&mut self.out, now, conn, Message::Unchoke);
@@ -300,7 +332,7 @@ impl Engine {
         conn.am_choking = true;
         conn.choke_changed_at = now;
         conn.asked_ahead = !conn.fast && conn.uploads.len() >= UPLOAD_QUEUE_MAX / 2;
-        if let Some((piece, rest)) = conn.uploads.begun(&self.layout)
+        if let Some((piece, rest)) = conn.uploads.under_way(now, &self.layout)
             && conn.fast
             && !is_taker
             && !conn.has.get(piece)
@@ -325,6 +357,11 @@ impl Engine {
             reject(&mut self.out, now, conn, block);
         }
     }
+}
+
+/// True if pieces can be suggested to the peer.
+const fn may_be_told(conn: &Connection) -> bool {
+    conn.fast && !conn.am_choking
 }
 
 fn candidate(conn: &Connection, mode: Mode, now: Time, only_takes: bool) -> Candidate {

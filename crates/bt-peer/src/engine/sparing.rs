@@ -59,6 +59,10 @@ impl Engine {
         self.upload.sparing.line_bytes_per_s = line;
         self.upload.sparing.spares = self.may_spare() && self.is_fed(now) && self.is_with_givers();
         self.upload.sparing.rounds_open = self.upload.sparing.rounds_open.saturating_sub(1);
+        if self.spares() && self.upload.spread.is_some() {
+            // It would be open again for what those were told of who are choked now, and the line with it.
+            self.end_spread();
+        }
     }
 
     /// All was offered, though it is not known yet what became of each piece: when all is with somebody the line is spared

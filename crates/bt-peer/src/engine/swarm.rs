@@ -266,7 +266,8 @@ impl Engine {
         }
         if let Some(spread) = &mut self.upload.spread {
             spread.withdraw(conn.suggested.iter().copied());
-            let begun = conn.uploads.begun(&self.layout).map(|(piece, _)| piece);
+            let begun = conn.uploads.under_way(now, &self.layout);
+            let begun = begun.map(|(piece, _)| piece);
             spread.unsent(conn.uploads.pieces().chain(begun));
             spread.unsent(self.upload.entrusted.gone(conn.id).into_iter());
         } else {
@@ -368,6 +369,7 @@ impl Engine {
         }
         self.tend_shown(now);
         self.tend_entrusted(now);
+        self.tend_spread(now);
         self.tend_line();
         self.tend_sparing(now);
         self.disk_tick(now);

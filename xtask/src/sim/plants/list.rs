@@ -203,7 +203,7 @@ pub(super) const PLANTS: &[Plant] = plants! {
     "all who keep what they get are served by a line that is spared" in "crates/bt-peer/src/engine/sparing.rs":
         "behind.extend(\n            keepers\n                .into_iter()\n                .min_by_key(|conn| (conn.up.total(), conn.id)),\n        );" => "behind.extend(keepers);";
     "a seeder never spares its line" in "crates/bt-peer/src/engine/sparing.rs":
-        "self.may_spare() && self.is_fed(now) && self.is_with_givers();" => "false;";
+        "self.upload.sparing.spares = «self.may_spare() && self.is_fed(now) && self.is_with_givers()»;" => "false";
     "a line that could be spared waits for the next round" in "crates/bt-peer/src/engine/sparing.rs":
         "waits && self.is_fed(now) && self.is_with_givers()" => "false && waits";
     "a leecher never spares a seeder" in "crates/bt-peer/src/engine/behind.rs":
@@ -218,13 +218,19 @@ pub(super) const PLANTS: &[Plant] = plants! {
     "a slow peer is asked for as much beyond its rate as a quick one" in "crates/bt-peer/src/requests.rs":
         "self.spare.min(in_time.max(REQUESTS_SPARE_MIN))" => "self.spare.max(in_time.min(1))";
     "who is choked is suggested pieces" in "crates/bt-peer/src/engine/slots.rs":
-        "conn.fast && !conn.am_choking && !entrusted.keeps(conn.id)" => "conn.fast && !entrusted.keeps(conn.id)";
+        "conn.fast && «!conn.am_choking»" => "true";
     "what others brought takes the place of other suggestions" in "crates/bt-peer/src/engine/slots.rs":
-        "conn.suggested.iter().filter(|piece| !is_out(**piece))" => "conn.suggested.iter().filter(|_| true)";
+        "conn.suggested.iter().filter(|piece| «!is_out(**piece)»)" => "true";
     "who is choked between two requests loses its piece" in "crates/bt-peer/src/uploads.rs":
-        "self.queue.front().copied().or(self.last.map(next))?" => "self.queue.front().copied().or(self.last.map(next).filter(|_| false))?";
+        "self.ordered_bytes > 0 || self.has_moved(now)" => "false";
     "what was begun and is not gone on with is out" in "crates/bt-peer/src/spread.rs":
-        "if «state.lost.get(piece)» {" => "false";
+        "state.lost.get(piece) && state.again.set(piece)" => "false";
+    "what is lost is offered for ever" in "crates/bt-peer/src/spread.rs":
+        "state.lost.get(piece) && state.again.set(piece)" => "state.lost.get(piece)";
+    "what was told to who idles is lost" in "crates/bt-peer/src/engine/slots.rs":
+        "conn.suggested.iter().filter(|_| «conn.uploads.has_moved(now)»)" => "true";
+    "a line that is spared opens again for what is left over" in "crates/bt-peer/src/engine/sparing.rs":
+        "self.spares() && self.upload.spread.is_some()" => "false";
     "what was begun by who left is out" in "crates/bt-peer/src/engine/swarm.rs":
         "conn.uploads.pieces().chain(begun)" => "conn.uploads.pieces().chain(begun.filter(|_| false))";
     "a turn on a limited line has no end" in "crates/bt-peer/src/engine/upload.rs":

@@ -3,7 +3,7 @@
 use super::lone::*;
 use crate::Config;
 use crate::engine::contract::*;
-use crate::limits::SUGGESTED_AHEAD;
+use crate::limits::{SUGGESTED_AHEAD, TICK};
 use bt_core::{Bitfield, Block, PieceIndex};
 use bt_wire::Message;
 
@@ -81,8 +81,8 @@ fn what_others_brought_makes_room_for_other_suggestions() {
     );
 }
 
-/// The peer gets one piece after the other, but for this one; what it is suggested meanwhile.
-fn take_all_but(lone: &mut Lone, conn: ConnId, left_out: PieceIndex) -> Vec<u32> {
+/// The peer gets one piece after the other, but for this one, and another peer has it of it; what it is suggested meanwhile.
+fn take_all_but(lone: &mut Lone, conn: ConnId, left_out: PieceIndex, other: ConnId) -> Vec<u32> {
     let mut told = suggested(&lone.sent(conn));
     let pieces: Vec<PieceIndex> = lone.layout.pieces().collect();
     for piece in pieces.into_iter().filter(|piece| *piece != left_out) {
@@ -93,15 +93,16 @@ fn take_all_but(lone: &mut Lone, conn: ConnId, left_out: PieceIndex) -> Vec<u32>
         }
         let piece = piece.get();
         lone.receive(conn, Message::Have { piece });
+        lone.receive(other, Message::Have { piece });
         told.extend(suggested(&lone.sent(conn)));
     }
     told
 }
 
 /// A seeder that has sent half a piece to one peer, and all others to another one; what this was suggested by then.
-fn half_sent(leaves: bool) -> (Lone, PieceIndex, Vec<u32>) {
+fn half_sent(leaves: bool) -> (Lone, ConnId, PieceIndex, Vec<u32>) {
     let mut lone = Lone::seeder(PIECES);
-    let (first, second) = (lone.open_leecher(1, FAST), lone.open_leecher(2, FAST));
+    let [first, second, other] = [1, 2, 3].map(|host| lone.open_leecher(host, FAST));
     let half = blocks(&lone, 2);
     ask(&mut lone, first, &half);
     assert_eq!(lone.uploads(first), half);
@@ -110,28 +111,53 @@ fn half_sent(leaves: bool) -> (Lone, PieceIndex, Vec<u32>) {
         let (conn, reason) = (first, crate::CloseReason::Gone);
         lone.handle(Input::Closed { conn, reason });
     }
-    let told = take_all_but(&mut lone, second, half[0].piece);
-    (lone, half[0].piece, told)
+    let told = take_all_but(&mut lone, second, half[0].piece, other);
+    (lone, second, half[0].piece, told)
+}
+
+fn knows_what_is_out(lone: &Lone) -> bool {
+    lone.engine.upload.spread.is_none()
 }
 
 #[test]
 fn what_was_begun_by_who_left_is_offered_again() {
-    let (_, half, told) = half_sent(true);
+    let (_, _, half, told) = half_sent(true);
     assert!(told.contains(&half.get()), "{told:?}");
 }
 
 #[test]
-fn a_piece_that_nobody_goes_on_with_is_offered_again_in_the_end() {
-    let (mut lone, half, told) = half_sent(false);
-    assert!(
-        !told.contains(&half.get()),
-        "more may be asked for: {told:?}"
-    );
-    lone.out.clear();
-    lone.pass_secs(4);
-    let told = lone.out.drain(..).filter_map(|output| match output {
-        Output::Send { message, .. } => Some(message),
-        _ => None,
-    });
-    assert_eq!(suggested(&told.collect::<Vec<_>>()), [half.get()]);
+fn what_was_being_sent_to_who_left_is_offered_again() {
+    let mut lone = Lone::seeder(PIECES);
+    let (first, second) = (lone.open_leecher(1, FAST), lone.open_leecher(2, FAST));
+    let piece = blocks(&lone, 4);
+    ask(&mut lone, first, &piece);
+    assert_eq!(lone.uploads(first), piece, "all of it is on its way");
+    let (conn, reason) = (first, crate::CloseReason::Gone);
+    lone.handle(Input::Closed { conn, reason });
+    let first_told = suggested(&lone.sent(second));
+    let told = lone.layout.piece(first_told[0]).unwrap();
+    let block = lone.layout.blocks(told).next().unwrap();
+    ask(&mut lone, second, &[block]);
+    let told = suggested(&lone.sent(second));
+    assert!(told.contains(&piece[0].piece.get()), "{told:?}");
+}
+
+#[test]
+fn a_piece_that_nobody_goes_on_with_is_offered_once_more_in_the_end() {
+    let (mut lone, second, half, told) = half_sent(false);
+    assert!(!told.contains(&half.get()), "more may be asked for");
+    let mut again = Vec::new();
+    for _ in 0..60 {
+        lone.pass(TICK / 2);
+        // The last piece comes over and over, so that the line moves.
+        let block = lone.layout.blocks(lone.layout.piece(PIECES - 1).unwrap());
+        let block = block.last().unwrap();
+        ask(&mut lone, second, &[block]);
+        for block in lone.uploads(second) {
+            lone.uploaded(second, block);
+        }
+        again.extend(suggested(&lone.sent(second)));
+    }
+    assert_eq!(again, [half.get()], "to who takes something");
+    assert!(knows_what_is_out(&lone), "nobody will ever have it");
 }

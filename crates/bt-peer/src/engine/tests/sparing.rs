@@ -2,7 +2,7 @@
 
 use super::lone::*;
 use crate::engine::contract::*;
-use crate::limits::{ENTRUSTED_KEPT_MIN, LEFT_BEHIND, RECHOKE, SPARING_FACTOR};
+use crate::limits::{ENTRUSTED_KEPT_MIN, LEFT_BEHIND, RECHOKE, SPARING_FACTOR, TICK};
 use crate::spread::Spread;
 use crate::{CloseReason, Command, Config};
 use bt_core::{BLOCK_BYTES, Bitfield, Block, Rng};
@@ -149,18 +149,30 @@ fn of_those_who_keep_what_they_get_one_is_served_at_a_time() {
 #[test]
 fn the_line_is_spared_from_when_all_is_with_somebody() {
     let mut swarm = Swarm::new(Config::new(OWN_ID));
+    let blocks = line(SPARING_FACTOR * 2);
+    swarm.lone.engine.upload.sparing.told_of_seeders(Some(2));
+    swarm.pass(50, blocks, 1);
+    while swarm.lone.engine.upload.rechoke_at - swarm.lone.now < RECHOKE - 2 * TICK {
+        swarm.pass(1, blocks, 1);
+    }
+    assert!(!swarm.spares(), "another one has everything too");
+    // It is not known yet what becomes of the last piece, and somebody was told of another one.
     let layout = swarm.lone.layout;
-    let last = layout.piece(PIECES - 1).expect("in range");
     let mut over = Spread::new(&layout, &mut Rng::new(1));
     assert_eq!(over.offer(|_| true), None);
-    swarm.lone.engine.upload.spread = Some(over);
-    for _ in 0..50 {
-        // It is never known what becomes of what went out last.
-        let (now, holder) = (swarm.lone.now, swarm.idle[1]);
-        swarm.lone.engine.upload.entrusted.give(now, holder, last);
-        swarm.pass(1, line(SPARING_FACTOR * 2), 1);
+    let (now, holder, fed) = (swarm.lone.now, swarm.idle[1], swarm.fed[0]);
+    let upload = &mut swarm.lone.engine.upload;
+    upload.spread = Some(over);
+    let last = layout.piece(PIECES - 1).expect("in range");
+    upload.entrusted.give(now, holder, last);
+    upload.sparing.told_of_seeders(Some(1));
+    let told = layout.piece(7).expect("in range");
+    let conn = swarm.lone.engine.conns.get_mut(&fed);
+    conn.expect("is there").suggested.push(told);
+    for second in 0..3 * RECHOKE.as_secs() {
+        swarm.pass(1, blocks, 1);
+        assert!(second == 0 || swarm.spares(), "{second} s");
     }
-    assert!(swarm.lone.engine.upload.spread.is_some() && swarm.spares());
 }
 
 #[test]

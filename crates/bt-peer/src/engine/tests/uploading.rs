@@ -2,7 +2,7 @@
 
 use super::lone::*;
 use crate::engine::contract::*;
-use crate::limits::{UPLOAD_OVERRUN_MAX, UPLOAD_QUEUE_MAX};
+use crate::limits::{UPLOAD_OVERRUN_MAX, UPLOAD_QUEUE_MAX, UPLOAD_STUCK};
 use crate::{Config, Event};
 use bt_core::{BLOCK_BYTES, Bitfield, Block};
 use bt_wire::Message;
@@ -404,20 +404,29 @@ fn a_piece_under_way_is_finished_after_the_choke() {
 
 #[test]
 fn who_is_choked_between_two_requests_may_finish_its_piece() {
-    let mut config = Config::new(OWN_ID);
-    config.upload_slots = Some(1);
-    let mut lone = Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config);
-    let (first, _) = (lone.open_leecher(1, FAST), lone.open_leecher(2, FAST));
-    // Half of its piece has gone out, and it is about to ask for the rest.
-    let wanted = blocks(&lone, 5);
-    ask(&mut lone, first, &wanted[..2]);
-    assert_eq!(sent_all(&mut lone, first), wanted[..2]);
-    lone.sent(first);
-    let sent = await_turn(&mut lone, first, &Message::Choke);
-    let piece = wanted[0].piece.get();
-    assert!(sent.contains(&Message::AllowedFast { piece }), "{sent:?}");
-    ask(&mut lone, first, &wanted[2..]);
-    assert_eq!(sent_all(&mut lone, first), wanted[2..4]);
+    for waited in [Duration::from_millis(300), Duration::from_secs(5)] {
+        let mut config = Config::new(OWN_ID);
+        config.upload_slots = Some(1);
+        let mut lone = Lone::with(torrent(PIECES, Bitfield::full(PIECES)), config);
+        let (first, second) = (lone.open_leecher(1, FAST), lone.open_leecher(2, FAST));
+        let wanted = blocks(&lone, 5);
+        let piece = wanted[0].piece.get();
+        let mut sent = Vec::new();
+        while !sent.contains(&Message::Choke) {
+            lone.pass(lone.engine.upload.rechoke_at - lone.now - waited);
+            // Half of its piece goes out, and it is about to ask for the rest.
+            ask(&mut lone, first, &wanted[..2]);
+            assert_eq!(sent_all(&mut lone, first), wanted[..2]);
+            lone.receive(second, Message::KeepAlive);
+            lone.pass(waited);
+            sent = lone.sent(first);
+        }
+        let allowed = waited < UPLOAD_STUCK;
+        assert_eq!(sent.contains(&Message::AllowedFast { piece }), allowed);
+        ask(&mut lone, first, &wanted[2..]);
+        let rest = if allowed { &wanted[2..4] } else { &[] };
+        assert_eq!(sent_all(&mut lone, first), rest, "{waited:?}");
+    }
 }
 
 #[test]
