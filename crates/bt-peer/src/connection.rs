@@ -9,7 +9,7 @@ use crate::engine::pex::Exchange;
 use crate::engine::super_seed::Shown;
 use crate::engine::{ConnId, Direction};
 use crate::limits::{
-    ALLOWED_FAST_BYTES_MAX, ALLOWED_FAST_MAX, FAULTS_MAX, HELD_BACK, NEW_PEER, SNUB,
+    ALLOWED_FAST_BYTES_MAX, ALLOWED_FAST_MAX, FAULTS_MAX, HELD_BACK, NEW_PEER, SLOT_GRACE, SNUB,
     TAKEN_PER_GIVEN,
 };
 use crate::requests::Requests;
@@ -326,6 +326,12 @@ impl Connection {
     /// True if it wants nothing of anybody.
     pub(crate) fn is_seeder(&self) -> bool {
         self.has.is_full() || (self.upload_only && !self.peer_interested)
+    }
+
+    /// True if it may ask for pieces and takes nothing for a while.
+    pub(crate) fn idles(&self, now: Time) -> bool {
+        let waits = self.uploads.is_active() || self.uploads.has_moved(now);
+        !waits && now - self.choke_changed_at >= SLOT_GRACE
     }
 
     /// The peer says that the piece is allowed fast.

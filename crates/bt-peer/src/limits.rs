@@ -141,10 +141,10 @@ pub const FAULTS_MAX: u32 = 20;
 
 /// Bytes handed to the disk and not yet taken. Above it nothing is requested. With the lower mark some 100 ms of a quick
 /// disk: more would not make a slow one any faster, and is memory.
-pub const WRITES_MAX_BYTES: u64 = 16 * 1024 * 1024;
+pub const WRITES_MAX_BYTES: u64 = 12 * 1024 * 1024;
 
 /// Requests begin again once the disk has worked down to this.
-pub const WRITES_RESUME_BYTES: u64 = 8 * 1024 * 1024;
+pub const WRITES_RESUME_BYTES: u64 = 6 * 1024 * 1024;
 
 /// The first wait after the disk failed. Doubles with each failure.
 pub const DISK_RETRY: Duration = Duration::from_secs(2);

@@ -4,11 +4,11 @@
 //! can see it, and names to each peer pieces of its own ("suggest piece", BEP 6). That is a hint: a peer follows it among
 //! pieces that are equally rare.
 //!
-//! When all has been offered, what went to nobody to its end is offered once more: who had begun it was choked or left, or who
-//! was told of it asks for nothing.
+//! When all has been offered, what went to nobody to its end is offered once more: who had begun it was choked or left, or
+//! who was told of it asks for nothing.
 //!
-//! **Invariant:** a piece is on offer to one peer at a time, until that asks for it, is choked, leaves or idles; what somebody has
-//! asked for is not on offer.
+//! **Invariant:** a piece is on offer to one peer at a time, until that asks for it, is choked, leaves or idles; what
+//! somebody has asked for is not on offer.
 
 use bt_core::{Bitfield, Layout, PieceIndex, Rng};
 
@@ -92,36 +92,42 @@ impl Spread {
         self.state().sent.set(piece);
     }
 
-    /// What has not gone out to its end, as far as that is known, and may be offered once more. `is_elsewhere` says whether
-    /// another peer has it.
-    pub fn open(&self, is_elsewhere: impl Fn(PieceIndex) -> bool) -> Vec<PieceIndex> {
+    /// What has not gone out to its end, as far as that is known. `is_elsewhere` says whether another peer has it.
+    pub fn unfinished(&self, is_elsewhere: impl Fn(PieceIndex) -> bool) -> Vec<PieceIndex> {
         let Some(state) = &self.state else {
             return Vec::new();
         };
         let all = Bitfield::full(self.layout.pieces_count());
         let unsent = all.iter_minus(&state.sent);
-        unsent
-            .filter(|piece| !state.again.get(*piece) && !is_elsewhere(*piece))
-            .collect()
+        unsent.filter(|piece| !is_elsewhere(*piece)).collect()
+    }
+
+    /// True if the piece was offered once more.
+    #[must_use]
+    pub fn is_given_up(&self, piece: PieceIndex) -> bool {
+        let state = self.state.as_ref();
+        state.is_some_and(|state| state.again.get(piece))
     }
 
     /// A look at what is on its way to nobody, when all has been offered: what was missing at the look before as well
-    /// is offered once more. True if something is.
-    pub fn offer_again(&mut self, missing: &[PieceIndex]) -> bool {
+    /// is offered once more. Returns these.
+    pub fn offer_again(&mut self, missing: &[PieceIndex]) -> Vec<PieceIndex> {
         let Some(state) = &mut self.state else {
-            return false;
+            return Vec::new();
         };
         let mut lost = Bitfield::new(self.layout.pieces_count());
+        let mut again = Vec::new();
         for piece in missing.iter().copied() {
             lost.set(piece);
             if state.lost.get(piece) && state.again.set(piece) {
                 state.asked.clear(piece);
                 state.offered.clear(piece);
-                state.returned.push(piece);
+                again.push(piece);
             }
         }
         state.lost = lost;
-        !state.returned.is_empty()
+        state.returned.extend(&again);
+        again
     }
 
     /// The next piece to offer. `elsewhere` says whether another peer has it, which then needs no offer.

@@ -149,8 +149,8 @@ impl Uploads {
         self.queue.len()
     }
 
-    /// The piece of which a part went out and the rest is due, and how long that is, in bytes. The next request for it may not be
-    /// here yet, if the peer takes what it is sent.
+    /// The piece of which a part went out and the rest is due, and how long that is, in bytes. The next request for it may not
+    /// be here yet.
     #[must_use]
     pub fn under_way(&self, now: Time, layout: &Layout) -> Option<(PieceIndex, u32)> {
         let rest = |piece, begin| {

@@ -137,37 +137,46 @@ impl Engine {
         let Some(spread) = self.upload.spread.as_mut() else {
             return;
         };
-        let mut missing = spread.open(is_elsewhere);
-        if is_settled && (missing.is_empty() || !may_be_told) {
-            self.end_spread();
-            // From now on all take turns, or none.
-            self.upload.rechoke_at = now;
-            return;
-        }
+        let mut missing = spread.unfinished(is_elsewhere);
         let mut busy = Bitfield::new(self.layout.pieces_count());
         for conn in self.conns.values() {
             let begun = conn.uploads.under_way(now, &self.layout);
-            let told = conn
-                .suggested
-                .iter()
-                .filter(|_| conn.uploads.has_moved(now));
+            let told = conn.suggested.iter().filter(|_| !conn.idles(now));
             let told = told.copied().chain(begun.map(|(piece, _)| piece));
             conn.uploads.pieces().chain(told).for_each(|piece| {
                 busy.set(piece);
             });
         }
+        let is_given_up = |piece: &PieceIndex| !busy.get(*piece) && spread.is_given_up(*piece);
+        if is_settled && (missing.iter().all(is_given_up) || !may_be_told) {
+            self.end_spread();
+            // From now on all take turns, or none.
+            self.upload.rechoke_at = now;
+            return;
+        }
         missing.retain(|piece| !busy.get(*piece));
-        if spread.offer_again(&missing) {
-            // Who idles may be the one who left it lie.
-            let mut ids: Vec<(bool, ConnId)> = self
-                .conns
-                .values()
-                .map(|conn| (!conn.uploads.has_moved(now), conn.id))
-                .collect();
-            ids.sort_unstable();
-            for (_, id) in ids {
-                self.suggest(now, id);
+        let again = spread.offer_again(&missing);
+        if !again.is_empty() {
+            self.tell_again(now, &again);
+        }
+    }
+
+    /// Tells those of pieces who take something; all, if nobody does.
+    fn tell_again(&mut self, now: Time, pieces: &[PieceIndex]) {
+        let mut takes = Vec::new();
+        for conn in self.conns.values_mut() {
+            if conn.idles(now) {
+                // Who left them lie.
+                conn.suggested.retain(|piece| !pieces.contains(piece));
+            } else if may_be_told(conn) {
+                takes.push(conn.id);
             }
+        }
+        if takes.is_empty() {
+            takes.extend(self.conns.keys());
+        }
+        for id in takes {
+            self.suggest(now, id);
         }
     }
 

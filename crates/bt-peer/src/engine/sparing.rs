@@ -4,7 +4,7 @@
 //! lack nothing: their lines are full. So it sends nothing while they get many times what its line could add, and serves
 //! those alone whom the others leave behind. It sees what they get by the pieces that they tell it of.
 //!
-//! **Invariant:** it spares its line only while each piece is with somebody who passes on what he gets, and while no other
+//! **Invariant:** it spares its line only while each piece is with somebody who is not known to keep it, and while no other
 //! seeder is known: of several that feed a few leechers each would take the others for those.
 
 use super::{ConnId, Engine};
@@ -77,6 +77,7 @@ impl Engine {
     /// True if leechers get many times as much from others as our line was seen to carry.
     fn is_fed(&self, now: Time) -> bool {
         let line = self.upload.sparing.line_bytes_per_s;
+        let line = line.max(self.counters.up.bytes_per_s(now));
         let enough: u64 = self.conns.values().map(|conn| from_others(conn, now)).sum();
         enough >= line.saturating_mul(SPARING_FACTOR) && line > 0
     }

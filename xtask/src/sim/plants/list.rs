@@ -228,9 +228,11 @@ pub(super) const PLANTS: &[Plant] = plants! {
     "what is lost is offered for ever" in "crates/bt-peer/src/spread.rs":
         "state.lost.get(piece) && state.again.set(piece)" => "state.lost.get(piece)";
     "what was told to who idles is lost" in "crates/bt-peer/src/engine/slots.rs":
-        "conn.suggested.iter().filter(|_| «conn.uploads.has_moved(now)»)" => "true";
+        "conn.suggested.iter().filter(|_| «!conn.idles(now)»)" => "true";
     "a line that is spared opens again for what is left over" in "crates/bt-peer/src/engine/sparing.rs":
         "self.spares() && self.upload.spread.is_some()" => "false";
+    "who waits for the line is taken to idle" in "crates/bt-peer/src/connection.rs":
+        "self.uploads.is_active() || self.uploads.has_moved(now)" => "self.uploads.has_moved(now)";
     "what was begun by who left is out" in "crates/bt-peer/src/engine/swarm.rs":
         "conn.uploads.pieces().chain(begun)" => "conn.uploads.pieces().chain(begun.filter(|_| false))";
     "a turn on a limited line has no end" in "crates/bt-peer/src/engine/upload.rs":

@@ -142,22 +142,53 @@ fn what_was_being_sent_to_who_left_is_offered_again() {
     assert!(told.contains(&piece[0].piece.get()), "{told:?}");
 }
 
+/// Half a second passes, in which the peer gets a block that it has.
+fn pass_moving(lone: &mut Lone, conn: ConnId) {
+    lone.pass(TICK / 2);
+    let piece = lone.layout.piece(PIECES - 1).unwrap();
+    let block = lone.layout.blocks(piece).last().unwrap();
+    ask(lone, conn, &[block]);
+    for block in lone.uploads(conn) {
+        lone.uploaded(conn, block);
+    }
+}
+
 #[test]
 fn a_piece_that_nobody_goes_on_with_is_offered_once_more_in_the_end() {
     let (mut lone, second, half, told) = half_sent(false);
     assert!(!told.contains(&half.get()), "more may be asked for");
     let mut again = Vec::new();
     for _ in 0..60 {
-        lone.pass(TICK / 2);
-        // The last piece comes over and over, so that the line moves.
-        let block = lone.layout.blocks(lone.layout.piece(PIECES - 1).unwrap());
-        let block = block.last().unwrap();
-        ask(&mut lone, second, &[block]);
-        for block in lone.uploads(second) {
-            lone.uploaded(second, block);
-        }
+        pass_moving(&mut lone, second);
         again.extend(suggested(&lone.sent(second)));
     }
     assert_eq!(again, [half.get()], "to who takes something");
+    assert!(!knows_what_is_out(&lone), "it may take that too");
+    lone.pass_secs(5);
     assert!(knows_what_is_out(&lone), "nobody will ever have it");
+    assert_eq!(suggested(&lone.sent(second)), []);
+}
+
+#[test]
+fn what_was_told_to_who_idles_is_offered_to_others_and_to_who_waits_for_the_line_it_is_not() {
+    for idles in [true, false] {
+        let mut lone = Lone::seeder(PIECES);
+        let [first, second, other] = [1, 2, 3].map(|host| lone.open_leecher(host, FAST));
+        let told = suggested(&lone.sent(first));
+        let left_out = lone.layout.piece(told[0]).unwrap();
+        let taken = lone.layout.piece(told[1]).unwrap();
+        let block = lone.layout.blocks(taken).next().unwrap();
+        ask(&mut lone, first, &[block]);
+        assert_eq!(lone.uploads(first), [block]);
+        if idles {
+            lone.uploaded(first, block);
+        }
+        take_all_but(&mut lone, second, left_out, other);
+        let mut again = Vec::new();
+        for _ in 0..20 {
+            pass_moving(&mut lone, second);
+            again.extend(suggested(&lone.sent(second)));
+        }
+        assert_eq!(again.contains(&left_out.get()), idles, "{again:?}");
+    }
 }

@@ -159,18 +159,19 @@ fn the_line_is_spared_from_when_all_is_with_somebody() {
     // It is not known yet what becomes of the last piece, and somebody was told of another one.
     let layout = swarm.lone.layout;
     let mut over = Spread::new(&layout, &mut Rng::new(1));
-    assert_eq!(over.offer(|_| true), None);
+    let told = layout.piece(7).expect("in range");
+    assert_eq!(over.offer(|piece| piece != told), Some(told));
+    assert_eq!(over.offer(|piece| piece != told), None);
     let (now, holder, fed) = (swarm.lone.now, swarm.idle[1], swarm.fed[0]);
     let upload = &mut swarm.lone.engine.upload;
     upload.spread = Some(over);
     let last = layout.piece(PIECES - 1).expect("in range");
     upload.entrusted.give(now, holder, last);
     upload.sparing.told_of_seeders(Some(1));
-    let told = layout.piece(7).expect("in range");
     let conn = swarm.lone.engine.conns.get_mut(&fed);
     conn.expect("is there").suggested.push(told);
     for second in 0..3 * RECHOKE.as_secs() {
-        swarm.pass(1, blocks, 1);
+        swarm.pass(1, 0, 1);
         assert!(second == 0 || swarm.spares(), "{second} s");
     }
 }
