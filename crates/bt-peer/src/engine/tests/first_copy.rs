@@ -82,7 +82,12 @@ fn what_others_brought_makes_room_for_other_suggestions() {
 }
 
 /// The peer gets one piece after the other, but for this one, and another peer has it of it; what it is suggested meanwhile.
-fn take_all_but(lone: &mut Lone, conn: ConnId, left_out: PieceIndex, other: ConnId) -> Vec<u32> {
+fn take_all_but(
+    lone: &mut Lone,
+    conn: ConnId,
+    left_out: PieceIndex,
+    other: Option<ConnId>,
+) -> Vec<u32> {
     let mut told = suggested(&lone.sent(conn));
     let pieces: Vec<PieceIndex> = lone.layout.pieces().collect();
     for piece in pieces.into_iter().filter(|piece| *piece != left_out) {
@@ -93,14 +98,16 @@ fn take_all_but(lone: &mut Lone, conn: ConnId, left_out: PieceIndex, other: Conn
         }
         let piece = piece.get();
         lone.receive(conn, Message::Have { piece });
-        lone.receive(other, Message::Have { piece });
+        if let Some(other) = other {
+            lone.receive(other, Message::Have { piece });
+        }
         told.extend(suggested(&lone.sent(conn)));
     }
     told
 }
 
 /// A seeder that has sent half a piece to one peer, and all others to another one; what this was suggested by then.
-fn half_sent(leaves: bool) -> (Lone, ConnId, PieceIndex, Vec<u32>) {
+fn half_sent(leaves: bool, passes_on: bool) -> (Lone, ConnId, PieceIndex, Vec<u32>) {
     let mut lone = Lone::seeder(PIECES);
     let [first, second, other] = [1, 2, 3].map(|host| lone.open_leecher(host, FAST));
     let half = blocks(&lone, 2);
@@ -111,6 +118,7 @@ fn half_sent(leaves: bool) -> (Lone, ConnId, PieceIndex, Vec<u32>) {
         let (conn, reason) = (first, crate::CloseReason::Gone);
         lone.handle(Input::Closed { conn, reason });
     }
+    let other = passes_on.then_some(other);
     let told = take_all_but(&mut lone, second, half[0].piece, other);
     (lone, second, half[0].piece, told)
 }
@@ -121,7 +129,7 @@ fn knows_what_is_out(lone: &Lone) -> bool {
 
 #[test]
 fn what_was_begun_by_who_left_is_offered_again() {
-    let (_, _, half, told) = half_sent(true);
+    let (_, _, half, told) = half_sent(true, true);
     assert!(told.contains(&half.get()), "{told:?}");
 }
 
@@ -155,7 +163,7 @@ fn pass_moving(lone: &mut Lone, conn: ConnId) {
 
 #[test]
 fn a_piece_that_nobody_goes_on_with_is_offered_once_more_in_the_end() {
-    let (mut lone, second, half, told) = half_sent(false);
+    let (mut lone, second, half, told) = half_sent(false, true);
     assert!(!told.contains(&half.get()), "more may be asked for");
     let mut again = Vec::new();
     for _ in 0..60 {
@@ -167,6 +175,21 @@ fn a_piece_that_nobody_goes_on_with_is_offered_once_more_in_the_end() {
     lone.pass_secs(5);
     assert!(knows_what_is_out(&lone), "nobody will ever have it");
     assert_eq!(suggested(&lone.sent(second)), []);
+}
+
+#[test]
+fn where_all_idle_a_piece_is_offered_once_more_and_not_for_ever() {
+    // For some seconds it is not known what becomes of what the second peer got.
+    let (mut lone, _, half, _) = half_sent(false, false);
+    lone.out.clear();
+    lone.pass_secs(60);
+    let offers = |output: &&Output| {
+        let Output::Send { message, .. } = output else {
+            return false;
+        };
+        *message == Message::SuggestPiece { piece: half.get() }
+    };
+    assert_eq!(lone.out.iter().filter(offers).count(), 1);
 }
 
 #[test]
@@ -183,7 +206,7 @@ fn what_was_told_to_who_idles_is_offered_to_others_and_to_who_waits_for_the_line
         if idles {
             lone.uploaded(first, block);
         }
-        take_all_but(&mut lone, second, left_out, other);
+        take_all_but(&mut lone, second, left_out, Some(other));
         let mut again = Vec::new();
         for _ in 0..20 {
             pass_moving(&mut lone, second);
