@@ -224,9 +224,9 @@ pub(super) const PLANTS: &[Plant] = plants! {
     "who is choked between two requests loses its piece" in "crates/bt-peer/src/uploads.rs":
         "self.ordered_bytes > 0 || self.has_moved(now)" => "false";
     "what was begun and is not gone on with is out" in "crates/bt-peer/src/spread.rs":
-        "state.lost.get(piece) && state.again.set(piece)" => "false";
+        "«state.lost.get(piece)» && state.again.set(piece)" => "false";
     "what is lost is offered for ever" in "crates/bt-peer/src/spread.rs":
-        "state.lost.get(piece) && state.again.set(piece)" => "state.lost.get(piece)";
+        "state.lost.get(piece) && «state.again.set(piece)»" => "{ state.again.set(piece); true }";
     "what was told to who idles is lost" in "crates/bt-peer/src/engine/slots.rs":
         "conn.suggested.iter().filter(|_| «!conn.idles(now)»)" => "true";
     "a line that is spared opens again for what is left over" in "crates/bt-peer/src/engine/sparing.rs":
