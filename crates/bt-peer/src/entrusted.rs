@@ -160,6 +160,15 @@ impl Entrusted {
         record.is_some_and(|record| record.kept > 0 && record.kept >= record.passed_on)
     }
 
+    /// True if the peer alone is known to have the piece, and was never known to pass one on.
+    #[must_use]
+    pub fn is_unproven(&self, conn: ConnId, piece: PieceIndex) -> bool {
+        let holds = |trust: &Trust| trust.holder == conn;
+        let record = self.records.get(&conn);
+        self.open.get(&piece).is_some_and(holds)
+            && record.is_none_or(|record| record.passed_on == 0)
+    }
+
     /// True if it is known of all pieces what became of them.
     #[must_use]
     pub fn is_settled(&self) -> bool {

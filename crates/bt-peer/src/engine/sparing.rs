@@ -94,12 +94,16 @@ impl Engine {
             && is_out
     }
 
-    /// True if each piece is with somebody who is not known to keep what he gets.
+    /// True if each piece is with somebody who is not known to keep what he gets, and not with one alone who was never known to
+    /// pass anything on.
     fn is_with_givers(&self) -> bool {
         let mut with_givers = Bitfield::new(self.layout.pieces_count());
-        let doubtful = |conn: &Connection| self.upload.entrusted.is_doubtful(conn.id);
-        for conn in self.conns.values().filter(|conn| !doubtful(conn)) {
-            for piece in conn.has.iter_minus(&with_givers).collect::<Vec<_>>() {
+        let entrusted = &self.upload.entrusted;
+        let givers = self.conns.values();
+        for conn in givers.filter(|conn| !entrusted.is_doubtful(conn.id)) {
+            let new = conn.has.iter_minus(&with_givers);
+            let new = new.filter(|piece| !entrusted.is_unproven(conn.id, *piece));
+            for piece in new.collect::<Vec<_>>() {
                 with_givers.set(piece);
             }
         }

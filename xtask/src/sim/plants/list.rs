@@ -221,6 +221,8 @@ pub(super) const PLANTS: &[Plant] = plants! {
         "conn.fast && «!conn.am_choking»" => "true";
     "what others brought takes the place of other suggestions" in "crates/bt-peer/src/engine/slots.rs":
         "conn.suggested.iter().filter(|piece| «!is_out(**piece)»)" => "true";
+    "who has passed on nothing yet is a giver" in "crates/bt-peer/src/engine/sparing.rs":
+        "new.filter(|piece| «!entrusted.is_unproven(conn.id, *piece)»)" => "true";
     "who is choked between two requests loses its piece" in "crates/bt-peer/src/uploads.rs":
         "self.ordered_bytes > 0 || self.has_moved(now)" => "false";
     "what was begun and is not gone on with is out" in "crates/bt-peer/src/spread.rs":

@@ -146,8 +146,9 @@ fn of_those_who_keep_what_they_get_one_is_served_at_a_time() {
     }
 }
 
-#[test]
-fn the_line_is_spared_from_when_all_is_with_somebody() {
+/// A seeder that has just offered the last of all pieces. It is not known yet what becomes of the last one, whose holder has passed on
+/// so many before; and somebody was told of another one.
+fn all_offered(passed_on: u32) -> Swarm {
     let mut swarm = Swarm::new(Config::new(OWN_ID));
     let blocks = line(SPARING_FACTOR * 2);
     swarm.lone.engine.upload.sparing.told_of_seeders(Some(2));
@@ -156,7 +157,6 @@ fn the_line_is_spared_from_when_all_is_with_somebody() {
         swarm.pass(1, blocks, 1);
     }
     assert!(!swarm.spares(), "another one has everything too");
-    // It is not known yet what becomes of the last piece, and somebody was told of another one.
     let layout = swarm.lone.layout;
     let mut over = Spread::new(&layout, &mut Rng::new(1));
     let told = layout.piece(7).expect("in range");
@@ -165,15 +165,35 @@ fn the_line_is_spared_from_when_all_is_with_somebody() {
     let (now, holder, fed) = (swarm.lone.now, swarm.idle[1], swarm.fed[0]);
     let upload = &mut swarm.lone.engine.upload;
     upload.spread = Some(over);
+    for piece in layout.pieces().take(passed_on as usize) {
+        upload.entrusted.give(now, holder, piece);
+        upload.entrusted.seen(holder, piece);
+        upload.entrusted.seen(fed, piece);
+    }
     let last = layout.piece(PIECES - 1).expect("in range");
     upload.entrusted.give(now, holder, last);
     upload.sparing.told_of_seeders(Some(1));
     let conn = swarm.lone.engine.conns.get_mut(&fed);
     conn.expect("is there").suggested.push(told);
+    swarm
+}
+
+#[test]
+fn the_line_is_spared_from_when_all_is_with_somebody() {
+    let mut swarm = all_offered(1);
     for second in 0..3 * RECHOKE.as_secs() {
         swarm.pass(1, 0, 1);
         assert!(second == 0 || swarm.spares(), "{second} s");
     }
+}
+
+#[test]
+fn the_line_is_not_spared_while_one_alone_has_a_piece_who_never_passed_one_on() {
+    let mut swarm = all_offered(0);
+    swarm.pass(3, 0, 1);
+    assert!(!swarm.spares(), "it may keep it");
+    swarm.pass(2 * RECHOKE.as_secs(), 0, 1);
+    assert!(swarm.spares());
 }
 
 #[test]
