@@ -126,7 +126,7 @@ async fn when_the_pool_is_busy_a_long_batch_is_written_on_the_spot() {
     assert!(is_bad(done.last().unwrap()) && !jobs.is_owed());
     drop(all);
     submit(&mut jobs, writes_of(layout, 0), &mut done);
-    assert_eq!(disk.permits.available_permits(), 1, "one of the pool's");
+    assert!(jobs.is_owed(), "one of the pool's threads has it");
     jobs.finish().await;
     assert_eq!(
         (jobs.is_owed(), disk.permits.available_permits()),
