@@ -218,7 +218,7 @@ pub(super) const PLANTS: &[Plant] = plants! {
     "a slow peer is asked for as much beyond its rate as a quick one" in "crates/bt-peer/src/requests.rs":
         "self.spare.min(in_time.max(REQUESTS_SPARE_MIN))" => "self.spare.max(in_time.min(1))";
     "who is choked is suggested pieces" in "crates/bt-peer/src/engine/slots.rs":
-        "conn.fast && «!conn.am_choking»" => "true";
+        "«may_be_told(conn)» && !entrusted.keeps(conn.id)" => "conn.fast";
     "what others brought takes the place of other suggestions" in "crates/bt-peer/src/engine/slots.rs":
         "conn.suggested.iter().filter(|piece| «!is_out(**piece)»)" => "true";
     "who has passed on nothing yet is a giver" in "crates/bt-peer/src/engine/sparing.rs":
