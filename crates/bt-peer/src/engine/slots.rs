@@ -161,13 +161,14 @@ impl Engine {
         }
     }
 
-    /// Tells those of pieces who take something; all, if nobody does.
+    /// Tells those of pieces, in ascending order, who take something; all, if nobody does.
     fn tell_again(&mut self, now: Time, pieces: &[PieceIndex]) {
         let mut takes = Vec::new();
         for conn in self.conns.values_mut() {
             if conn.idles(now) {
                 // Who left them lie.
-                conn.suggested.retain(|piece| !pieces.contains(piece));
+                conn.suggested
+                    .retain(|piece| pieces.binary_search(piece).is_err());
             } else if may_be_told(conn) {
                 takes.push(conn.id);
             }
