@@ -244,9 +244,9 @@ pub const TAKEN_FREE_MIN_BYTES: u64 = 256 * 1024;
 /// and is served by many.
 pub const TAKEN_PER_GIVEN: u64 = 32;
 
-/// A seeder spares its line while leechers get so many times as much from others: it would add a quarter at most, and less
-/// where their own lines are full.
-pub const SPARING_FACTOR: u64 = 4;
+/// A seeder spares its line while leechers get so many times as much from others: it would add a third at most, and less
+/// where their own lines are full. Of leechers with lines like its own, which are never quite full, it takes four.
+pub const SPARING_FACTOR: u64 = 3;
 
 /// Rounds in which a seeder serves everybody after its upload limit was changed: as long as its rate is averaged.
 pub const SPARING_ROUNDS_OPEN: u32 = 3;

@@ -105,6 +105,8 @@ pub(crate) struct End {
     pub(crate) decoder: Decoder,
     /// When the last of what went out arrives: what goes out later does not overtake it.
     pub(crate) arrives_at: Time,
+    /// When the last of what was sent is through the other node's line.
+    pub(crate) through_at: Time,
     /// It waits for its turn on the node's line, or for the end of a partition.
     pub(crate) queued: bool,
     out: VecDeque<Item>,
@@ -151,6 +153,7 @@ impl End {
             parts_bytes: 0,
             decoder,
             arrives_at: Time::ZERO,
+            through_at: Time::ZERO,
             queued: false,
             out: VecDeque::new(),
         }
@@ -211,7 +214,7 @@ impl End {
 
     /// Something that was sent has not arrived.
     pub(crate) fn is_sending(&self, now: Time) -> bool {
-        !self.out.is_empty() || self.arrives_at > now
+        !self.out.is_empty() || self.arrives_at.max(self.through_at) > now
     }
 
     /// Closes the stream behind all that was pushed.
@@ -264,6 +267,15 @@ mod tests {
     use super::*;
     use bt_core::Layout;
     use bt_wire::Limits;
+
+    #[test]
+    fn what_waits_for_the_other_line_has_not_arrived() {
+        let decoder = Decoder::new(Limits::for_torrent(1));
+        let mut end = End::new(0, ConnId(0), decoder);
+        (end.arrives_at, end.through_at) = (Time::from_secs(1), Time::from_secs(9));
+        assert!(end.is_sending(Time::from_secs(8)));
+        assert!(!end.is_sending(Time::from_secs(9)));
+    }
 
     #[test]
     fn bytes_keep_their_order_and_blocks_end_with_their_last_byte() {

@@ -110,7 +110,7 @@ impl Engine {
         with_givers.is_full()
     }
 
-    /// Those to whom their part of our line would be worth more than a quarter of what they get from others, though they have
+    /// Those to whom their part of our line would be worth more than a third of what they get from others, though they have
     /// been there for a while. Of those who are known to keep what they get, the one to whom least was sent: nobody else may
     /// be in reach of it.
     pub(super) fn left_behind(&self, now: Time) -> Vec<ConnId> {

@@ -223,6 +223,9 @@ impl World {
         }
         let at = node.down_free_at.max(now) + transfer_time(segment.length_bytes, down);
         node.down_free_at = at;
+        if let Some(link) = self.links.get_mut(id) {
+            link.end_mut(side.other()).through_at = at;
+        }
         self.at(at, Happening::Delivered(id, side, segment));
     }
 
