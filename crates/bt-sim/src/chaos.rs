@@ -17,6 +17,9 @@ const FAULTS_FOR: Duration = Duration::from_secs(40);
 /// Most faults in a run.
 const FAULTS_MAX: u64 = 14;
 
+/// How often the seeder leaves for a while, of a hundred seeds.
+const SEEDER_LEAVES_PERCENT: u64 = 30;
+
 /// How long the swarm may take once nothing goes wrong any more, beside the time that the bytes take: snubs, bans,
 /// back-off after failed calls and the intervals of announces, each a minute or two, one after the other.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -60,8 +63,14 @@ impl Scenario {
         for (host, _) in &mut hosts {
             host.up_limit = limits.chance(15).then_some(host.up / 2);
         }
+        let mut faults = draw_faults(&mut rng, hosts.len());
+        // It leaves, and is back when all heals: nobody else need have everything.
+        let mut leaving = Rng::new(seed ^ 0x1ea7_5eed);
+        if leaving.chance(SEEDER_LEAVES_PERCENT) {
+            faults.push(draw_crash(&mut leaving, 0));
+        }
         let mut scenario = Self {
-            faults: draw_faults(&mut rng, hosts.len()),
+            faults,
             settings,
             hosts,
             healed_after: FAULTS_FOR,
@@ -102,7 +111,15 @@ fn draw_host(rng: &mut Rng, seeder: bool) -> Host {
     }
 }
 
-/// Faults for all nodes but the first, the seeder that must not leave and whose disk must not fail.
+/// The node leaves and comes back.
+fn draw_crash(rng: &mut Rng, node: usize) -> (Duration, Fault) {
+    let end = u64::try_from(FAULTS_FOR.as_millis()).unwrap_or(0);
+    let at = rng.below(end);
+    let span = Duration::from_millis(rng.below(end - at));
+    (Duration::from_millis(at), Fault::Crash { node, span })
+}
+
+/// Faults for all nodes but the first, the seeder that must not leave for good and whose disk must not fail.
 fn draw_faults(rng: &mut Rng, nodes: usize) -> Vec<(Duration, Fault)> {
     let end = u64::try_from(FAULTS_FOR.as_millis()).unwrap_or(0);
     let count = rng.below(FAULTS_MAX);

@@ -19,6 +19,7 @@ use bt_core::{BLOCK_BYTES, Bitfield, Block, RateLimiter, Time};
 use bt_wire::Message;
 use bt_wire::message::BlockAddress;
 use bytes::Bytes;
+use core::time::Duration;
 use std::collections::VecDeque;
 
 /// The downloading half of an engine, as far as it is not a connection's own.
@@ -33,8 +34,8 @@ pub(super) struct Download {
     /// How many requests one connection may have, so that all get their part; renewed when it is `None`.
     fair: Option<usize>,
     /// Every missing block is asked for.
-    endgame: bool,
-    /// From when on blocks may be asked of a second peer, while that is to come.
+    endgame: Option<Endgame>,
+    /// From when on blocks may be asked of one more peer, while that is to come.
     endgame_at: Option<Time>,
     /// Blocks became free that other connections could be asked for.
     pub(super) released: bool,
@@ -42,6 +43,22 @@ pub(super) struct Download {
     pub(super) spared_until: Option<Time>,
     pub(super) flow: Flow,
     picked: Vec<Block>,
+}
+
+/// The time in which every missing block is asked for.
+#[derive(Clone, Copy, Debug)]
+struct Endgame {
+    since: Time,
+    /// In which what is on its way is likely to come.
+    patience: Duration,
+}
+
+impl Endgame {
+    /// When blocks may be asked of one more peer whose quickest block took this long: from then on it would have sent
+    /// each of them by now, had it been asked at first. What it cannot send in time is not asked of it.
+    fn ready_at(&self, block_time_least: Duration) -> Time {
+        self.since + self.patience.max(block_time_least)
+    }
 }
 
 impl Download {
@@ -52,7 +69,7 @@ impl Download {
             at: None,
             outstanding: 0,
             fair: None,
-            endgame: false,
+            endgame: None,
             endgame_at: None,
             released: false,
             spared_until: None,
@@ -158,13 +175,16 @@ impl Engine {
             .room(now)
             .min(fair.saturating_sub(conn.requests.len()));
         let only = conn.peer_choking.then_some(conn.allowed_to_us.as_slice());
+        let endgame = self.download.endgame;
+        let block_time = conn.requests.block_time_least();
+        let waits = endgame.is_some_and(|endgame| now < endgame.ready_at(block_time));
         let picked = &mut self.download.picked;
         picked.clear();
         let count = room.min(count);
         if count > 0 && spares && only.is_none() {
             self.picker
                 .pick_alone(id, &conn.has, count, &mut self.rng, picked);
-        } else if count > 0 && self.download.endgame_at.is_none() {
+        } else if count > 0 && !waits {
             self.picker
                 .pick(id, &conn.has, only, count, &mut self.rng, picked);
         }
@@ -190,20 +210,27 @@ impl Engine {
         is_first.then_some(blocks.min(REQUESTS_FIRST_PIECE))
     }
 
-    /// Lets a while pass between the last request and the first that is made twice.
+    /// Lets a while pass between the last request and the first that is made twice, and a longer one for slower peers.
     fn mind_endgame(&mut self, now: Time) {
         if !self.picker.in_endgame() {
-            self.download.endgame = false;
+            self.download.endgame = None;
             self.download.endgame_at = None;
-        } else if !self.download.endgame {
+            return;
+        }
+        let Some(endgame) = self.download.endgame else {
             let asked = self.conns.values().filter(|conn| !conn.requests.is_empty());
             let block_time = asked.map(|conn| conn.requests.block_time()).max();
             let patience = block_time.unwrap_or_default() * 2;
             let patience = patience.clamp(ENDGAME_PATIENCE_MIN, ENDGAME_PATIENCE_MAX);
-            self.download.endgame = true;
+            let since = now;
+            self.download.endgame = Some(Endgame { since, patience });
             self.download.endgame_at = Some(now + patience);
-        } else if self.download.endgame_at.is_some_and(|at| now >= at) {
-            self.download.endgame_at = None;
+            return;
+        };
+        if self.download.endgame_at.is_some_and(|at| now >= at) {
+            let others = self.conns.values().filter(|conn| conn.may_request());
+            let ready = others.map(|conn| endgame.ready_at(conn.requests.block_time_least()));
+            self.download.endgame_at = ready.filter(|at| *at > now).min();
             self.download.released = true;
         }
     }

@@ -144,6 +144,8 @@ pub(super) const PLANTS: &[Plant] = plants! {
     "the piece under way at a choke is lost" in "crates/bt-peer/src/engine/slots.rs":
         "conn.allow_rest(piece, rest)" => "false";
     // The endgame.
+    "in the endgame blocks are asked of who cannot send them in time" in "crates/bt-peer/src/engine/download.rs":
+        "self.since + self.patience«.max(block_time_least)»" => "";
     "in the endgame everything is asked of everybody" in "crates/bt-peer/src/picker/mod.rs":
         "ENDGAME_QUEUE_MAX.saturating_sub(self.requests.count(conn))" => "usize::MAX / 2";
     // Super-seeding (BEP 16).

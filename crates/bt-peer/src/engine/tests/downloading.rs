@@ -430,6 +430,21 @@ fn many_fast_peers_share_the_requests() {
 }
 
 #[test]
+fn what_a_peer_suggests_is_asked_of_it_first() {
+    // BEP 6, "suggest piece"; by chance it would be one in forty.
+    let mut lone = Lone::leecher(40);
+    let conn = lone.open(1, FAST);
+    lone.receive(conn, Message::HaveAll);
+    for piece in [31, 8] {
+        lone.receive(conn, Message::SuggestPiece { piece });
+    }
+    lone.receive(conn, Message::Unchoke);
+    let asked = lone.requests(conn);
+    let first = asked.first().expect("it is unchoked");
+    assert!([31, 8].contains(&first.piece.get()), "{first:?}");
+}
+
+#[test]
 fn the_endgame_waits_for_what_is_on_its_way() {
     // BEP 3, "end game mode": asked of everyone at once, the last blocks would come twice.
     let mut lone = Lone::leecher(1);
@@ -440,4 +455,28 @@ fn the_endgame_waits_for_what_is_on_its_way() {
     assert_eq!(lone.requests(second), []);
     lone.pass(Duration::from_millis(1));
     assert!(!lone.requests(second).is_empty());
+}
+
+#[test]
+fn in_the_endgame_nobody_is_asked_for_what_cannot_come_from_him_in_time() {
+    let mut lone = Lone::leecher(2);
+    let slow = lone.open_seeder(1, PLAIN);
+    let took = Duration::from_secs(9);
+    let first = lone.requests(slow);
+    lone.pass(took);
+    lone.deliver(slow, *first.first().expect("it was asked"));
+    // It keeps us waiting, and everything is asked of two quick ones.
+    lone.receive(slow, Message::Choke);
+    lone.requests(slow);
+    let quick = [2, 3].map(|n| lone.open_seeder(n, FAST));
+    let asked: Vec<Block> = quick
+        .into_iter()
+        .flat_map(|conn| lone.requests(conn))
+        .collect();
+    assert_eq!(asked.len(), 7, "each missing block once");
+    lone.receive(slow, Message::Unchoke);
+    lone.pass(took - Duration::from_millis(1));
+    assert_eq!(lone.requests(slow), [], "others are sooner");
+    lone.pass(Duration::from_millis(1));
+    assert!(!lone.requests(slow).is_empty(), "they are not");
 }

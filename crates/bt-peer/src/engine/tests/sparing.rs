@@ -96,6 +96,17 @@ fn who_gets_much_more_from_others_is_not_served() {
 }
 
 #[test]
+fn four_leechers_with_lines_like_the_seeder_s_are_enough_to_spare_it() {
+    // Their lines are never quite full: less than four times what it sends, but not less than three times.
+    assert_eq!(line(1), 16, "blocks that the others send");
+    for (blocks, spares) in [(5, true), (6, false)] {
+        let mut swarm = Swarm::new(Config::new(OWN_ID));
+        swarm.pass(5 * RECHOKE.as_secs(), blocks, 1);
+        assert_eq!(swarm.spares(), spares, "{blocks} blocks a second");
+    }
+}
+
+#[test]
 fn who_is_left_behind_is_served_and_who_comes_later_waits() {
     let mut swarm = Swarm::new(Config::new(OWN_ID));
     swarm.pass(50, line(SPARING_FACTOR * 2), 1);
