@@ -228,12 +228,6 @@ impl Requests {
         self.window.rtt
     }
 
-    /// How long the quickest of its blocks took of late; nothing of who has sent none.
-    #[must_use]
-    pub fn block_time_least(&self) -> Duration {
-        self.window.rtt_min.min(self.window.rtt)
-    }
-
     /// True if the peer owes blocks and nothing has come for too long.
     #[must_use]
     pub fn is_stalled(&self, now: Time) -> bool {

@@ -207,6 +207,21 @@ fn two_that_call_each_other_at_once_keep_one_connection() {
 }
 
 #[test]
+fn what_stands_before_a_full_line_is_not_asked_for_again() {
+    // Ten seeders send more than the leecher's line takes, and what they sent waits there for seconds. It would come twice.
+    let mut crowd = Scenario::flash_crowd(1, layout(8), 1, 1_000_000);
+    let (seeder, at) = *crowd.hosts.first().unwrap();
+    crowd.hosts.extend([(seeder, at); 9]);
+    for (host, _) in crowd.hosts.iter_mut().filter(|(host, _)| !host.seeder) {
+        host.down = Some(400_000);
+    }
+    crowd.bound += secs(120);
+    let report = crowd.run().unwrap();
+    println!("{:.4} copies", report.seeder_copies);
+    assert!(report.seeder_copies < 1.005, "{report}");
+}
+
+#[test]
 fn a_limit_lets_several_blocks_pass_at_a_time() {
     let mut pair = Scenario::flash_crowd(6, layout(32), 1, 10_000_000);
     let (seeder, _) = pair.hosts.first_mut().unwrap();

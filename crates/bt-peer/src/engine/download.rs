@@ -35,7 +35,7 @@ pub(super) struct Download {
     fair: Option<usize>,
     /// Every missing block is asked for.
     endgame: Option<Endgame>,
-    /// From when on blocks may be asked of one more peer, while that is to come.
+    /// When blocks may be asked of one more peer, while that is to come and somebody waits for it.
     endgame_at: Option<Time>,
     /// Blocks became free that other connections could be asked for.
     pub(super) released: bool,
@@ -54,10 +54,11 @@ struct Endgame {
 }
 
 impl Endgame {
-    /// When blocks may be asked of one more peer whose quickest block took this long: from then on it would have sent
-    /// each of them by now, had it been asked at first. What it cannot send in time is not asked of it.
-    fn ready_at(&self, block_time_least: Duration) -> Time {
-        self.since + self.patience.max(block_time_least)
+    /// When blocks may be asked of one more peer whose blocks take this long: those on their way have waited for twice as
+    /// long by then, and its own may come first. Until then they would come second: where everybody's blocks stand before
+    /// our full line, it would be asked for the same ones again and again.
+    fn ready_at(&self, block_time: Duration) -> Time {
+        self.since + self.patience.max(block_time * 2)
     }
 }
 
@@ -176,15 +177,20 @@ impl Engine {
             .min(fair.saturating_sub(conn.requests.len()));
         let only = conn.peer_choking.then_some(conn.allowed_to_us.as_slice());
         let endgame = self.download.endgame;
-        let block_time = conn.requests.block_time_least();
-        let waits = endgame.is_some_and(|endgame| now < endgame.ready_at(block_time));
+        let ready_at = endgame.map(|endgame| endgame.ready_at(conn.requests.block_time()));
+        let waits_until = ready_at.filter(|at| *at > now);
         let picked = &mut self.download.picked;
         picked.clear();
         let count = room.min(count);
         if count > 0 && spares && only.is_none() {
             self.picker
                 .pick_alone(id, &conn.has, count, &mut self.rng, picked);
-        } else if count > 0 && !waits {
+        } else if count > 0
+            && let Some(at) = waits_until
+        {
+            let next = self.download.endgame_at;
+            self.download.endgame_at = Some(next.map_or(at, |next| next.min(at)));
+        } else if count > 0 {
             self.picker
                 .pick(id, &conn.has, only, count, &mut self.rng, picked);
         }
@@ -210,14 +216,12 @@ impl Engine {
         is_first.then_some(blocks.min(REQUESTS_FIRST_PIECE))
     }
 
-    /// Lets a while pass between the last request and the first that is made twice, and a longer one for slower peers.
+    /// Lets a while pass between the last request and the first that is made twice.
     fn mind_endgame(&mut self, now: Time) {
         if !self.picker.in_endgame() {
             self.download.endgame = None;
             self.download.endgame_at = None;
-            return;
-        }
-        let Some(endgame) = self.download.endgame else {
+        } else if self.download.endgame.is_none() {
             let asked = self.conns.values().filter(|conn| !conn.requests.is_empty());
             let block_time = asked.map(|conn| conn.requests.block_time()).max();
             let patience = block_time.unwrap_or_default() * 2;
@@ -225,12 +229,8 @@ impl Engine {
             let since = now;
             self.download.endgame = Some(Endgame { since, patience });
             self.download.endgame_at = Some(now + patience);
-            return;
-        };
-        if self.download.endgame_at.is_some_and(|at| now >= at) {
-            let others = self.conns.values().filter(|conn| conn.may_request());
-            let ready = others.map(|conn| endgame.ready_at(conn.requests.block_time_least()));
-            self.download.endgame_at = ready.filter(|at| *at > now).min();
+        } else if self.download.endgame_at.is_some_and(|at| now >= at) {
+            self.download.endgame_at = None;
             self.download.released = true;
         }
     }

@@ -145,7 +145,7 @@ pub(super) const PLANTS: &[Plant] = plants! {
         "conn.allow_rest(piece, rest)" => "false";
     // The endgame.
     "in the endgame blocks are asked of who cannot send them in time" in "crates/bt-peer/src/engine/download.rs":
-        "self.since + self.patience«.max(block_time_least)»" => "";
+        "self.since + self.patience«.max(block_time * 2)»" => "";
     "in the endgame everything is asked of everybody" in "crates/bt-peer/src/picker/mod.rs":
         "ENDGAME_QUEUE_MAX.saturating_sub(self.requests.count(conn))" => "usize::MAX / 2";
     // Super-seeding (BEP 16).

@@ -457,11 +457,10 @@ fn the_endgame_waits_for_what_is_on_its_way() {
     assert!(!lone.requests(second).is_empty());
 }
 
-#[test]
-fn in_the_endgame_nobody_is_asked_for_what_cannot_come_from_him_in_time() {
+/// A peer whose block took this long, and which unchoked us so long after the rest was asked of two quick ones.
+fn slow_in_the_endgame(took: Duration, unchokes_after: Duration) -> (Lone, ConnId) {
     let mut lone = Lone::leecher(2);
     let slow = lone.open_seeder(1, PLAIN);
-    let took = Duration::from_secs(9);
     let first = lone.requests(slow);
     lone.pass(took);
     lone.deliver(slow, *first.first().expect("it was asked"));
@@ -474,9 +473,19 @@ fn in_the_endgame_nobody_is_asked_for_what_cannot_come_from_him_in_time() {
         .flat_map(|conn| lone.requests(conn))
         .collect();
     assert_eq!(asked.len(), 7, "each missing block once");
+    lone.pass(unchokes_after);
     lone.receive(slow, Message::Unchoke);
-    lone.pass(took - Duration::from_millis(1));
-    assert_eq!(lone.requests(slow), [], "others are sooner");
-    lone.pass(Duration::from_millis(1));
-    assert!(!lone.requests(slow).is_empty(), "they are not");
+    lone.pass(took * 2 - unchokes_after - Duration::from_millis(1));
+    (lone, slow)
+}
+
+#[test]
+fn in_the_endgame_nobody_is_asked_for_what_cannot_come_from_him_in_time() {
+    // Both before anybody is asked for the same as another and after it.
+    for unchokes_after in [Duration::ZERO, Duration::from_secs(5)] {
+        let (mut lone, slow) = slow_in_the_endgame(Duration::from_millis(3_300), unchokes_after);
+        assert_eq!(lone.requests(slow), [], "others are sooner");
+        lone.pass(Duration::from_millis(1));
+        assert!(!lone.requests(slow).is_empty(), "they are not");
+    }
 }
