@@ -67,7 +67,8 @@ impl Scenario {
         // It leaves, and is back when all heals: nobody else need have everything.
         let mut leaving = Rng::new(seed ^ 0x1ea7_5eed);
         if leaving.chance(SEEDER_LEAVES_PERCENT) {
-            faults.push(draw_crash(&mut leaving, 0));
+            let (at, span) = draw_when(&mut leaving);
+            faults.push((at, Fault::Crash { node: 0, span }));
         }
         let mut scenario = Self {
             faults,
@@ -111,23 +112,20 @@ fn draw_host(rng: &mut Rng, seeder: bool) -> Host {
     }
 }
 
-/// The node leaves and comes back.
-fn draw_crash(rng: &mut Rng, node: usize) -> (Duration, Fault) {
+/// When something goes wrong, and for how long: at the end of the faults all is well again.
+fn draw_when(rng: &mut Rng) -> (Duration, Duration) {
     let end = u64::try_from(FAULTS_FOR.as_millis()).unwrap_or(0);
     let at = rng.below(end);
-    let span = Duration::from_millis(rng.below(end - at));
-    (Duration::from_millis(at), Fault::Crash { node, span })
+    let span = rng.below(end - at);
+    (Duration::from_millis(at), Duration::from_millis(span))
 }
 
 /// Faults for all nodes but the first, the seeder that must not leave for good and whose disk must not fail.
 fn draw_faults(rng: &mut Rng, nodes: usize) -> Vec<(Duration, Fault)> {
-    let end = u64::try_from(FAULTS_FOR.as_millis()).unwrap_or(0);
     let count = rng.below(FAULTS_MAX);
     let draw = |_| {
-        let at = rng.below(end);
-        let span = Duration::from_millis(rng.below(end - at));
-        let fault = draw_fault(rng, nodes, span);
-        (Duration::from_millis(at), fault)
+        let (at, span) = draw_when(rng);
+        (at, draw_fault(rng, nodes, span))
     };
     let mut faults: Vec<(Duration, Fault)> = (0..count).map(draw).collect();
     // A resume state cannot know what went bad since it was written.

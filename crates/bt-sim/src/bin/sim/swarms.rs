@@ -24,8 +24,8 @@ const MIXED: [(u64, u64); 3] = [(LINE / 5, LINE), (LINE, LINE * 5), (LINE * 5, L
 const RIDERS_PERCENT: usize = 30;
 const LIARS_PERCENT: usize = 20;
 
-/// What a swarm of honest peers may waste of what it gets.
-const WASTED_PERCENT_MAX: f64 = 0.5;
+/// What a swarm in which nobody sends bad blocks and nothing goes wrong may waste of what it gets, in percent.
+const CLEAN: Goal = Goal::AtMost(0.5);
 
 /// About how many downloads are under way at a time where leechers come one after the other.
 const ARRIVALS_AT_A_TIME: u32 = 8;
@@ -71,7 +71,7 @@ pub(crate) const SWARMS: [Swarm; 11] = [
         name: "chaos",
         build: |seed, _| Scenario::random(seed),
         clean: None,
-        measures: |outcome| bound_and_copies(outcome, Goal::None, Goal::None),
+        measures: |outcome| bound_and_copies(outcome, Goal::None, Goal::None, Goal::None),
         takes_layout: false,
         draws_layout: true,
     },
@@ -79,7 +79,7 @@ pub(crate) const SWARMS: [Swarm; 11] = [
         name: "flash",
         build: |seed, _| crowd(seed, LEECHERS, 64 << 20, 1 << 18),
         clean: None,
-        measures: |outcome| bound_and_copies(outcome, Goal::None, Goal::None),
+        measures: |outcome| bound_and_copies(outcome, Goal::None, Goal::None, CLEAN),
         takes_layout: false,
         draws_layout: false,
     },
@@ -87,7 +87,9 @@ pub(crate) const SWARMS: [Swarm; 11] = [
         name: "even",
         build: even,
         clean: None,
-        measures: |outcome| bound_and_copies(outcome, Goal::AtMost(1.10), Goal::AtMost(1.05)),
+        measures: |outcome| {
+            bound_and_copies(outcome, Goal::AtMost(1.10), Goal::AtMost(1.05), CLEAN)
+        },
         takes_layout: true,
         draws_layout: false,
     },
@@ -95,7 +97,9 @@ pub(crate) const SWARMS: [Swarm; 11] = [
         name: "super",
         build: |seed, layout| even(seed, layout).super_seeded(),
         clean: None,
-        measures: |outcome| bound_and_copies(outcome, Goal::AtMost(1.15), Goal::AtMost(1.02)),
+        measures: |outcome| {
+            bound_and_copies(outcome, Goal::AtMost(1.15), Goal::AtMost(1.02), CLEAN)
+        },
         takes_layout: true,
         draws_layout: false,
     },
@@ -135,7 +139,7 @@ pub(crate) const SWARMS: [Swarm; 11] = [
         name: "last-copy",
         build: last_copy,
         clean: None,
-        measures: |outcome| bound_and_copies(outcome, Goal::None, Goal::None),
+        measures: |outcome| bound_and_copies(outcome, Goal::None, Goal::None, CLEAN),
         takes_layout: true,
         draws_layout: false,
     },
@@ -143,7 +147,7 @@ pub(crate) const SWARMS: [Swarm; 11] = [
         name: "thousand",
         build: |seed, _| crowd(seed, 1_000, 16 << 20, 1 << 18),
         clean: None,
-        measures: |outcome| bound_and_copies(outcome, Goal::None, Goal::None),
+        measures: |outcome| bound_and_copies(outcome, Goal::None, Goal::None, CLEAN),
         takes_layout: false,
         draws_layout: false,
     },
@@ -151,7 +155,7 @@ pub(crate) const SWARMS: [Swarm; 11] = [
         name: "ten-thousand",
         build: |seed, _| crowd(seed, 10_000, 2 << 20, 1 << 17),
         clean: None,
-        measures: |outcome| bound_and_copies(outcome, Goal::None, Goal::None),
+        measures: |outcome| bound_and_copies(outcome, Goal::None, Goal::None, CLEAN),
         takes_layout: false,
         draws_layout: false,
     },
@@ -258,13 +262,8 @@ fn alone(scenario: &Scenario, rate: u64) -> Duration {
     Duration::from_secs_f64(bytes as f64 / rate as f64)
 }
 
-fn bound_and_copies(outcome: &Outcome, time: Goal, copies: Goal) -> Vec<Measure> {
+fn bound_and_copies(outcome: &Outcome, time: Goal, copies: Goal, wasted: Goal) -> Vec<Measure> {
     let report = &outcome.report;
-    // Where somebody sends bad blocks or goes away, or all is over within seconds, no goal is set for any of them.
-    let wasted = match time {
-        Goal::None => Goal::None,
-        Goal::AtMost(_) | Goal::AtLeast(_) => Goal::AtMost(WASTED_PERCENT_MAX),
-    };
     vec![
         measure("time / least", ratio(report.took, report.least), time),
         measure("seeder's copies", report.seeder_copies, copies),
@@ -274,7 +273,7 @@ fn bound_and_copies(outcome: &Outcome, time: Goal, copies: Goal) -> Vec<Measure>
 
 /// Each kind of line has a least time of its own: what the seeder sends, and what the line takes.
 fn mixed_measures(outcome: &Outcome) -> Vec<Measure> {
-    let mut measures = bound_and_copies(outcome, Goal::AtMost(1.30), Goal::AtMost(1.3));
+    let mut measures = bound_and_copies(outcome, Goal::AtMost(1.30), Goal::AtMost(1.3), CLEAN);
     let names = [
         "2/10 Mbit/s: last / own least",
         "10/50 Mbit/s: last / own least",
@@ -304,12 +303,13 @@ fn arrivals_measures(outcome: &Outcome) -> Vec<Measure> {
             outcome.report.seeder_copies,
             Goal::AtMost(1.5),
         ),
+        measure("wasted percent", outcome.report.wasted_percent, CLEAN),
     ]
 }
 
 fn riders_measures(outcome: &Outcome) -> Vec<Measure> {
     let [given, taken] = [Nature::Honest, Nature::FreeRider].map(|nature| mean(outcome, nature));
-    let mut measures = bound_and_copies(outcome, Goal::None, Goal::None);
+    let mut measures = bound_and_copies(outcome, Goal::None, Goal::None, CLEAN);
     let sooner = ratio(taken, given);
     measures.push(measure(
         "free riders' mean time / others'",
@@ -328,7 +328,7 @@ fn liars_measures(outcome: &Outcome) -> Vec<Measure> {
         .as_ref()
         .map_or(Duration::ZERO, |clean| clean.took);
     let slower = ratio(outcome.report.took, clean);
-    let mut measures = bound_and_copies(outcome, Goal::None, Goal::None);
+    let mut measures = bound_and_copies(outcome, Goal::None, Goal::None, Goal::None);
     measures.push(measure(
         "time / time without liars",
         slower,
